@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package wire holds the JSON that users script against: what the commands print
+// with --json, what the socket serves and what hooks receive. Names here are a
+// contract. Unknown values are absent, never zero. Times are RFC 3339 with
+// nanoseconds; fields that end in _ns are CLOCK_BOOTTIME; bytes, seconds and
+// percent are told by the suffix.
+package wire
+
+import "time"
+
+// Schema is the version of the documents and events of this package.
+const Schema = 1
+
+// Process states.
+const (
+	StateRunning = "running"
+	StateDead    = "dead"
+)
+
+// Lineage sources.
+const (
+	LineageObserved = "observed" // from events
+	LineageInferred = "inferred" // from a snapshot after a gap
+	LineageUnknown  = "unknown"  // older than the tracer
+)
+
+// Verdicts.
+const (
+	VerdictLeaked     = "leaked"
+	VerdictDeliberate = "deliberate"
+	VerdictUnknown    = "unknown"
+)
+
+// Event types.
+const (
+	TypeFork   = "fork"
+	TypeExec   = "exec"
+	TypeExit   = "exit"
+	TypeOrphan = "orphan"
+	TypeOOM    = "oom"
+	TypeSignal = "signal"
+	TypeKill   = "kill"
+	TypeAlert  = "alert"
+	TypeLost   = "lost"
+	TypeResync = "resync"
+)
+
+// Types lists every event type.
+var Types = []string{TypeFork, TypeExec, TypeExit, TypeOrphan, TypeOOM, TypeSignal,
+	TypeKill, TypeAlert, TypeLost, TypeResync}
+
+// Ref names a process briefly.
+type Ref struct {
+	PID     int32  `json:"pid"`
+	StartNS uint64 `json:"start_ns,omitempty"`
+	Comm    string `json:"comm,omitempty"`
+}
+
+// Exit is how a process ended: Code or Signal is set.
+type Exit struct {
+	Code     *int   `json:"code,omitempty"`
+	Signal   string `json:"signal,omitempty"` // "SIGKILL"
+	Core     bool   `json:"core,omitempty"`
+	OOM      bool   `json:"oom,omitempty"`
+	KilledBy *Ref   `json:"killed_by,omitempty"`
+}
+
+// Process is one process, living or dead.
+type Process struct {
+	PID        int32      `json:"pid"`
+	HostPID    int32      `json:"host_pid,omitempty"` // where it differs from pid
+	StartNS    uint64     `json:"start_ns"`
+	PPID       int32      `json:"ppid,omitempty"` // the kernel parent now
+	Comm       string     `json:"comm,omitempty"`
+	Exe        string     `json:"exe,omitempty"`
+	Cwd        string     `json:"cwd,omitempty"`
+	Cmdline    []string   `json:"cmdline,omitempty"`
+	Truncated  bool       `json:"cmdline_truncated,omitempty"`
+	UID        *uint32    `json:"uid,omitempty"`
+	User       string     `json:"user,omitempty"`
+	Cgroup     string     `json:"cgroup,omitempty"`
+	Unit       string     `json:"unit,omitempty"`
+	Container  string     `json:"container,omitempty"`
+	State      string     `json:"state"`
+	StartedAt  *time.Time `json:"started_at,omitempty"`
+	SpawnedBy  *Ref       `json:"spawned_by,omitempty"`
+	Caller     *Ref       `json:"caller,omitempty"` // under CLONE_PARENT, who called fork
+	Lineage    string     `json:"lineage"`
+	Kthread    bool       `json:"kernel_thread,omitempty"`
+	RSSBytes   *uint64    `json:"rss_bytes,omitempty"`
+	SwapBytes  *uint64    `json:"swap_bytes,omitempty"`
+	CPUPercent *float64   `json:"cpu_percent,omitempty"`
+	CPUSeconds *float64   `json:"cpu_seconds,omitempty"`
+	Threads    int        `json:"threads,omitempty"`
+	PeakRSS    *uint64    `json:"peak_rss_bytes,omitempty"` // dead processes: an upper bound
+	Exit       *Exit      `json:"exit,omitempty"`
+	ExitedAt   *time.Time `json:"exited_at,omitempty"`
+	Orphan     *Orphan    `json:"orphan,omitempty"`
+}
+
+// Leaker is the dead spawner that left an orphan behind.
+type Leaker struct {
+	PID     int32    `json:"pid"`
+	StartNS uint64   `json:"start_ns"`
+	Comm    string   `json:"comm,omitempty"`
+	Cmdline []string `json:"cmdline,omitempty"`
+	Exit    *Exit    `json:"exit,omitempty"`
+}
+
+// Adopter is the process that the kernel gives an orphan to.
+type Adopter struct {
+	PID       int32  `json:"pid"`
+	Comm      string `json:"comm,omitempty"`
+	Kind      string `json:"kind,omitempty"` // "init" or "subreaper"
+	Confirmed bool   `json:"confirmed"`
+}
+
+// Usage sums an orphan and its living descendants.
+type Usage struct {
+	Processes int     `json:"processes"`
+	RSSBytes  *uint64 `json:"rss_bytes,omitempty"`
+	SwapBytes *uint64 `json:"swap_bytes,omitempty"`
+}
+
+// Orphan is what is known of an orphaning. Since and Leaker are absent where the
+// orphan is older than the tracer.
+type Orphan struct {
+	Since   *time.Time `json:"since,omitempty"`
+	SinceNS uint64     `json:"since_ns,omitempty"`
+	// Direct is true when the process that spawned it died, false when it is
+	// stranded: its spawner lives but an ancestor is dead.
+	Direct   bool     `json:"direct"`
+	Leaker   *Leaker  `json:"leaker,omitempty"`
+	Adopter  *Adopter `json:"adopter,omitempty"`
+	Verdict  string   `json:"verdict"`
+	Evidence []string `json:"evidence"`
+	Tree     *Usage   `json:"tree,omitempty"`
+}
+
+// Event is one record of the stream. It carries its own object under the name of
+// its type.
+type Event struct {
+	Schema  int       `json:"schema"`
+	ID      string    `json:"id"` // unique: machine, boot, epoch, sequence
+	Seq     uint64    `json:"seq"`
+	Time    time.Time `json:"time"`
+	TimeNS  uint64    `json:"time_ns"`
+	Type    string    `json:"type"`
+	Process *Process  `json:"process,omitempty"`
+	Signal  *Signal   `json:"signal,omitempty"`
+	OOM     *OOM      `json:"oom,omitempty"`
+	Kill    *Kill     `json:"kill,omitempty"`
+	Alert   *Alert    `json:"alert,omitempty"`
+	Lost    *Lost     `json:"lost,omitempty"`
+	Resync  *Resync   `json:"resync,omitempty"`
+}
+
+// Signal is a fatal signal and its sender.
+type Signal struct {
+	Signal string  `json:"signal"`
+	Sender *Sender `json:"sender,omitempty"`
+}
+
+// Sender is the process that sent a signal.
+type Sender struct {
+	PID  int32  `json:"pid"`
+	Comm string `json:"comm,omitempty"`
+	UID  uint32 `json:"uid"`
+}
+
+// OOM is a choice of the OOM killer.
+type OOM struct {
+	RSSBytes uint64 `json:"rss_bytes,omitempty"`
+	Cgroup   string `json:"cgroup,omitempty"`
+}
+
+// Lost says how many records were lost, and since when.
+type Lost struct {
+	Records uint64 `json:"records"`
+	SinceNS uint64 `json:"since_ns"`
+}
+
+// Resync says what a new snapshot changed.
+type Resync struct {
+	Reason   string `json:"reason"`
+	Found    int    `json:"found"`
+	Vanished int    `json:"vanished"`
+}
+
+// Outcomes of a kill for one process.
+const (
+	OutcomeDied            = "died"
+	OutcomeZombie          = "zombie"
+	OutcomeUninterruptible = "uninterruptible"
+	OutcomeRefused         = "refused"
+	OutcomeVanished        = "vanished"
+	OutcomeIdentityChanged = "identity_changed"
+	OutcomeWouldKill       = "would_kill"
+)
+
+// Outcomes of a kill as a whole.
+const (
+	KillDone     = "done"
+	KillPartial  = "partial"
+	KillObserved = "observed"
+	KillBudget   = "budget"
+)
+
+// Kill is one act of a rule upon one tree, or what it would have been.
+type Kill struct {
+	KillID       string   `json:"kill_id"`
+	Rule         string   `json:"rule"`
+	Mode         string   `json:"mode"`
+	Scope        string   `json:"scope"`
+	Signal       string   `json:"signal,omitempty"`
+	GraceSeconds float64  `json:"grace_seconds"`
+	Verdict      string   `json:"verdict"`
+	Reason       string   `json:"reason,omitempty"`
+	Processes    []Killed `json:"processes"`
+	FreedBytes   uint64   `json:"freed_bytes,omitempty"`
+	Outcome      string   `json:"outcome"`
+}
+
+// Killed is the outcome for one process of a Kill.
+type Killed struct {
+	PID       int32   `json:"pid"`
+	StartNS   uint64  `json:"start_ns"`
+	Comm      string  `json:"comm,omitempty"`
+	Outcome   string  `json:"outcome"`
+	Signal    string  `json:"signal,omitempty"` // the last one sent
+	Error     string  `json:"error,omitempty"`  // errno of a refusal
+	WaitMS    float64 `json:"wait_ms,omitempty"`
+	RSSBytes  *uint64 `json:"rss_bytes,omitempty"`
+	SwapBytes *uint64 `json:"swap_bytes,omitempty"`
+}
+
+// Alert states.
+const (
+	AlertOK       = "ok"
+	AlertWarning  = "warning"
+	AlertCritical = "critical"
+)
+
+// Alert is one transition, or repetition, of an alert.
+type Alert struct {
+	Name      string    `json:"name"`
+	State     string    `json:"state"`
+	Previous  string    `json:"previous,omitempty"`
+	Value     *float64  `json:"value,omitempty"`
+	Threshold *float64  `json:"threshold,omitempty"`
+	Unit      string    `json:"unit,omitempty"`
+	Since     time.Time `json:"since"`
+	Message   string    `json:"message"`
+}
+
+// Tree is the document of `tree --json`.
+type Tree struct {
+	Schema int       `json:"schema"`
+	Host   string    `json:"host"`
+	Time   time.Time `json:"time"`
+	// Complete says that every lineage in it was observed since the processes began.
+	Complete  bool      `json:"complete"`
+	Processes []Process `json:"processes"`
+}
+
+// Explain is the document of `explain --json`.
+type Explain struct {
+	Process  Process       `json:"process"`
+	Evidence []string      `json:"evidence"`
+	Rules    []ExplainRule `json:"rules"`
+}
+
+// ExplainRule says whether one rule applies to the process, and why.
+type ExplainRule struct {
+	Name    string     `json:"name"`
+	Applies bool       `json:"applies"`
+	Why     string     `json:"why"`
+	ActsAt  *time.Time `json:"acts_at,omitempty"`
+}
+
+// Monitor is the document of `monitor --json`.
+type Monitor struct {
+	Schema     int       `json:"schema"`
+	Time       time.Time `json:"time"`
+	Status     string    `json:"status"`
+	Checks     []Check   `json:"checks"`
+	Orphans    []Process `json:"orphans"`
+	HighMemory []Process `json:"high_memory"`
+}
+
+// Check is one figure of the host against its thresholds. Status is "ok",
+// "warning", "critical" or "unknown".
+type Check struct {
+	Name     string   `json:"name"`
+	Status   string   `json:"status"`
+	Value    *float64 `json:"value,omitempty"`
+	Warning  *float64 `json:"warning,omitempty"`
+	Critical *float64 `json:"critical,omitempty"`
+	Unit     string   `json:"unit,omitempty"`
+	Detail   string   `json:"detail,omitempty"`
+}
+
+// Doctor is the document of `doctor --json`.
+type Doctor struct {
+	Checks []DoctorCheck `json:"checks"`
+}
+
+// DoctorCheck is one line of `doctor`. Status is "ok", "degraded" or "missing".
+type DoctorCheck struct {
+	Name   string `json:"name"`
+	Status string `json:"status"`
+	Detail string `json:"detail,omitempty"`
+	Hint   string `json:"hint,omitempty"`
+}
