@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command abot-trace keeps the process tree with its original lineage, says which
+// processes were orphaned, by whom and why, and ends leaked trees safely.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/urfave/cli/v2"
+)
+
+// Exit codes that hold for every command; monitor and supervise add their own.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// An exitError ends the program with a code. Its err may be nil, where the code
+// says it all (a monitor that found a warning, a supervised command's own code).
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit %d", e.code)
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+// usageError is bad usage or configuration: exit 2.
+func usageError(format string, args ...any) error {
+	return &exitError{exitUsage, fmt.Errorf(format, args...)}
+}
+
+// hintError adds what to try to an error meant for people.
+type hintError struct {
+	err  error
+	hint string
+}
+
+func (e *hintError) Error() string { return e.err.Error() }
+func (e *hintError) Unwrap() error { return e.err }
+
+// withHint returns err with a line that says what to try.
+func withHint(err error, format string, args ...any) error {
+	return &hintError{err, fmt.Sprintf(format, args...)}
+}
+
+func main() {
+	os.Exit(run(context.Background(), os.Args, os.Stdout, os.Stderr))
+}
+
+// run is the program but for os.Exit: the one place where an error becomes a
+// message and a code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	app := newApp(stdout, stderr)
+	err := app.RunContext(ctx, args)
+	if err == nil {
+		return exitOK
+	}
+	code := exitFailed
+	var exit *exitError
+	if errors.As(err, &exit) {
+		code = exit.code
+		if exit.err == nil {
+			return code
+		}
+	}
+	fmt.Fprintf(stderr, "abot-trace: %v\n", err)
+	var hint *hintError
+	if errors.As(err, &hint) {
+		fmt.Fprintf(stderr, "hint: %s\n", hint.hint)
+	}
+	return code
+}
+
+// newApp returns the command line.
+func newApp(stdout, stderr io.Writer) *cli.App {
+	return &cli.App{
+		Name:                   "abot-trace",
+		Usage:                  "see, judge and end leaked process trees",
+		Writer:                 stdout,
+		ErrWriter:              stderr,
+		HideVersion:            true,
+		EnableBashCompletion:   true,
+		Suggest:                true,
+		UseShortOptionHandling: true,
+		// Values with commas (globs, expressions) stay whole.
+		DisableSliceFlagSeparator: true,
+		ExitErrHandler:            func(*cli.Context, error) {},
+		OnUsageError: func(_ *cli.Context, err error, _ bool) error {
+			return usageError("%w", err)
+		},
+		Commands: commands(),
+	}
+}
+
+// commands lists every command; each lives in the file of its name.
+func commands() []*cli.Command {
+	return []*cli.Command{
+		versionCommand(),
+	}
+}
