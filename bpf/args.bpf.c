@@ -51,13 +51,10 @@ struct {
 /*
  * The marks' common prefix, ABOT_TRACE_, is eleven letters long, so wherever it stands
  * one of its first eight words of four letters lies at a multiple of eight: only
- * those places are looked at. Returns how far into the prefix the word is, or -1.
+ * those places are looked at. Returns how far into the prefix the word is, or 8.
  */
-static __always_inline int prefix_offset(__u32 word)
+static __always_inline __u32 prefix_offset(__u32 word)
 {
-	/* Upper case and underscore only: few words pass. */
-	if ((word & 0xe0e0e0e0) != 0x40404040)
-		return -1;
 	switch (word) {
 	case WORD('A', 'B', 'O', 'T'):
 		return 0;
@@ -76,15 +73,38 @@ static __always_inline int prefix_offset(__u32 word)
 	case WORD('A', 'C', 'E', '_'):
 		return 7;
 	}
-	return -1;
+	return 8;
 }
 
-/* Which mark begins at this place, with the NUL before it and the one after. */
-static __always_inline __u32 mark_at(const __u8 *at)
+/*
+ * Which mark has a word of its prefix at this place of the environment at hand, with
+ * the NUL before the mark and the one after. A global function, so that the verifier
+ * looks at it once and not at every call.
+ */
+__noinline int mark_near(__u64 place)
 {
-	const __u64 *words = (const void *)at;
+	struct environment *env;
+	const __u64 *words;
+	const __u8 *at;
+	__u32 zero = 0;
+	__u32 offset;
+	__u64 index;
 
-	if (at[-1] != 0 || words[0] != LONG('A', 'B', 'O', 'T', '_', 'T', 'R', 'A'))
+	env = bpf_map_lookup_elem(&environments, &zero);
+	barrier_var(place);
+	if (!env || place >= ENV_BYTES)
+		return 0;
+	offset = prefix_offset(*(__u32 *)&env->bytes[place]);
+	if (offset > 7)
+		return 0;
+	/* From the byte before the mark on. */
+	index = place + sizeof(env->before) - 1 - offset;
+	barrier_var(index);
+	if (index >= sizeof(env->before) + ENV_BYTES)
+		return 0;
+	at = (const __u8 *)env + index;
+	words = (const void *)(at + 1);
+	if (at[0] != 0 || words[0] != LONG('A', 'B', 'O', 'T', '_', 'T', 'R', 'A'))
 		return 0;
 	if (words[1] == LONG('C', 'E', '_', 'K', 'E', 'E', 'P', '=') &&
 	    (words[2] & 0xffff) == '1')
@@ -109,14 +129,11 @@ static __noinline __u32 find_marks(unsigned long start, unsigned long end)
 	if (len > ENV_BYTES || bpf_probe_read_user(env->bytes, len, (void *)start))
 		return 0;
 	for (__u32 i = 0; i < ENV_BYTES; i += 8) {
-		int offset;
-
 		if (i >= len)
 			break;
-		offset = prefix_offset(*(__u32 *)&env->bytes[i]);
-		if (offset < 0 || offset > i)
-			continue;
-		flags |= mark_at(&env->bytes[i - offset]);
+		/* Upper case and underscore only: few words pass. */
+		if ((*(__u32 *)&env->bytes[i] & 0xe0e0e0e0) == 0x40404040)
+			flags |= mark_near(i);
 	}
 	return flags | EXEC_MARKS_KNOWN;
 }

@@ -27,6 +27,20 @@ const enum exec_flags *unused_exec_flags __attribute__((unused));
 const enum exit_flags *unused_exit_flags __attribute__((unused));
 const enum task_flags *unused_task_flags __attribute__((unused));
 
+/* The pid namespace that task lives in: unshare and setns move only that of its children, downwards. */
+static __always_inline struct pid_namespace *namespace_of(struct task_struct *task)
+{
+	struct pid_namespace *ns = task->nsproxy->pid_ns_for_children;
+	__u32 level = task->group_leader->thread_pid->level;
+
+	for (int i = 0; i < MAX_NS_CLIMB; i++) {
+		if (ns->level <= level)
+			break;
+		ns = ns->parent;
+	}
+	return ns;
+}
+
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 {
@@ -53,6 +67,8 @@ int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 	identify(&e->caller, parent);
 	e->cgroup = cgroup_of(child);
 	fill_origin(&e->origin, child);
+	if (namespace_of(child)->child_reaper == child)
+		e->origin.flags |= ORIGIN_NS_INIT;
 	submit(state, e, now, false);
 	return 0;
 }
@@ -94,20 +110,6 @@ static __always_inline bool list_empty(struct list_head *first)
 	return first->next == first;
 }
 
-/* The pid namespace that task lives in: unshare and setns move only that of its children, downwards. */
-static __always_inline struct pid_namespace *namespace_of(struct task_struct *task)
-{
-	struct pid_namespace *ns = task->nsproxy->pid_ns_for_children;
-	__u32 level = task->group_leader->thread_pid->level;
-
-	for (int i = 0; i < MAX_NS_DEPTH; i++) {
-		if (ns->level <= level)
-			break;
-		ns = ns->parent;
-	}
-	return ns;
-}
-
 /*
  * Who will get the children: the rules of find_new_reaper in kernel/exit.c, for a
  * group without living threads.
@@ -124,7 +126,9 @@ static __always_inline void find_adopter(struct exit_event *e, struct task_struc
 		return;
 	}
 	if (BPF_CORE_READ_BITFIELD(task->signal, has_child_subreaper)) {
-		for (int i = 0; i < MAX_ANCESTORS; i++) {
+		int i;
+
+		for (i = 0; i < MAX_ANCESTORS; i++) {
 			if (ancestor->tgid == 0 || ancestor->thread_pid->level != level)
 				break;
 			if (BPF_CORE_READ_BITFIELD(ancestor->signal, is_child_subreaper) &&
@@ -135,6 +139,8 @@ static __always_inline void find_adopter(struct exit_event *e, struct task_struc
 			}
 			ancestor = ancestor->real_parent;
 		}
+		if (i == MAX_ANCESTORS)
+			return; /* not known here */
 	}
 	identify(&e->adopter, init);
 	e->flags |= EXIT_ADOPTER_INIT;

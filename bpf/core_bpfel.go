@@ -123,6 +123,7 @@ const (
 	CoreOriginFlagsORIGIN_HUP_IGNORED CoreOriginFlags = 2
 	CoreOriginFlagsORIGIN_TTY         CoreOriginFlags = 4
 	CoreOriginFlagsORIGIN_STDIO_KNOWN CoreOriginFlags = 8
+	CoreOriginFlagsORIGIN_NS_INIT     CoreOriginFlags = 16
 )
 
 type CoreProcessId struct {

@@ -50,6 +50,7 @@ enum origin_flags {
 	ORIGIN_HUP_IGNORED = 2,
 	ORIGIN_TTY = 4,
 	ORIGIN_STDIO_KNOWN = 8,
+	ORIGIN_NS_INIT = 16,	/* fork only: the first of a new pid namespace */
 };
 
 /* The state in which a process may be detached: see struct Origin in event.go. */

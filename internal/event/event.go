@@ -146,6 +146,8 @@ type Fork struct {
 	Caller ID
 	Cgroup uint64 // cgroup v2 id
 	Origin Origin
+	// NSInit says that it is the init of a new pid namespace.
+	NSInit bool
 }
 
 // Exec reports that a process has replaced its program.

@@ -74,6 +74,7 @@ func decodeFork(b []byte, f *event.Fork) error {
 		Caller:  decodeID(&r.Caller),
 		Cgroup:  r.Cgroup,
 		Origin:  decodeOrigin(&r.Origin),
+		NSInit:  r.Origin.Flags&uint32(bpf.CoreOriginFlagsORIGIN_NS_INIT) != 0,
 	}
 	return nil
 }

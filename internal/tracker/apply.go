@@ -122,6 +122,7 @@ func (t *Tree) fork(e *event.Event) {
 	n.lineage = LineageObserved
 	n.hostPID = e.HostPID
 	n.spawnPID, n.spawnAt = e.Fork.Spawner.PID, e.Fork.Spawner.Start
+	n.flags |= flagIf(flagNSInit, e.Fork.NSInit)
 	t.setOrigin(r, e.Fork.Origin)
 	// A snapshot that was taken after the fork may have seen a later program.
 	if n.comm == (event.Comm{}) {

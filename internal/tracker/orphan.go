@@ -183,6 +183,10 @@ func (t *Tree) SetVerdict(id event.ID, verdict string, evidence []string) {
 	r := t.find(id)
 	o := t.orphans[r]
 	if o == nil {
+		// It may have died while it was being judged.
+		o = t.ends[r].orphan
+	}
+	if o == nil {
 		return
 	}
 	o.Verdict, o.Evidence = verdict, evidence
@@ -196,6 +200,44 @@ func (t *Tree) passVerdict(r ref, from *Orphan) {
 			t.passVerdict(child, from)
 		}
 	}
+}
+
+// SetWords records the program and arguments of a process whose exec was not seen. It
+// changes nothing where they are known.
+func (t *Tree) SetWords(id event.ID, filename, cmdline string, truncated bool) {
+	r := t.find(id)
+	if r == 0 || t.at(r).words != 0 {
+		return
+	}
+	n := t.at(r)
+	n.words = t.words.put(words{filename, cmdline})
+	n.flags |= flagIf(flagTruncated, truncated)
+}
+
+// SetMarks records the marks in the environment of a process where its exec did not
+// tell them.
+func (t *Tree) SetMarks(id event.ID, keep, leash bool) {
+	r := t.find(id)
+	if r == 0 || t.at(r).is(flagMarksKnown) {
+		return
+	}
+	t.at(r).flags |= flagMarksKnown | flagIf(flagKeep, keep) | flagIf(flagLeash, leash)
+}
+
+// Wordless returns at most limit living processes, kernel threads apart, whose program
+// is not known, of those that accept says.
+func (t *Tree) Wordless(limit int, accept func(event.ID) bool) []event.ID {
+	var ids []event.ID
+	for _, r := range t.live {
+		n := t.at(r)
+		if n.words != 0 || n.is(flagKthread) || !accept(n.id()) {
+			continue
+		}
+		if ids = append(ids, n.id()); len(ids) == limit {
+			break
+		}
+	}
+	return ids
 }
 
 // ConfirmParent records that the kernel was asked for the parent of id: its adopter
