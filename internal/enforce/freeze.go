@@ -15,7 +15,7 @@ func (k *kill) freeze() {
 	if k.Journal == nil || len(k.which(isNotLast)) < 2 {
 		return
 	}
-	for range maxPasses {
+	for k.pass() {
 		todo := k.which(func(m *member) bool { return !m.Last && !m.stopped && !m.halted && m.signal == 0 })
 		if len(todo) == 0 {
 			return

@@ -40,7 +40,7 @@ func TestThaw(t *testing.T) {
 			t.Errorf("got %d, %v, want 3", thawed, err)
 		}
 		for _, v := range victims {
-			w.eventually("it runs", func() bool { return w.state(v.ID.PID) == 'S' })
+			w.eventually("it runs", func() bool { return w.runs(v.ID.PID) })
 		}
 		if thawed, err := Dir(dir).Thaw(w.fs); thawed != 0 || err != nil {
 			t.Errorf("once more: got %d, %v, want nothing", thawed, err)

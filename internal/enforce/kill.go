@@ -18,7 +18,7 @@ import (
 // Bounds of a kill. A tree that outruns them is told as what it is: partial.
 const (
 	maxRounds = 16  // of TERM, wait, KILL, wait
-	maxPasses = 100 // of stopping or killing whoever was born during the pass before
+	maxPasses = 100 // of stopping or killing whoever was born during the pass before, in all
 )
 
 // kill is one request being carried out.
@@ -28,6 +28,7 @@ type kill struct {
 	req     *Request
 	kin     map[int32]bool // ourselves and our ancestors
 	wake    *waker
+	passes  int
 	members []*member
 	seen    map[event.ID]bool
 	// journaled says that the journal has an entry of this kill.
@@ -124,7 +125,7 @@ func (k *kill) observe() {
 func (k *kill) enforce() {
 	deadline := time.Now().Add(k.req.Grace)
 	empty := false
-	for round := 0; round < maxRounds && !empty && k.ctx.Err() == nil; round++ {
+	for round := 0; round < maxRounds && k.passes <= maxPasses && !empty && k.ctx.Err() == nil; round++ {
 		if round == 0 || time.Now().Before(deadline) {
 			k.terminate()
 		}
@@ -155,10 +156,16 @@ func (k *kill) terminate() {
 	}
 }
 
+// pass reports whether one more pass over the tree is within bounds.
+func (k *kill) pass() bool {
+	k.passes++
+	return k.passes <= maxPasses
+}
+
 // slay ends with SIGKILL whoever is left of those picked. Nobody is waited for
 // before all have it: what has SIGKILL pending forks no more, so the passes end.
 func (k *kill) slay(pick func(*member) bool) {
-	for range maxPasses {
+	for first := true; first || k.pass(); first = false {
 		var fds []int
 		for _, m := range k.which(pick) {
 			if m.signal == unix.SIGKILL {
@@ -174,14 +181,13 @@ func (k *kill) slay(pick func(*member) bool) {
 		mreleaseAll(fds)
 		k.refresh()
 	}
-	k.wait(time.Now().Add(k.killWait()), pick)
+	dying := func(m *member) bool { return m.signal == unix.SIGKILL && pick(m) }
+	k.wait(time.Now().Add(k.killWait()), dying)
 	if k.ctx.Err() != nil {
 		return
 	}
-	for _, m := range k.which(pick) {
-		if m.signal == unix.SIGKILL {
-			m.end(wire.OutcomeUninterruptible, k.stuck(m))
-		}
+	for _, m := range k.which(dying) {
+		m.end(wire.OutcomeUninterruptible, k.stuck(m))
 	}
 }
 
@@ -219,8 +225,8 @@ func (k *kill) result() wire.Kill {
 		out.Outcome = wire.KillPartial
 	}
 	for _, m := range k.members {
-		if m.live() { // only when ctx has ended
-			m.end(wire.OutcomeRefused, context.Cause(k.ctx))
+		if m.live() {
+			m.end(wire.OutcomeRefused, k.givenUp())
 		}
 		if m.grown && m.signal == 0 && (m.outcome == wire.OutcomeVanished || m.outcome == wire.OutcomeIdentityChanged) {
 			continue // it came and went by itself
@@ -239,6 +245,14 @@ func (k *kill) result() wire.Kill {
 		out.Outcome = wire.KillObserved
 	}
 	return out
+}
+
+// givenUp says why a process is left alone that could have been ended.
+func (k *kill) givenUp() error {
+	if err := context.Cause(k.ctx); err != nil {
+		return err
+	}
+	return errGrows
 }
 
 // reason is the rule's reason with the notes behind it.

@@ -200,7 +200,7 @@ func TestCancel(t *testing.T) {
 				}
 				continue
 			}
-			w.eventually("it runs", func() bool { return w.state(target.ID.PID) == 'S' })
+			w.eventually("it runs", func() bool { return w.runs(target.ID.PID) })
 		}
 	})
 }
@@ -292,7 +292,7 @@ func TestRefused(t *testing.T) {
 		if p := kill.Processes[0]; p.Error != "SIGTERM: operation not permitted" || p.Signal != "" {
 			t.Errorf("got %+v", p)
 		}
-		if w.state(victim.PID) != 'S' {
+		if !w.runs(victim.PID) {
 			t.Error("the victim does not run")
 		}
 	})
@@ -344,7 +344,7 @@ func TestObserve(t *testing.T) {
 			}
 		}
 		for _, target := range w.targets() {
-			if w.state(target.ID.PID) != 'S' {
+			if !w.runs(target.ID.PID) {
 				t.Errorf("%s is in state %c", target.ID, w.state(target.ID.PID))
 			}
 		}

@@ -42,10 +42,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-const (
-	testTimeout = 4 * time.Minute
-	benchTime   = "30x"
-)
+const testTimeout = 4 * time.Minute
 
 // requireRoot skips on a developer's machine; where CI runs, the proof is owed.
 func requireRoot(tb testing.TB) {
@@ -59,7 +56,7 @@ func requireRoot(tb testing.TB) {
 	tb.Skip("needs root")
 }
 
-// inNamespace runs body, the whole of the top-level test or benchmark tb, inside.
+// inNamespace runs body, the whole of the top-level test tb, inside.
 func inNamespace(tb testing.TB, body func(*world)) {
 	tb.Helper()
 	if os.Getenv(roleEnv) == "inside" {
@@ -71,21 +68,17 @@ func inNamespace(tb testing.TB, body func(*world)) {
 	defer runtime.UnlockOSThread()
 	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 	defer cancel()
-	args := []string{"-test.v", "-test.run=^" + tb.Name() + "$", "-test.timeout=" + testTimeout.String()}
-	sign := "--- PASS: " + tb.Name()
-	if _, ok := tb.(*testing.B); ok {
-		args = []string{"-test.run=^$", "-test.bench=^" + tb.Name() + "$", "-test.benchtime=" + benchTime}
-		sign = "\nPASS\n"
-	}
-	cmd := exec.CommandContext(ctx, "/proc/self/exe", args...)
-	cmd.Env = append(os.Environ(), roleEnv+"=init")
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", "-test.v", "-test.count=1",
+		"-test.run=^"+tb.Name()+"$", "-test.timeout="+testTimeout.String())
+	// The race detector lets every program of ours linger for a second otherwise.
+	cmd.Env = append(os.Environ(), roleEnv+"=init", "GORACE=atexit_sleep_ms=0")
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:   syscall.CLONE_NEWPID,
 		Unshareflags: syscall.CLONE_NEWNS, // makes the mounts private too
 		Pdeathsig:    syscall.SIGKILL,
 	}
 	out, err := cmd.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), sign) {
+	if err != nil || !strings.Contains(string(out), "--- PASS: "+tb.Name()) {
 		tb.Fatalf("inside: %v\n%s", err, out)
 	}
 	if testing.Verbose() {
@@ -194,16 +187,22 @@ func startTester(role string, args ...string) (cmd *exec.Cmd, line string, err e
 	cmd = exec.Command("/proc/self/exe", args...)
 	cmd.Env = append(os.Environ(), roleEnv+"="+role)
 	cmd.Stderr = os.Stderr
+	line, err = startSaying(cmd)
+	return cmd, line, err
+}
+
+// startSaying starts cmd and returns the first line that it says.
+func startSaying(cmd *exec.Cmd) (line string, err error) {
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		return nil, "", err
+		return "", err
 	}
 	if err := cmd.Start(); err != nil {
-		return nil, "", err
+		return "", err
 	}
 	line, err = bufio.NewReader(out).ReadString('\n')
 	if err != nil && err != io.EOF {
-		return nil, "", err
+		return "", err
 	}
-	return cmd, strings.TrimSpace(line), nil
+	return strings.TrimSpace(line), nil
 }

@@ -70,8 +70,8 @@ func spares(t *testing.T, want string, set func(*world, *Enforcer, *Target)) {
 	if p := kill.Processes[0]; p.Error != want || p.Signal != "" {
 		t.Errorf("got %+v, want %q", p, want)
 	}
-	if state := w.state(pid); state != 'S' {
-		t.Errorf("the process is in state %q", state)
+	if !w.runs(pid) {
+		t.Errorf("the process is in state %q", w.state(pid))
 	}
 }
 
@@ -89,7 +89,7 @@ func TestSparedOne(t *testing.T) {
 		kill := w.enforcer().Do(context.Background(), req)
 		w.check(kill, wire.KillPartial, map[string]int{wire.OutcomeDied: 4, wire.OutcomeRefused: 1})
 		w.empty()
-		if w.state(spared) != 'S' {
+		if !w.runs(spared) {
 			t.Error("the spared one does not run")
 		}
 	})
@@ -152,6 +152,11 @@ func TestEndless(t *testing.T) {
 		if kill.Outcome != wire.KillPartial || !strings.Contains(kill.Reason, errGrows.Error()) {
 			t.Errorf("got %s, %q", kill.Outcome, kill.Reason)
 		}
+		for _, p := range kill.Processes {
+			if p.Outcome != wire.OutcomeDied && p.Error != errGrows.Error() && p.Outcome != wire.OutcomeZombie {
+				t.Errorf("got %+v", p)
+			}
+		}
 	})
 }
 
@@ -159,7 +164,9 @@ func TestEndless(t *testing.T) {
 type endless struct{ *world }
 
 func (e *endless) Members(ctx context.Context, req *Request) ([]Target, error) {
-	e.startOwn("obey")
+	if err := startSleepers(1); err != nil {
+		return nil, err
+	}
 	return e.world.Members(ctx, req)
 }
 

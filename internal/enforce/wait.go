@@ -71,24 +71,22 @@ func (k *kill) wait(deadline time.Time, pick func(*member) bool) {
 	}
 }
 
-// reapPoll is how often a dead process is looked at for having been reaped: no
-// event says so.
-const reapPoll = 2 * time.Millisecond
+// A dead process is looked at for having been reaped at growing intervals: no event
+// says so.
+const (
+	firstLook = 100 * time.Microsecond
+	lastLook  = 10 * time.Millisecond
+)
 
 // settle tells the dead from the zombies: their parents had time to reap them.
 func (k *kill) settle() {
 	zombies := k.unreaped(k.members)
-	timeout := time.NewTimer(k.reapWait())
-	defer timeout.Stop()
-	tick := time.NewTicker(reapPoll)
-	defer tick.Stop()
-	for waiting := true; waiting && len(zombies) > 0; {
+	deadline := time.Now().Add(k.reapWait())
+	for look := firstLook; len(zombies) > 0 && time.Now().Before(deadline); look = min(2*look, lastLook) {
 		select {
-		case <-tick.C:
-		case <-timeout.C:
-			waiting = false
+		case <-time.After(look):
 		case <-k.ctx.Done():
-			waiting = false
+			deadline = time.Now()
 		}
 		zombies = k.unreaped(zombies)
 	}

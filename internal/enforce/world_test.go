@@ -219,6 +219,12 @@ func (w *world) state(pid int32) byte {
 	return st.State
 }
 
+// runs reports whether the process is neither stopped nor dead.
+func (w *world) runs(pid int32) bool {
+	state := w.state(pid)
+	return state == 'S' || state == 'R' || state == 'D'
+}
+
 func (w *world) parent(pid int32) int32 {
 	st, err := w.fs.Stat(pid)
 	if err != nil {
