@@ -102,17 +102,17 @@ func TestPython(t *testing.T) {
 	})
 }
 
-// TestPythonIsCaught proves that TestPython can fail: ended like any other process,
-// the tracker leaves the segment behind.
+// TestPythonIsCaught proves that TestPython can fail: ended like any other process
+// and before the others, the tracker leaves the segment behind.
 func TestPythonIsCaught(t *testing.T) {
 	inNamespace(t, func(w *world) {
 		segment, orphans := w.leak()
-		for i := range orphans {
-			orphans[i].Last = false
-		}
-		req := w.request(0) // SIGTERM alone it ignores
-		req.Targets = orphans
-		w.check(w.enforcer().Do(context.Background(), req), wire.KillDone, map[string]int{wire.OutcomeDied: 3})
+		tracker := orphans[slices.IndexFunc(orphans, func(t Target) bool { return t.Last })]
+		tracker.Last = false
+		first := w.request(0) // SIGTERM alone it ignores
+		first.Scope, first.Targets = ScopeProcess, []Target{tracker}
+		w.check(w.enforcer().Do(context.Background(), first), wire.KillDone, map[string]int{wire.OutcomeDied: 1})
+		w.check(w.enforcer().Do(context.Background(), w.request(longGrace)), wire.KillDone, map[string]int{wire.OutcomeDied: 2})
 		w.empty()
 		if _, err := os.Stat(segment); err != nil {
 			t.Errorf("shared memory: got %v, want it left behind", err)
