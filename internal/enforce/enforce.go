@@ -11,6 +11,9 @@
 //	  -> wait, at most the grace -> SIGKILL the rest -> wait -> ask for who was
 //	born meanwhile, and again, until the tree is empty
 //
+// Who is born after the SIGTERM has what is left of the grace, and is sent nothing
+// before the others are dead: it may be there to clean up.
+//
 // A step that fails is the outcome of its process, with its errno: it is not
 // tried again, and stops nothing else.
 package enforce
@@ -119,7 +122,7 @@ func (e *Enforcer) Do(ctx context.Context, req Request) wire.Kill {
 	k := &kill{Enforcer: e, ctx: ctx, req: &req, seen: make(map[event.ID]bool)}
 	defer k.close()
 	if err := k.begin(); err != nil {
-		k.trouble("begin", err)
+		k.refuseAll(err)
 		return k.result()
 	}
 	if req.Mode == ModeEnforce {

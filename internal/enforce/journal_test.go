@@ -106,3 +106,10 @@ func TestThawOdd(t *testing.T) {
 		})
 	}
 }
+
+// TestJournalPath: a kill's id cannot lead out of the directory.
+func TestJournalPath(t *testing.T) {
+	if got, want := Dir("/run/x").path("../7"), "/run/x/..%2F7.stopped"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

@@ -49,6 +49,15 @@ func (k *kill) begin() (err error) {
 	return nil
 }
 
+// refuseAll is for a kill that cannot begin.
+func (k *kill) refuseAll(err error) {
+	for _, t := range k.req.Targets {
+		m := &member{Target: t, fd: -1}
+		m.end(wire.OutcomeRefused, err)
+		k.members = append(k.members, m)
+	}
+}
+
 // close lets go of everything, stopped processes first.
 func (k *kill) close() {
 	k.thaw()

@@ -247,6 +247,21 @@ func TestZombie(t *testing.T) {
 	})
 }
 
+// TestHeadless: a process lives on without its leading thread. It is not the zombie
+// that it looks like.
+func TestHeadless(t *testing.T) {
+	inNamespace(t, func(w *world) {
+		pid := w.start("headless")
+		w.eventually("its leading thread has ended", func() bool { return w.state(pid) == 'Z' })
+		kill := w.enforcer().Do(context.Background(), w.request(time.Millisecond))
+		w.check(kill, wire.KillDone, map[string]int{wire.OutcomeDied: 1})
+		if p := kill.Processes[0]; p.Signal != "SIGKILL" {
+			t.Errorf("got %+v", p)
+		}
+		w.empty()
+	})
+}
+
 // TestUninterruptible holds a process in its exit, by a tracer that lets it go no
 // further: like one that waits for a dead file server, it does not die of SIGKILL.
 func TestUninterruptible(t *testing.T) {

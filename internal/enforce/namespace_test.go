@@ -27,6 +27,12 @@ import (
 // All of them are this binary; roleEnv says which part it plays.
 const roleEnv = "ABOT_TEST_ENFORCE"
 
+func init() {
+	if os.Getenv(roleEnv) == "headless" {
+		runtime.LockOSThread() // to the leading thread, where init runs
+	}
+}
+
 func TestMain(m *testing.M) {
 	switch role := os.Getenv(roleEnv); role {
 	case "", "inside":
@@ -145,6 +151,15 @@ func play(role string, args []string) error {
 	case "halt":
 		fmt.Println("ready")
 		unix.Kill(os.Getpid(), unix.SIGSTOP)
+	case "headless": // ignores SIGTERM, and has ended its leading thread
+		ignore(unix.SIGTERM)
+		go func() {
+			fmt.Println("ready")
+			for {
+				unix.Pause()
+			}
+		}()
+		unix.RawSyscall(unix.SYS_EXIT, 0, 0, 0)
 	case "negligent": // never reaps its child
 		pid, err := syscall.ForkExec("/bin/sleep", []string{"sleep", "600"}, nil)
 		if err != nil {
