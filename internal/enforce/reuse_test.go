@@ -110,12 +110,21 @@ func (r *reuser) stubborn() event.ID {
 	return id
 }
 
-// swapping is an Identity that swaps before it answers.
-type swapping struct{ *reuser }
+// early is an Identity that swaps before it looks, late one that does so after.
+type (
+	early struct{ *reuser }
+	late  struct{ *reuser }
+)
 
-func (s swapping) Starts(pids []int32) (map[int32]uint64, error) {
-	s.swap()
-	return s.reuser.Starts(pids)
+func (e early) Starts(pids []int32) (map[int32]uint64, error) {
+	e.swap()
+	return e.reuser.Starts(pids)
+}
+
+func (l late) Starts(pids []int32) (map[int32]uint64, error) {
+	starts, err := l.reuser.Starts(pids)
+	l.swap()
+	return starts, err
 }
 
 // windows are the moments of a kill at which the victim's pid can change hands.
@@ -126,7 +135,8 @@ var windows = []struct {
 	late bool // after SIGTERM
 }{
 	{"before the pidfd is opened", wire.OutcomeIdentityChanged, func(r *reuser, _ *Enforcer) { r.swap() }, false},
-	{"between pidfd and identity", wire.OutcomeIdentityChanged, func(r *reuser, e *Enforcer) { e.Identity = swapping{r} }, false},
+	{"between pidfd and identity", wire.OutcomeIdentityChanged, func(r *reuser, e *Enforcer) { e.Identity = early{r} }, false},
+	{"right after the identity is read", wire.OutcomeVanished, func(r *reuser, e *Enforcer) { e.Identity = late{r} }, false},
 	{"between identity and SIGTERM", wire.OutcomeVanished, func(r *reuser, _ *Enforcer) {
 		r.recheck = func(event.ID, unix.Signal) error { r.swap(); return nil }
 	}, false},
