@@ -261,3 +261,9 @@ func userMatches(users []string, p *Process) bool {
 	}
 	return false
 }
+
+// Check reports whether r is valid, as a [FieldError].
+func (r Rule) Check() error {
+	_, err := compile(r)
+	return err
+}
