@@ -14,6 +14,8 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
+
+	"github.com/abot-trace/abot-trace/internal/nearest"
 )
 
 // Limits of a file. The parser's cost grows faster than its input, so both are
@@ -253,10 +255,10 @@ func unknownKey(path, key string, names []string) string {
 	if path != "" {
 		where = " in " + path
 	}
-	if near := hint(key, names...); near != "" {
+	if near := nearest.Hint(key, names...); near != "" {
 		return fmt.Sprintf("unknown key %q%s%s", key, where, near)
 	}
-	return fmt.Sprintf("unknown key %q%s: there are %s", key, where, oneOf(names))
+	return fmt.Sprintf("unknown key %q%s: there are %s", key, where, nearest.List(names))
 }
 
 func join(path, key string) string {

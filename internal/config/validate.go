@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/abot-trace/abot-trace/internal/nearest"
 	"github.com/abot-trace/abot-trace/internal/policy"
 )
 
@@ -55,7 +56,7 @@ func (c *Config) validateRules(r *report) {
 	}
 	for _, name := range c.Enforce {
 		if !slices.Contains(names, name.Value) {
-			r.add(name.At, "enforce: no rule is named %q%s", name.Value, hint(name.Value, names...))
+			r.add(name.At, "enforce: no rule is named %q%s", name.Value, nearest.Hint(name.Value, names...))
 		}
 	}
 }
@@ -140,11 +141,11 @@ func word(r *report, field string, t Text, valid []string) {
 	if !t.At.IsSet() || slices.Contains(valid, t.Value) {
 		return
 	}
-	if near := hint(t.Value, valid...); near != "" {
+	if near := nearest.Hint(t.Value, valid...); near != "" {
 		r.add(t.At, "%s: unknown word %q%s", field, t.Value, near)
 		return
 	}
-	r.add(t.At, "%s: unknown word %q: there are %s", field, t.Value, oneOf(valid))
+	r.add(t.At, "%s: unknown word %q: there are %s", field, t.Value, nearest.List(valid))
 }
 
 func (c *Config) validateProtect(r *report) {

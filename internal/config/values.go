@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/abot-trace/abot-trace/internal/nearest"
 )
 
 // Text is a string that knows where it was written.
@@ -116,7 +118,7 @@ func ParseDuration(text string) (time.Duration, error) {
 			return 0, fmt.Errorf("%q has no unit: write %ss, %sm, %sh or %sd",
 				text, numeral(number), numeral(number), numeral(number), numeral(number))
 		case !ok:
-			return 0, fmt.Errorf("%q: no unit %q%s: there are ms, s, m, h and d", text, name, hint(name, "ms", "s", "m", "h", "d"))
+			return 0, fmt.Errorf("%q: no unit %q%s: there are ms, s, m, h and d", text, name, nearest.Hint(name, "ms", "s", "m", "h", "d"))
 		}
 		total.Add(total, new(big.Rat).Mul(number, new(big.Rat).SetInt64(int64(unit))))
 		rest = after

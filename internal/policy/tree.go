@@ -36,19 +36,34 @@ func (e *Engine) leaveOut(r *rule, p *Process, at uint64) string {
 	return ""
 }
 
+// above calls yield with each ancestor whose tree, ended by r, would include c,
+// nearest first, until yield returns false.
+func (e *Engine) above(c *candidate, r *rule, yield func(*Process) bool) {
+	kill := r.Action == ActionKill
+	ancestors(c.view, &c.p, func(a *Process) bool {
+		other := a.Orphan && !slices.Contains(r.Verdict, a.Verdict)
+		if other || kill && e.spare(a) != "" {
+			return false // left out, and what is below it with it
+		}
+		if kill && e.withheld(r, a) != "" {
+			// It may be reported, but ends nobody, and belongs to no tree above it.
+			return false
+		}
+		return yield(a)
+	})
+}
+
 // root returns whom rule i is to act upon when c is ready for it: c itself, or the
 // topmost ancestor within the same tree that is ready too. It is covered when the
 // rule has acted on that tree before.
 func (e *Engine) root(c *candidate, i int, r *rule) (root event.ID, covered bool) {
 	root = c.p.ID
+	if r.Action == ActionKill && e.withheld(r, &c.p) != "" {
+		return root, false // it belongs to no tree above it
+	}
 	up := candidate{engine: e, view: c.view, host: c.host, now: c.now}
-	ancestors(c.view, &c.p, func(a *Process) bool {
-		if s := e.state[stateKey{i, a.ID}]; s != nil && s.acted {
-			covered = true
-			return false
-		}
-		// Beyond one that is left out begins another tree.
-		if e.leaveOut(r, a, c.now) != "" {
+	e.above(c, r, func(a *Process) bool {
+		if covered = e.acted(i, a.ID); covered {
 			return false
 		}
 		if isCandidate(a) && up.reset(a.ID) {
@@ -59,6 +74,12 @@ func (e *Engine) root(c *candidate, i int, r *rule) (root event.ID, covered bool
 		return true
 	})
 	return root, covered
+}
+
+// acted reports whether rule i has acted on the tree of this root.
+func (e *Engine) acted(i int, root event.ID) bool {
+	s := e.state[stateKey{i, root}]
+	return s != nil && s.acted
 }
 
 // members walks the decision's tree by lineage and returns whom to signal and whom
@@ -227,10 +248,9 @@ func conditionsMet(c *candidate, r *rule) string {
 }
 
 func (e *Engine) coveredByAncestor(c *candidate, i int, r *rule) (covered bool) {
-	ancestors(c.view, &c.p, func(a *Process) bool {
-		s := e.state[stateKey{i, a.ID}]
-		covered = s != nil && s.acted
-		return !covered && e.leaveOut(r, a, c.now) == ""
+	e.above(c, r, func(a *Process) bool {
+		covered = e.acted(i, a.ID)
+		return !covered
 	})
 	return covered
 }

@@ -16,6 +16,8 @@ import (
 	"github.com/expr-lang/expr/file"
 	"github.com/expr-lang/expr/parser"
 	"github.com/expr-lang/expr/vm"
+
+	"github.com/abot-trace/abot-trace/internal/nearest"
 )
 
 // Subject is what an expression knows as process. NaN stands for not known.
@@ -170,12 +172,33 @@ func (g *guard) member(n *ast.MemberNode) {
 		g.refuse(n, "fields can be taken of process and host only")
 		return
 	}
+	record, ok := fieldByTag(reflect.TypeFor[environment](), base.Value)
+	if !ok {
+		g.refuse(n.Node, "unknown name %q: there are process and host", base.Value)
+		return
+	}
 	field, ok := n.Property.(*ast.StringNode)
 	if !ok {
 		g.refuse(n, "a field must be named, as in %s.name", base.Value)
 		return
 	}
+	if _, ok := fieldByTag(record.Type, field.Value); !ok {
+		g.refuse(n.Property, "%s has no %q%s", base.Value, field.Value, otherFields(field.Value, record.Type))
+		return
+	}
 	g.members = append(g.members, [2]string{base.Value, field.Value})
+}
+
+// otherFields says which field was meant, or which there are.
+func otherFields(name string, t reflect.Type) string {
+	var names []string
+	for f := range t.Fields() {
+		names = append(names, f.Tag.Get("expr"))
+	}
+	if near := nearest.Hint(name, names...); near != "" {
+		return near
+	}
+	return ": there are " + nearest.List(names)
 }
 
 func (g *guard) refuse(n ast.Node, format string, args ...any) {

@@ -1,24 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package config
+// Package nearest finds the word that someone probably meant.
+package nearest
 
 import (
 	"slices"
 	"strings"
 )
 
-// hint returns `, did you mean "x"?`-like text for the word of words that is nearest
-// to word, or nothing where none is near.
-func hint(word string, words ...string) string {
-	if near := nearest(word, words); near != "" {
+// Hint returns `, did you mean "x"?` for the word of words that is nearest to word,
+// or nothing where none is near.
+func Hint(word string, words ...string) string {
+	if near := Word(word, words); near != "" {
 		return `, did you mean "` + near + `"?`
 	}
 	return ""
 }
 
-// nearest returns the word with the smallest edit distance, if that is small enough
-// for a slip of the finger; of equals the first.
-func nearest(word string, words []string) string {
+// Word returns the word of words that word is a slip of the finger away from, of
+// several the nearest, of equals the first; nothing where none is near.
+func Word(word string, words []string) string {
+	if len(word) < 3 {
+		return ""
+	}
 	best, distance := "", max(len(word)/3, 1)+1
 	for _, w := range words {
 		// Hostile words are long; a far length cannot be near.
@@ -30,6 +34,11 @@ func nearest(word string, words []string) string {
 		}
 	}
 	return best
+}
+
+// List joins words in alphabetical order for a message.
+func List(words []string) string {
+	return strings.Join(slices.Sorted(slices.Values(words)), ", ")
 }
 
 // edits counts insertions, deletions, substitutions and swaps of neighbours
@@ -55,11 +64,4 @@ func edits(a, b string) int {
 		before, previous, current = previous, current, before
 	}
 	return previous[len(b)]
-}
-
-// oneOf lists words for a message.
-func oneOf(words []string) string {
-	sorted := slices.Clone(words)
-	slices.Sort(sorted)
-	return strings.Join(sorted, ", ")
 }
