@@ -4,6 +4,7 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"reflect"
@@ -224,7 +225,7 @@ func (d *decoder) structure(node ast.Node, v reflect.Value, path string) {
 	case *ast.MappingValueNode:
 		values = []*ast.MappingValueNode{n}
 	default:
-		d.add(d.pos(node), "%s wants a map of keys and values, not %s", path, kindOf(node))
+		d.add(d.pos(node), "%s wants a map of keys and values, not %s", cmp.Or(path, "the file"), kindOf(node))
 		return
 	}
 	if at := v.FieldByName("At"); at.IsValid() {

@@ -71,12 +71,12 @@ func (l loader) load(path string, o Options) (*Config, error) {
 	if err := l.add(c, path, o, true, r); err != nil {
 		return nil, err
 	}
-	// Glob fails only on a bad pattern: the directory's own name is not one.
-	dropIns, err := dropIns(filepath.Join(filepath.Dir(path), "conf.d"))
+	dir := filepath.Join(filepath.Dir(path), "conf.d")
+	paths, err := dropIns(dir)
 	if err != nil {
-		return nil, plainError(filepath.Join(filepath.Dir(path), "conf.d"), err)
+		return nil, plainError(dir, err)
 	}
-	for _, dropIn := range dropIns {
+	for _, dropIn := range paths {
 		if err := l.add(c, dropIn, o, false, r); err != nil {
 			return nil, err
 		}

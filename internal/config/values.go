@@ -140,8 +140,8 @@ func ParseSize(text string) (uint64, error) {
 	unit, ok := sizeUnits[name]
 	switch {
 	case name == "":
-		return 0, fmt.Errorf("%q has no unit: write %sMB (millions of bytes) or %sMiB (2^20 bytes)",
-			text, numeral(number), numeral(number))
+		return 0, fmt.Errorf("%q has no unit: write %sB, %sMB (millions of bytes) or %sMiB (2^20 bytes)",
+			text, numeral(number), numeral(number), numeral(number))
 	case !ok:
 		return 0, fmt.Errorf("%q: no unit %q: there are B, kB, MB, GB, TB (powers of 1000) and KiB, MiB, GiB, TiB (powers of 1024)",
 			text, name)

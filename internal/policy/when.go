@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -82,7 +83,7 @@ func compileWhen(source string) (*whenCondition, error) {
 	config.MaxNodes = maxNodes
 	tree, err := parser.ParseWithConfig(source, config)
 	if err != nil {
-		return nil, plain(err)
+		return nil, plain(source, err)
 	}
 	guard := &guard{}
 	ast.Walk(&tree.Node, guard)
@@ -91,15 +92,23 @@ func compileWhen(source string) (*whenCondition, error) {
 	}
 	program, err := expr.Compile(source, options...)
 	if err != nil {
-		return nil, plain(err)
+		return nil, plain(source, err)
 	}
 	return &whenCondition{source, program, figures(guard.members)}, nil
 }
 
-// plain makes the library's errors name the limit where they only say that there is one.
-func plain(err error) error {
+// withPercentSign is how people write a threshold who come from the other settings.
+var withPercentSign = regexp.MustCompile(`[0-9]\s*%\s*([^\s\w(.]|$|and\b|or\b)`)
+
+// plain makes the library's errors name the limit where they only say that there is
+// one, and the likely cause where they cannot know it.
+func plain(source string, err error) error {
 	if strings.Contains(err.Error(), "exceeds maximum allowed nodes") {
 		return fmt.Errorf("the expression is too complex: more than %d parts", maxNodes)
+	}
+	var at *file.Error
+	if errors.As(err, &at) && withPercentSign.MatchString(source) {
+		at.Message += "; percentages are plain numbers here: 85, not 85%"
 	}
 	return err
 }
@@ -135,7 +144,11 @@ func (g *guard) Visit(node *ast.Node) {
 		return
 	}
 	switch n := (*node).(type) {
-	case *ast.NilNode, *ast.IdentifierNode, *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode,
+	case *ast.IdentifierNode:
+		if _, ok := fieldByTag(reflect.TypeFor[environment](), n.Value); !ok {
+			g.refuse(n, "unknown name %q: there are process and host", n.Value)
+		}
+	case *ast.NilNode, *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode,
 		*ast.StringNode, *ast.ConstantNode, *ast.UnaryNode, *ast.ArrayNode, *ast.ConditionalNode:
 	case *ast.BinaryNode:
 		g.binary(n)
@@ -172,11 +185,7 @@ func (g *guard) member(n *ast.MemberNode) {
 		g.refuse(n, "fields can be taken of process and host only")
 		return
 	}
-	record, ok := fieldByTag(reflect.TypeFor[environment](), base.Value)
-	if !ok {
-		g.refuse(n.Node, "unknown name %q: there are process and host", base.Value)
-		return
-	}
+	record, _ := fieldByTag(reflect.TypeFor[environment](), base.Value)
 	field, ok := n.Property.(*ast.StringNode)
 	if !ok {
 		g.refuse(n, "a field must be named, as in %s.name", base.Value)
