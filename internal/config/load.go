@@ -3,6 +3,7 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -190,6 +191,8 @@ func plainError(path string, err error) error {
 // merge decodes one file's text over c.
 func (c *Config) merge(name string, data []byte, main bool, r *report) {
 	c.Files = append(c.Files, name)
+	// What ends a line for the parser ends one for the excerpts too.
+	data = bytes.ReplaceAll(bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n")), []byte("\r"), []byte("\n"))
 	src := newSource(name, data)
 	faults := len(r.errs)
 	body := parseDocument(src, data, r)

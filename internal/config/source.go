@@ -46,7 +46,7 @@ func (e *Error) Error() string {
 	if e.src == nil {
 		return e.Message
 	}
-	if e.Line == 0 {
+	if e.Line == 0 { // it concerns the whole file
 		return fmt.Sprintf("%s: %s", e.src.name, e.Message)
 	}
 	return fmt.Sprintf("%s:%d:%d: %s%s", e.src.name, e.Line, e.Column, e.Message, e.excerpt())
@@ -56,7 +56,7 @@ func (e *Error) Error() string {
 const excerptWidth = 100
 
 func (e *Error) excerpt() string {
-	if e.Line > len(e.src.lines) {
+	if e.Line == 0 || e.Line > len(e.src.lines) {
 		return ""
 	}
 	line := []rune(e.src.lines[e.Line-1])

@@ -138,11 +138,9 @@ type guard struct {
 	members [][2]string
 }
 
-// Visit implements ast.Visitor.
+// Visit implements ast.Visitor. The walk comes to the parts before the whole: what is
+// wrong as a whole says more than what is wrong within.
 func (g *guard) Visit(node *ast.Node) {
-	if g.err != nil {
-		return
-	}
 	switch n := (*node).(type) {
 	case *ast.IdentifierNode:
 		if _, ok := fieldByTag(reflect.TypeFor[environment](), n.Value); !ok {
@@ -156,11 +154,14 @@ func (g *guard) Visit(node *ast.Node) {
 		g.member(n)
 	case *ast.BuiltinNode:
 		if !slices.Contains(functions, n.Name) {
+			g.err = nil
 			g.refuse(n, "the function %s is not allowed; there are %s", n.Name, strings.Join(functions, ", "))
 		}
 	case *ast.CallNode:
+		g.err = nil
 		g.refuse(n, "no such function; there are %s", strings.Join(functions, ", "))
 	default:
+		g.err = nil
 		g.refuse(*node, "this construct is not allowed in a rule")
 	}
 }
@@ -185,7 +186,10 @@ func (g *guard) member(n *ast.MemberNode) {
 		g.refuse(n, "fields can be taken of process and host only")
 		return
 	}
-	record, _ := fieldByTag(reflect.TypeFor[environment](), base.Value)
+	record, ok := fieldByTag(reflect.TypeFor[environment](), base.Value)
+	if !ok {
+		return // refused as an identifier
+	}
 	field, ok := n.Property.(*ast.StringNode)
 	if !ok {
 		g.refuse(n, "a field must be named, as in %s.name", base.Value)
@@ -210,7 +214,11 @@ func otherFields(name string, t reflect.Type) string {
 	return ": there are " + nearest.List(names)
 }
 
+// refuse keeps the first reason.
 func (g *guard) refuse(n ast.Node, format string, args ...any) {
+	if g.err != nil {
+		return
+	}
 	g.err = &file.Error{Location: n.Location(), Message: fmt.Sprintf(format, args...)}
 }
 
