@@ -38,7 +38,7 @@ func FuzzParse(f *testing.F) {
 		if c != nil || !errors.As(err, &faults) || len(faults) == 0 {
 			t.Fatalf("got %v and %#v", c, err)
 		}
-		lines := strings.Count(string(data), "\n") + 1
+		lines := strings.Count(string(data), "\n") + strings.Count(string(data), "\r") + 1
 		for _, fault := range faults {
 			if fault.Line > lines || fault.Line > 0 && fault.Column < 1 {
 				t.Errorf("%d:%d is not in a text of %d lines", fault.Line, fault.Column, lines)
