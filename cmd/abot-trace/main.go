@@ -112,6 +112,7 @@ func commands() []*cli.Command {
 		treeCommand(),
 		eventsCommand(),
 		orphansCommand(),
+		checkCommand(),
 		versionCommand(),
 	}
 }

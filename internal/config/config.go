@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package config reads the configuration: one YAML file, then the drop-ins of conf.d
+// beside it. It is strict: whatever it does not know is an error that says where and
+// what was probably meant. A configuration that Load returns is valid as a whole.
+package config
+
+import (
+	"time"
+
+	"github.com/abot-trace/abot-trace/internal/policy"
+)
+
+// DefaultPath is where the service keeps its configuration.
+const DefaultPath = "/etc/abot-trace/config.yaml"
+
+// Config is a whole configuration, merged and checked.
+type Config struct {
+	Socket  Socket  `yaml:"socket"`
+	Enforce []Text  `yaml:"enforce"` // names of rules to arm
+	Rules   []Rule  `yaml:"rules"`
+	Protect Protect `yaml:"protect"`
+	Budget  Budget  `yaml:"budget"`
+	Monitor Monitor `yaml:"monitor"`
+	Notify  Notify  `yaml:"notify"`
+	Metrics Metrics `yaml:"metrics"`
+
+	// Files are the files that were read, in their order.
+	Files []string
+}
+
+// Socket says who may talk to the daemon.
+type Socket struct {
+	Group Text `yaml:"group"`
+}
+
+// Rule is one rule as written; see [policy.Rule] for what its fields mean.
+type Rule struct {
+	At          Pos
+	Name        Text     `yaml:"name"`
+	Mode        Text     `yaml:"mode"`
+	Match       Match    `yaml:"match"`
+	OrphanedFor Duration `yaml:"orphaned_for"`
+	OlderThan   Duration `yaml:"older_than"`
+	MemoryAbove Size     `yaml:"memory_above"`
+	When        Text     `yaml:"when"`
+	For         Duration `yaml:"for"`
+	Action      Text     `yaml:"action"`
+	Scope       Text     `yaml:"scope"`
+	Grace       Duration `yaml:"grace"`
+}
+
+// Match narrows a rule to some orphans; all that is given must hold.
+type Match struct {
+	Verdict   []Text `yaml:"verdict"`
+	User      []Text `yaml:"user"`
+	Unit      []Text `yaml:"unit"`
+	Exe       []Text `yaml:"exe"`
+	Cmdline   Text   `yaml:"cmdline"`
+	SpawnedBy Text   `yaml:"spawned_by"`
+}
+
+// Protect adds to the built-in protected set.
+type Protect struct {
+	Users   []Text `yaml:"users"`
+	Units   []Text `yaml:"units"`
+	Cmdline []Text `yaml:"cmdline"`
+}
+
+// Budget limits how fast trees are ended.
+type Budget struct {
+	KillsPerMinute Int      `yaml:"kills_per_minute"`
+	WarmUp         Duration `yaml:"warm_up"`
+	Pause          Duration `yaml:"pause"`
+	StopFile       Text     `yaml:"stop_file"`
+}
+
+// Monitor holds what the host's figures are held against.
+type Monitor struct {
+	Interval      Duration  `yaml:"interval"`
+	Memory        Threshold `yaml:"memory"`
+	CPU           Threshold `yaml:"cpu"`
+	Disk          Threshold `yaml:"disk"`
+	OrphanAge     Duration  `yaml:"orphan_age"`
+	ProcessMemory Size      `yaml:"process_memory"` // RSS plus swap of one process
+}
+
+// Threshold is where a figure becomes a warning and where it becomes critical.
+type Threshold struct {
+	Warning  Percent `yaml:"warning"`
+	Critical Percent `yaml:"critical"`
+}
+
+// Notify says who is told what.
+type Notify struct {
+	Journald Journald  `yaml:"journald"`
+	Webhook  []Webhook `yaml:"webhook"`
+	Exec     []Exec    `yaml:"exec"`
+}
+
+// Journald limits what goes to the journal.
+type Journald struct {
+	MinSeverity Text `yaml:"min_severity"`
+}
+
+// Webhook is one URL that notices are posted to.
+type Webhook struct {
+	At             Pos
+	URL            Text     `yaml:"url"`
+	MinSeverity    Text     `yaml:"min_severity"`
+	HMACSecretFile Text     `yaml:"hmac_secret_file"`
+	Template       Text     `yaml:"template"`
+	Timeout        Duration `yaml:"timeout"`
+}
+
+// Exec is one command that notices are given to: an argv, never a shell.
+type Exec struct {
+	At          Pos
+	Command     []Text   `yaml:"command"`
+	MinSeverity Text     `yaml:"min_severity"`
+	Timeout     Duration `yaml:"timeout"`
+}
+
+// Metrics says where metrics go besides the socket.
+type Metrics struct {
+	Textfile Text `yaml:"textfile"`
+	Listen   Text `yaml:"listen"` // by the helper, never by the privileged daemon
+}
+
+// Severities are the words of min_severity, the least first.
+var Severities = []string{"info", "warning", "critical"}
+
+// Defaults of what a rule or a hook leaves out.
+const (
+	DefaultGrace   = 10 * time.Second
+	DefaultTimeout = 10 * time.Second
+)
+
+// Default returns the configuration of an installation without a file: it watches,
+// and has no rules.
+func Default() *Config {
+	percent := func(v float64) Percent { return Percent{Value: v} }
+	return &Config{
+		Budget: Budget{
+			KillsPerMinute: Int{Value: 10},
+			WarmUp:         Duration{Value: time.Minute},
+			Pause:          Duration{Value: 5 * time.Second},
+			StopFile:       Text{Value: "/run/abot-trace/stop"},
+		},
+		Monitor: Monitor{
+			Interval:      Duration{Value: 30 * time.Second},
+			Memory:        Threshold{percent(75), percent(85)},
+			CPU:           Threshold{percent(80), percent(90)},
+			Disk:          Threshold{percent(80), percent(90)},
+			OrphanAge:     Duration{Value: 24 * time.Hour},
+			ProcessMemory: Size{Bytes: 500e6},
+		},
+		Notify: Notify{Journald: Journald{MinSeverity: Text{Value: "info"}}},
+	}
+}
+
+// Policy returns the rules and the protected additions as the engine takes them,
+// with the names of enforce armed.
+func (c *Config) Policy() ([]policy.Rule, policy.Protect) {
+	armed := make(map[string]bool)
+	for _, name := range c.Enforce {
+		armed[name.Value] = true
+	}
+	rules := make([]policy.Rule, len(c.Rules))
+	for i := range c.Rules {
+		rules[i] = c.Rules[i].policy()
+		if armed[rules[i].Name] {
+			rules[i].Mode = policy.ModeEnforce
+		}
+	}
+	return rules, policy.Protect{
+		Users: values(c.Protect.Users), Units: values(c.Protect.Units), Cmdline: values(c.Protect.Cmdline),
+	}
+}
+
+// Engine compiles the configuration's rules; oneShot as in [policy.Options].
+func (c *Config) Engine(oneShot bool) (*policy.Engine, error) {
+	rules, protect := c.Policy()
+	return policy.NewEngine(policy.Options{Rules: rules, Protect: protect, OneShot: oneShot})
+}
+
+// BudgetSpec returns the limits as the budget takes them.
+func (c *Config) BudgetSpec() policy.BudgetSpec {
+	return policy.BudgetSpec{
+		KillsPerMinute: c.Budget.KillsPerMinute.Value,
+		WarmUp:         c.Budget.WarmUp.Value,
+		Pause:          c.Budget.Pause.Value,
+		StopFile:       c.Budget.StopFile.Value,
+	}
+}
+
+func (r *Rule) policy() policy.Rule {
+	grace := DefaultGrace
+	if r.Grace.At.IsSet() {
+		grace = r.Grace.Value
+	}
+	return policy.Rule{
+		Name: r.Name.Value, Mode: r.Mode.Value,
+		Verdict: values(r.Match.Verdict), User: values(r.Match.User),
+		Unit: values(r.Match.Unit), Exe: values(r.Match.Exe),
+		Cmdline: r.Match.Cmdline.Value, SpawnedBy: r.Match.SpawnedBy.Value,
+		OrphanedFor: r.OrphanedFor.Value, OlderThan: r.OlderThan.Value,
+		MemoryAbove: r.MemoryAbove.Bytes, When: r.When.Value, For: r.For.Value,
+		Action: r.Action.Value, Scope: r.Scope.Value, Grace: grace,
+	}
+}
+
+func values(texts []Text) []string {
+	var s []string
+	for _, t := range texts {
+		s = append(s, t.Value)
+	}
+	return s
+}

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"fmt"
+	"time"
+)
+
+// BudgetSpec limits how fast trees are ended.
+type BudgetSpec struct {
+	KillsPerMinute int           // trees, not processes
+	WarmUp         time.Duration // nothing is ended that soon after a start, a resync or a clock step
+	Pause          time.Duration // rest after each tree
+	StopFile       string        // nothing is ended while this file exists; looked for by the caller
+}
+
+// minute is the window of KillsPerMinute.
+const minute = time.Minute
+
+// Budget decides whether one more tree may be ended now. It counts trees and never
+// stops inside one. It has no clock: each call brings CLOCK_BOOTTIME in ns. It
+// belongs to one goroutine.
+type Budget struct {
+	spec    BudgetSpec
+	warm    uint64   // no kill before
+	rested  uint64   // no kill before
+	granted []uint64 // instants of the last minute's grants, oldest first
+	why     string   // what the warm-up is for
+}
+
+// A Grant is the answer to [Budget.Take].
+type Grant struct {
+	OK bool
+	// Why says what holds the kill back, RetryAt when to ask again (0 where no
+	// instant is known: the stop file).
+	Why     string
+	RetryAt uint64
+	// Exhausted says that the minute's number is used up, which calls for an alert.
+	Exhausted bool
+}
+
+// NewBudget returns a budget whose warm-up begins now.
+func NewBudget(spec BudgetSpec, now uint64) *Budget {
+	b := &Budget{spec: spec}
+	b.Hold("start", now)
+	return b
+}
+
+// Hold begins a warm-up: after a start, a resync, a step of the clock. A warm-up
+// that runs is never shortened.
+func (b *Budget) Hold(why string, now uint64) {
+	if until := after(now, b.spec.WarmUp); until > b.warm {
+		b.warm, b.why = until, why
+	}
+}
+
+// Reconfigure changes the limits and keeps what was granted and what runs.
+func (b *Budget) Reconfigure(spec BudgetSpec) { b.spec = spec }
+
+// Take asks for one tree. stopped says that the stop file exists. A grant counts at
+// once, whatever comes of it.
+func (b *Budget) Take(now uint64, stopped bool) Grant {
+	for len(b.granted) > 0 && after(b.granted[0], minute) <= now {
+		b.granted = b.granted[1:]
+	}
+	switch {
+	case stopped:
+		return Grant{Why: "the stop file " + b.spec.StopFile + " exists"}
+	case now < b.warm:
+		return Grant{Why: fmt.Sprintf("warming up after a %s", b.why), RetryAt: b.warm}
+	case len(b.granted) >= b.spec.KillsPerMinute:
+		retry := after(now, minute)
+		if len(b.granted) > 0 {
+			retry = after(b.granted[0], minute)
+		}
+		return Grant{Why: fmt.Sprintf("%d trees were ended within a minute, which is the budget", len(b.granted)),
+			RetryAt: retry, Exhausted: true}
+	case now < b.rested:
+		return Grant{Why: fmt.Sprintf("pausing for %s after a kill", FormatDuration(b.spec.Pause)), RetryAt: b.rested}
+	}
+	b.granted = append(b.granted, now)
+	b.Rest(now)
+	return Grant{OK: true}
+}
+
+// Rest begins the pause. Take does so; the end of a kill does so again, since the
+// pause is there to see what the kill has changed.
+func (b *Budget) Rest(now uint64) {
+	b.rested = max(b.rested, after(now, b.spec.Pause))
+}

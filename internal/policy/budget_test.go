@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+func TestBudget(t *testing.T) {
+	spec := BudgetSpec{KillsPerMinute: 2, WarmUp: time.Minute, Pause: 5 * time.Second, StopFile: "/run/stop"}
+	s := func(n time.Duration) uint64 { return at(n * time.Second) }
+	b := NewBudget(spec, s(1000))
+	steps := []struct {
+		name    string
+		now     uint64
+		stopped bool
+		hold    string // begins a warm-up first
+		want    Grant
+	}{
+		{name: "warm-up", now: s(1059), want: Grant{Why: "warming up after a start", RetryAt: s(1060)}},
+		{name: "stop file", now: s(1060), stopped: true, want: Grant{Why: "the stop file /run/stop exists"}},
+		{name: "first", now: s(1060), want: Grant{OK: true}},
+		{name: "pause", now: s(1064), want: Grant{Why: "pausing for 5s after a kill", RetryAt: s(1065)}},
+		{name: "second", now: s(1065), want: Grant{OK: true}},
+		{name: "used up", now: s(1070), want: Grant{Why: "2 trees were ended within a minute, which is the budget",
+			RetryAt: s(1120), Exhausted: true}},
+		{name: "still used up", now: s(1119), want: Grant{Why: "2 trees were ended within a minute, which is the budget",
+			RetryAt: s(1120), Exhausted: true}},
+		{name: "the next minute", now: s(1120), want: Grant{OK: true}},
+		{name: "resync", now: s(1200), hold: "resync", want: Grant{Why: "warming up after a resync", RetryAt: s(1260)}},
+		{name: "after it", now: s(1260), want: Grant{OK: true}},
+	}
+	for _, step := range steps {
+		if step.hold != "" {
+			b.Hold(step.hold, step.now)
+		}
+		if got := b.Take(step.now, step.stopped); got != step.want {
+			t.Errorf("%s: got %+v, want %+v", step.name, got, step.want)
+		}
+	}
+}
+
+func TestBudgetRestsAfterTheKillToo(t *testing.T) {
+	b := NewBudget(BudgetSpec{KillsPerMinute: 9, Pause: 5 * time.Second}, 0)
+	if got := b.Take(at(100*time.Second), false); !got.OK {
+		t.Fatal(got)
+	}
+	b.Rest(at(110 * time.Second)) // the kill has taken its grace of 10 s
+	if got := b.Take(at(114*time.Second), false); got.OK || got.RetryAt != at(115*time.Second) {
+		t.Errorf("got %+v, want a retry at 115 s", got)
+	}
+}
+
+// TestBudgetHolds: never more grants than the budget within any minute, none closer
+// than the pause, none during a warm-up or with a stop file, and a retry that is
+// followed is granted.
+func TestBudgetHolds(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		spec := BudgetSpec{
+			KillsPerMinute: rapid.IntRange(1, 4).Draw(t, "budget"),
+			WarmUp:         time.Duration(rapid.IntRange(0, 90).Draw(t, "warm-up")) * time.Second,
+			Pause:          time.Duration(rapid.IntRange(0, 30).Draw(t, "pause")) * time.Second,
+		}
+		now := at(time.Hour)
+		b := NewBudget(spec, now)
+		warm := after(now, spec.WarmUp)
+		var granted []uint64
+		for range rapid.IntRange(1, 60).Draw(t, "asks") {
+			now = after(now, time.Duration(rapid.IntRange(0, 20).Draw(t, "step"))*time.Second)
+			if rapid.IntRange(0, 20).Draw(t, "resync") == 0 {
+				b.Hold("resync", now)
+				warm = max(warm, after(now, spec.WarmUp))
+			}
+			stopped := rapid.IntRange(0, 9).Draw(t, "stopped") == 0
+			g := b.Take(now, stopped)
+			if !g.OK {
+				if g.Why == "" || !stopped && g.RetryAt <= now {
+					t.Fatalf("refused without a way on: %+v at %d", g, now)
+				}
+				continue
+			}
+			granted = append(granted, now)
+			if stopped || now < warm {
+				t.Fatalf("granted at %d, stopped %v, warming up until %d", now, stopped, warm)
+			}
+			if n := len(granted); n > 1 && now-granted[n-2] < uint64(spec.Pause) {
+				t.Fatalf("granted twice within the pause: %v", granted)
+			}
+			if n := len(granted) - spec.KillsPerMinute; n > 0 && now-granted[n-1] < uint64(minute) {
+				t.Fatalf("more than %d within a minute: %v", spec.KillsPerMinute, granted)
+			}
+		}
+	})
+}

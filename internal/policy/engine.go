@@ -1,0 +1,400 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"cmp"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/expr-lang/expr/vm"
+
+	"github.com/abot-trace/abot-trace/internal/event"
+)
+
+// Options are what an engine is made of.
+type Options struct {
+	Rules   []Rule
+	Protect Protect
+	// OneShot says that the view is a single snapshot without a history: nothing in
+	// it was observed. A rule then carries a kill only if it asks for that, by
+	// naming unknown in its verdict and matching on user, unit, exe or cmdline too.
+	OneShot bool
+}
+
+// Engine evaluates rules over a view. It keeps for each rule and orphan since when
+// it holds and whether it has acted, and nothing else. It belongs to one goroutine.
+type Engine struct {
+	rules      []*rule
+	protection *Protection
+	oneShot    bool
+	state      map[stateKey]*state
+	deadlines  deadlines
+	machine    vm.VM
+	c          candidate
+}
+
+type stateKey struct {
+	rule int
+	id   event.ID
+}
+
+type state struct {
+	since uint64 // the rule's conditions have held since
+	acted bool   // the rule has acted on the tree of this root
+	retry uint64 // not again before: a budget held it back
+}
+
+// A Target is one process of a decision.
+type Target struct {
+	ID      event.ID
+	Comm    string
+	Cmdline string
+	UID     uint32
+	Unit    string
+	// RSS and Swap are bytes of the latest sample, if MemoryKnown.
+	RSS, Swap   uint64
+	MemoryKnown bool
+}
+
+// Spared is a living process of the tree that is left out, with its descendants.
+type Spared struct {
+	Target
+	Reason string
+}
+
+// Decision says that a rule acts upon a tree, or would.
+type Decision struct {
+	Rule    string
+	Mode    string // ModeObserve or ModeEnforce
+	Action  string // ActionKill or ActionNotify
+	Scope   string // ScopeTree or ScopeProcess
+	Grace   time.Duration
+	Root    event.ID
+	Verdict string // of the root
+	At      uint64 // when it was decided
+	// Targets are the processes to signal, the root first, every parent before its
+	// children. Empty for ActionNotify.
+	Targets []Target
+	Spared  []Spared
+	// Reasons are the rule's conditions as they were found, one line each.
+	Reasons []string
+	// Carries says that the lineage is good enough to kill upon, whatever the mode.
+	// Withheld says why where it is not.
+	Carries  bool
+	Withheld string
+
+	rule *rule
+	key  stateKey
+}
+
+// Enforces reports whether the decision is to be carried out and not only told.
+func (d *Decision) Enforces() bool {
+	return d.Action == ActionKill && d.Mode == ModeEnforce && d.Carries && len(d.Targets) > 0
+}
+
+// NewEngine compiles the rules. Its errors are a [FieldError].
+func NewEngine(o Options) (*Engine, error) {
+	e := &Engine{oneShot: o.OneShot, state: make(map[stateKey]*state)}
+	e.c.engine = e
+	var err error
+	if e.protection, err = NewProtection(o.Protect); err != nil {
+		return nil, err
+	}
+	for _, r := range o.Rules {
+		compiled, err := compile(r)
+		if err != nil {
+			return nil, err
+		}
+		e.rules = append(e.rules, compiled)
+	}
+	return e, nil
+}
+
+// Protection returns the protected set.
+func (e *Engine) Protection() *Protection { return e.protection }
+
+// Inherit takes over what old knows of the rules that both have unchanged, so that a
+// reload neither acts twice nor restarts a wait. Old must not be used afterwards.
+// The next pass over the whole view makes the deadlines.
+func (e *Engine) Inherit(old *Engine) {
+	same := make(map[int]int)
+	for i, r := range old.rules {
+		for j, own := range e.rules {
+			if reflect.DeepEqual(r.Rule, own.Rule) {
+				same[i] = j
+			}
+		}
+	}
+	for key, s := range old.state {
+		if j, ok := same[key.rule]; ok {
+			e.state[stateKey{j, key.id}] = s
+		}
+	}
+}
+
+// Evaluate judges every living orphan: after a sample, a resync, a reload, a change
+// in memory pressure. It returns what is to be done, older trees first, rules in
+// their order, and remembers it as done: see [Engine.Defer].
+func (e *Engine) Evaluate(view View, host *Host, now uint64) []Decision {
+	var ids []event.ID
+	view.Orphans(func(id event.ID) bool {
+		ids = append(ids, id)
+		return true
+	})
+	// An ancestor is older than its descendants: the topmost match comes first.
+	slices.SortFunc(ids, compareAge)
+	e.prune(view)
+	e.deadlines = e.deadlines[:0]
+	var decisions []Decision
+	for _, id := range ids {
+		decisions = e.evaluate(view, host, id, now, decisions)
+	}
+	return decisions
+}
+
+// EvaluateOrphan judges one orphan, at the moment it became one, without a look at
+// the others.
+func (e *Engine) EvaluateOrphan(view View, host *Host, id event.ID, now uint64) []Decision {
+	return e.evaluate(view, host, id, now, nil)
+}
+
+// Due judges the orphans whose deadline has come: those for which the passing of
+// time alone could have made a rule hold.
+func (e *Engine) Due(view View, host *Host, now uint64) []Decision {
+	var decisions []Decision
+	for range len(e.deadlines) { // each at most once, even if it asks for now again
+		if len(e.deadlines) == 0 || e.deadlines[0].at > now {
+			break
+		}
+		decisions = e.evaluate(view, host, e.deadlines.pop().id, now, decisions)
+	}
+	return decisions
+}
+
+// NextDeadline returns the instant at which [Engine.Due] has work, false if none is
+// in sight. It may be spurious. Ages and waits have deadlines; memory, the host's
+// figures and ages inside an expression are looked at with each full pass.
+func (e *Engine) NextDeadline() (uint64, bool) {
+	if len(e.deadlines) == 0 {
+		return 0, false
+	}
+	return e.deadlines[0].at, true
+}
+
+// Defer takes back that d was done and offers it again from retryAt on, where it
+// still holds then; at the next full pass when retryAt is 0. It is for a budget that
+// held it back.
+func (e *Engine) Defer(d *Decision, retryAt uint64) {
+	s := e.state[d.key]
+	if s == nil {
+		return
+	}
+	s.acted, s.retry = false, retryAt
+	if retryAt != 0 {
+		e.deadlines.push(deadline{retryAt, d.key.id})
+	}
+}
+
+// Forget drops what is kept of a process that the view no longer knows. Full passes
+// do so too.
+func (e *Engine) Forget(id event.ID) {
+	for i := range e.rules {
+		delete(e.state, stateKey{i, id})
+	}
+}
+
+// prune forgets processes that the view has forgotten. A dead root is kept as long
+// as the view keeps it, since its descendants are still the same tree.
+func (e *Engine) prune(view View) {
+	var p Process
+	for key, s := range e.state {
+		if !view.Process(key.id, &p) || p.Dead && !s.acted {
+			delete(e.state, key)
+		}
+	}
+}
+
+// evaluate judges one orphan by every rule and notes its next deadline.
+func (e *Engine) evaluate(view View, host *Host, id event.ID, now uint64, decisions []Decision) []Decision {
+	c := e.candidate(view, host, now)
+	if !c.reset(id) || !isCandidate(&c.p) {
+		return decisions
+	}
+	var next uint64
+	for i, r := range e.rules {
+		ready, at := e.ready(c, i, r)
+		if ready && (r.Action == ActionNotify || e.spare(&c.p) == "") {
+			decisions = e.act(c, i, r, decisions)
+			continue
+		}
+		if at > now && (next == 0 || at < next) {
+			next = at
+		}
+	}
+	if next != 0 {
+		e.deadlines.push(deadline{next, id})
+	}
+	return decisions
+}
+
+// act decides upon c, or upon the root of the tree that c is a part of.
+func (e *Engine) act(c *candidate, i int, r *rule, decisions []Decision) []Decision {
+	root, covered := e.root(c, i, r)
+	switch {
+	case covered:
+		return decisions
+	case root == c.p.ID:
+		return append(decisions, e.decide(c, i, r))
+	}
+	up := candidate{engine: e, view: c.view, host: c.host, now: c.now}
+	if !up.reset(root) {
+		return decisions
+	}
+	return append(decisions, e.decide(&up, i, r))
+}
+
+// candidate returns the engine's one candidate, made ready for a view.
+func (e *Engine) candidate(view View, host *Host, now uint64) *candidate {
+	e.c.view, e.c.host, e.c.now = view, host, now
+	return &e.c
+}
+
+func isCandidate(p *Process) bool { return p.Orphan && !p.Dead }
+
+// ready reports whether rule i is to act on c now: its conditions hold, have held
+// for long enough, and it has not acted. Otherwise at is the instant at which time
+// alone may change that, 0 if it cannot.
+func (e *Engine) ready(c *candidate, i int, r *rule) (ok bool, at uint64) {
+	key := stateKey{i, c.p.ID}
+	ok, at = r.holds(c)
+	if !ok {
+		if s := e.state[key]; s != nil && !s.acted {
+			delete(e.state, key)
+		}
+		return false, at
+	}
+	s := e.state[key]
+	if s == nil {
+		if r.For == 0 {
+			return true, 0
+		}
+		s = &state{since: c.now}
+		e.state[key] = s
+	}
+	if s.acted {
+		return false, 0
+	}
+	at = max(after(s.since, r.For), s.retry)
+	return c.now >= at, at
+}
+
+// holds checks the conditions in order. When only time is missing, at is when the
+// last of the missing ages is reached.
+func (r *rule) holds(c *candidate) (ok bool, at uint64) {
+	ok = true
+	for _, condition := range r.conditions {
+		held, when := condition.holds(c)
+		if held {
+			continue
+		}
+		if when == 0 {
+			return false, 0
+		}
+		ok, at = false, max(at, when)
+	}
+	return ok, at
+}
+
+// decide makes the decision and remembers it as done.
+func (e *Engine) decide(c *candidate, i int, r *rule) Decision {
+	key := stateKey{i, c.p.ID}
+	s := e.state[key]
+	if s == nil {
+		s = &state{since: c.now}
+		e.state[key] = s
+	}
+	s.acted = true
+	d := Decision{
+		Rule: r.Name, Mode: r.Mode, Action: r.Action, Scope: r.Scope, Grace: r.Grace,
+		Root: c.p.ID, Verdict: c.p.Verdict, At: c.now, rule: r, key: key,
+	}
+	for _, condition := range r.conditions {
+		d.Reasons = append(d.Reasons, condition.describe(c))
+	}
+	if r.For > 0 {
+		d.Reasons = append(d.Reasons, "all of this has held for "+FormatDuration(age(c.now, s.since)))
+	}
+	d.Withheld = e.withheld(r, &c.p)
+	d.Carries = d.Withheld == ""
+	if r.Action == ActionKill {
+		d.Targets, d.Spared = e.members(c.view, &d)
+	}
+	return d
+}
+
+// withheld says why a kill of r's match p would not be carried out, or nothing.
+func (e *Engine) withheld(r *rule, p *Process) string {
+	switch {
+	case p.Observed || e.oneShotKill(r):
+		return ""
+	case e.oneShot:
+		return "nobody observed who spawned it: a one-shot pass ends that only by a rule that names unknown in its verdict and matches on user, unit, exe or cmdline"
+	default:
+		return "who spawned it was not observed"
+	}
+}
+
+func (e *Engine) oneShotKill(r *rule) bool {
+	return e.oneShot && r.narrowed && slices.Contains(r.Verdict, "unknown")
+}
+
+// compareAge orders processes by start, then pid.
+func compareAge(a, b event.ID) int {
+	return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(a.PID, b.PID))
+}
+
+// deadline is an instant at which an orphan is to be judged again.
+type deadline struct {
+	at uint64
+	id event.ID
+}
+
+// deadlines is a binary heap, the earliest first.
+type deadlines []deadline
+
+func (h *deadlines) push(d deadline) {
+	*h = append(*h, d)
+	s := *h
+	for i := len(s) - 1; i > 0; {
+		parent := (i - 1) / 2
+		if s[parent].at <= s[i].at {
+			return
+		}
+		s[parent], s[i] = s[i], s[parent]
+		i = parent
+	}
+}
+
+func (h *deadlines) pop() deadline {
+	s := *h
+	first, last := s[0], len(s)-1
+	s[0] = s[last]
+	*h = s[:last]
+	s = s[:last]
+	for i := 0; ; {
+		child := 2*i + 1
+		if child >= len(s) {
+			return first
+		}
+		if child+1 < len(s) && s[child+1].at < s[child].at {
+			child++
+		}
+		if s[i].at <= s[child].at {
+			return first
+		}
+		s[i], s[child] = s[child], s[i]
+		i = child
+	}
+}

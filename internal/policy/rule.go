@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"cmp"
+	"fmt"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/abot-trace/abot-trace/internal/verdict"
+)
+
+// Modes, actions and scopes of a rule, as the configuration spells them.
+const (
+	ModeObserve = "observe"
+	ModeEnforce = "enforce"
+
+	ActionKill   = "kill"
+	ActionNotify = "notify"
+
+	ScopeTree    = "tree"
+	ScopeProcess = "process"
+)
+
+// Modes, Actions, Scopes and Verdicts list the valid words.
+var (
+	Modes    = []string{ModeObserve, ModeEnforce}
+	Actions  = []string{ActionKill, ActionNotify}
+	Scopes   = []string{ScopeTree, ScopeProcess}
+	Verdicts = []string{verdict.Leaked, verdict.Deliberate, verdict.Unknown}
+)
+
+// maxPattern bounds the text of a regular expression or an expression, in bytes.
+const maxPattern = 4096
+
+// Rule is one rule as it is written. Empty fields match anything, except that a rule
+// which kills and names no verdict means leaked only.
+type Rule struct {
+	Name string
+	Mode string // ModeObserve when empty
+
+	Verdict   []string
+	User      []string // names or numeric ids
+	Unit      []string // globs
+	Exe       []string // globs on the whole path; * does not match a slash
+	Cmdline   string   // RE2
+	SpawnedBy string   // RE2 on the command line of any ancestor
+
+	OrphanedFor time.Duration // age as an orphan
+	OlderThan   time.Duration // age as a process
+	MemoryAbove uint64        // bytes; 0 is no condition
+	When        string        // expression over process and host
+	For         time.Duration // how long all of it must have held
+
+	Action string // ActionKill when empty
+	Scope  string // ScopeTree when empty
+	Grace  time.Duration
+}
+
+// A FieldError says which field of which rule is invalid, and why; without a rule, it
+// is a field of the operator's additions to the protected set. Line and Column
+// locate the fault within the field's text where that is known, from 1.
+type FieldError struct {
+	Rule         string
+	Field        string
+	Line, Column int
+	Err          error
+}
+
+// Error returns the whole message.
+func (e *FieldError) Error() string {
+	if e.Rule == "" {
+		return fmt.Sprintf("protect: %s: %v", e.Field, e.Err)
+	}
+	return fmt.Sprintf("rule %q: %s: %v", e.Rule, e.Field, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *FieldError) Unwrap() error { return e.Err }
+
+// rule is a Rule compiled: its conditions in the order of their cost.
+type rule struct {
+	Rule
+	conditions []condition
+	// narrowed says that it matches on user, unit, exe or cmdline, which is what a
+	// one-shot pass wants before it kills on lineage that nobody observed.
+	narrowed bool
+}
+
+// compile checks r and returns it ready to be evaluated.
+func compile(r Rule) (*rule, error) {
+	r.Mode = cmp.Or(r.Mode, ModeObserve)
+	r.Action = cmp.Or(r.Action, ActionKill)
+	r.Scope = cmp.Or(r.Scope, ScopeTree)
+	if len(r.Verdict) == 0 {
+		r.Verdict = Verdicts
+		if r.Action == ActionKill {
+			r.Verdict = []string{verdict.Leaked}
+		}
+	}
+	if err := checkWords(&r); err != nil {
+		return nil, err
+	}
+	c := &rule{Rule: r, narrowed: len(r.User)+len(r.Unit)+len(r.Exe) > 0 || r.Cmdline != ""}
+	if err := c.compileConditions(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func checkWords(r *Rule) error {
+	words := []struct {
+		field string
+		given []string
+		valid []string
+	}{
+		{"mode", []string{r.Mode}, Modes},
+		{"action", []string{r.Action}, Actions},
+		{"scope", []string{r.Scope}, Scopes},
+		{"verdict", r.Verdict, Verdicts},
+	}
+	if r.Name == "" {
+		return &FieldError{Rule: "(unnamed)", Field: "name", Err: fmt.Errorf("is missing")}
+	}
+	for _, w := range words {
+		for _, word := range w.given {
+			if !slices.Contains(w.valid, word) {
+				return &FieldError{Rule: r.Name, Field: w.field,
+					Err: fmt.Errorf("%q is none of %s", word, strings.Join(w.valid, ", "))}
+			}
+		}
+	}
+	return nil
+}
+
+// compileConditions fills r.conditions, the cheap and the selective ones first.
+func (r *rule) compileConditions() error {
+	fail := func(field string, err error) error { return &FieldError{Rule: r.Name, Field: field, Err: err} }
+	r.conditions = append(r.conditions, verdictIs(r.Verdict))
+	if len(r.User) > 0 {
+		r.conditions = append(r.conditions, userIs(r.User))
+	}
+	for _, g := range []struct {
+		field    string
+		patterns []string
+		of       func(*Process) string
+	}{
+		{"unit", r.Unit, func(p *Process) string { return p.Unit }},
+		{"exe", r.Exe, func(p *Process) string { return p.Exe }},
+	} {
+		if len(g.patterns) == 0 {
+			continue
+		}
+		globs, err := parseGlobs(g.patterns)
+		if err != nil {
+			return fail(g.field, err)
+		}
+		r.conditions = append(r.conditions, &globCondition{g.field, globs, g.of})
+	}
+	// An age costs less than a pattern, but it comes after: an orphan that no
+	// pattern matches must not arm a timer.
+	if r.Cmdline != "" {
+		re, err := compileRE2(r.Cmdline)
+		if err != nil {
+			return fail("cmdline", err)
+		}
+		r.conditions = append(r.conditions, &cmdlineMatches{re})
+	}
+	if r.SpawnedBy != "" {
+		re, err := compileRE2(r.SpawnedBy)
+		if err != nil {
+			return fail("spawned_by", err)
+		}
+		r.conditions = append(r.conditions, &spawnedByMatches{re})
+	}
+	if r.OrphanedFor > 0 {
+		r.conditions = append(r.conditions, orphanedFor(r.OrphanedFor))
+	}
+	if r.OlderThan > 0 {
+		r.conditions = append(r.conditions, olderThan(r.OlderThan))
+	}
+	if r.MemoryAbove > 0 {
+		r.conditions = append(r.conditions, memoryAbove(r.MemoryAbove))
+	}
+	if r.When != "" {
+		when, err := compileWhen(r.When)
+		if err != nil {
+			err := &FieldError{Rule: r.Name, Field: "when", Err: err}
+			err.Line, err.Column = whenPosition(err.Err)
+			return err
+		}
+		r.conditions = append(r.conditions, when)
+	}
+	return nil
+}
+
+// compileRE2 compiles a pattern of bounded length. Its errors are the library's
+// without the prefix that repeats the pattern's kind.
+func compileRE2(pattern string) (*regexp.Regexp, error) {
+	if len(pattern) > maxPattern {
+		return nil, fmt.Errorf("the pattern has %d bytes, more than %d", len(pattern), maxPattern)
+	}
+	re, err := regexp.Compile(pattern)
+	if err != nil {
+		return nil, fmt.Errorf("%s", strings.TrimPrefix(err.Error(), "error parsing regexp: "))
+	}
+	return re, nil
+}
+
+// glob is a shell pattern that must match the whole text.
+type glob struct {
+	pattern string
+	literal bool
+}
+
+func parseGlobs(patterns []string) ([]glob, error) {
+	globs := make([]glob, 0, len(patterns))
+	for _, p := range patterns {
+		if p == "" {
+			return nil, fmt.Errorf("an empty pattern matches nothing")
+		}
+		if _, err := path.Match(p, ""); err != nil {
+			return nil, fmt.Errorf("%q: syntax error in pattern", p)
+		}
+		globs = append(globs, glob{p, !strings.ContainsAny(p, `*?[\`)})
+	}
+	return globs, nil
+}
+
+func (g glob) match(s string) bool {
+	if g.literal {
+		return s == g.pattern
+	}
+	ok, _ := path.Match(g.pattern, s)
+	return ok
+}
+
+func matchAny(globs []glob, s string) bool {
+	for _, g := range globs {
+		if g.match(s) {
+			return true
+		}
+	}
+	return false
+}
+
+// userMatches reports whether p's user is one of names or numeric ids.
+func userMatches(users []string, p *Process) bool {
+	for _, user := range users {
+		if user == p.User && user != "" {
+			return true
+		}
+		if id, err := strconv.ParseUint(user, 10, 32); err == nil && uint32(id) == p.UID {
+			return true
+		}
+	}
+	return false
+}
+
+// Check reports whether r is valid, as a [FieldError].
+func (r Rule) Check() error {
+	_, err := compile(r)
+	return err
+}

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestCheck(t *testing.T) {
+	tests := []struct {
+		name  string
+		rule  Rule
+		field string
+		want  string
+	}{
+		{"plain", Rule{Name: "a"}, "", ""},
+		{"no name", Rule{}, "name", `rule "(unnamed)": name: is missing`},
+		{"mode", Rule{Name: "a", Mode: "kill"}, "mode", `rule "a": mode: "kill" is none of observe, enforce`},
+		{"action", Rule{Name: "a", Action: "x"}, "action", `rule "a": action: "x" is none of kill, notify`},
+		{"scope", Rule{Name: "a", Scope: "x"}, "scope", `rule "a": scope: "x" is none of tree, process`},
+		{"verdict", Rule{Name: "a", Verdict: []string{"x"}}, "verdict",
+			`rule "a": verdict: "x" is none of leaked, deliberate, unknown`},
+		{"unit", Rule{Name: "a", Unit: []string{"a["}}, "unit", `rule "a": unit: "a[": syntax error in pattern`},
+		{"empty exe", Rule{Name: "a", Exe: []string{""}}, "exe", `rule "a": exe: an empty pattern matches nothing`},
+		{"cmdline", Rule{Name: "a", Cmdline: "*"}, "cmdline",
+			"rule \"a\": cmdline: missing argument to repetition operator: `*`"},
+		{"spawned_by", Rule{Name: "a", SpawnedBy: strings.Repeat("a", 5000)}, "spawned_by",
+			`rule "a": spawned_by: the pattern has 5000 bytes, more than 4096`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			err := tt.rule.Check()
+			if tt.want == "" {
+				if err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			var field *FieldError
+			if !errors.As(err, &field) || field.Field != tt.field || err.Error() != tt.want {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestFormatDuration(t *testing.T) {
+	tests := []struct {
+		give time.Duration
+		want string
+	}{
+		{0, "0s"}, {1500 * time.Microsecond, "2ms"}, {time.Second, "1s"}, {90 * time.Second, "1m30s"},
+		{time.Hour, "1h"}, {time.Hour + time.Second, "1h"}, {24 * time.Hour, "1d"}, {26*time.Hour + time.Minute, "1d2h"},
+	}
+	for _, tt := range tests {
+		if got := FormatDuration(tt.give); got != tt.want {
+			t.Errorf("%d: got %q, want %q", tt.give, got, tt.want)
+		}
+	}
+}
+
+func TestFormatBytes(t *testing.T) {
+	tests := []struct {
+		give uint64
+		want string
+	}{
+		{0, "0 B"}, {1023, "1023 B"}, {1024, "1.00 KiB"}, {10 << 10, "10.0 KiB"}, {500e6, "477 MiB"},
+		{1023 << 20, "1.00 GiB"}, {1<<64 - 1, "16.0 EiB"},
+	}
+	for _, tt := range tests {
+		if got := FormatBytes(tt.give); got != tt.want {
+			t.Errorf("%d: got %q, want %q", tt.give, got, tt.want)
+		}
+	}
+}

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/abot-trace/abot-trace/internal/event"
+)
+
+// spare says why p is never signalled, or nothing.
+func (e *Engine) spare(p *Process) string {
+	if reason := e.protection.Reason(p); reason != "" {
+		return "protected: " + reason
+	}
+	if p.Keep {
+		return "ABOT_TRACE_KEEP=1 in its environment says to keep it"
+	}
+	return ""
+}
+
+// leaveOut says why p, met below a root that r matched at the instant at, does not
+// belong to what r ends. Orphanings after at do not count: they are the kill's own
+// doing.
+func (e *Engine) leaveOut(r *rule, p *Process, at uint64) string {
+	if reason := e.spare(p); reason != "" {
+		return reason
+	}
+	if p.Orphan && p.Since <= at && !slices.Contains(r.Verdict, p.Verdict) {
+		return "an orphan of its own, whose verdict is " + p.Verdict
+	}
+	if !p.Observed && !e.oneShotKill(r) {
+		return "who spawned it was not observed"
+	}
+	return ""
+}
+
+// above calls yield with each ancestor whose tree, ended by r, would include c,
+// nearest first, until yield returns false.
+func (e *Engine) above(c *candidate, r *rule, yield func(*Process) bool) {
+	kill := r.Action == ActionKill
+	ancestors(c.view, &c.p, func(a *Process) bool {
+		other := a.Orphan && !slices.Contains(r.Verdict, a.Verdict)
+		if other || kill && e.spare(a) != "" {
+			return false // left out, and what is below it with it
+		}
+		if kill && e.withheld(r, a) != "" {
+			// It may be reported, but ends nobody, and belongs to no tree above it.
+			return false
+		}
+		return yield(a)
+	})
+}
+
+// root returns whom rule i is to act upon when c is ready for it: c itself, or the
+// topmost ancestor within the same tree that is ready too. It is covered when the
+// rule has acted on that tree before.
+func (e *Engine) root(c *candidate, i int, r *rule) (root event.ID, covered bool) {
+	root = c.p.ID
+	if r.Action == ActionKill && e.withheld(r, &c.p) != "" {
+		return root, false // it belongs to no tree above it
+	}
+	up := candidate{engine: e, view: c.view, host: c.host, now: c.now}
+	e.above(c, r, func(a *Process) bool {
+		if covered = e.acted(i, a.ID); covered {
+			return false
+		}
+		if isCandidate(a) && up.reset(a.ID) {
+			if ready, _ := e.ready(&up, i, r); ready {
+				root = a.ID
+			}
+		}
+		return true
+	})
+	return root, covered
+}
+
+// acted reports whether rule i has acted on the tree of this root.
+func (e *Engine) acted(i int, root event.ID) bool {
+	s := e.state[stateKey{i, root}]
+	return s != nil && s.acted
+}
+
+// members walks the decision's tree by lineage and returns whom to signal and whom
+// not, parents before children.
+func (e *Engine) members(view View, d *Decision) (targets []Target, spared []Spared) {
+	var p Process
+	seen := map[event.ID]bool{d.Root: true}
+	stack := []event.ID{d.Root}
+	for len(stack) > 0 {
+		id := stack[len(stack)-1]
+		stack = stack[:len(stack)-1]
+		if !view.Process(id, &p) {
+			continue
+		}
+		reason := e.spare(&p)
+		if id != d.Root {
+			reason = e.leaveOut(d.rule, &p, d.At)
+		}
+		switch {
+		case reason != "" && !p.Dead:
+			spared = append(spared, Spared{target(&p), reason})
+		case !p.Dead:
+			targets = append(targets, target(&p))
+		}
+		if reason != "" || d.Scope == ScopeProcess {
+			continue
+		}
+		from := len(stack)
+		view.Children(id, func(child event.ID) bool {
+			if !seen[child] {
+				seen[child] = true
+				stack = append(stack, child)
+			}
+			return true
+		})
+		// Youngest first on the stack, so that the oldest comes off first.
+		slices.SortFunc(stack[from:], func(a, b event.ID) int { return compareAge(b, a) })
+	}
+	return targets, spared
+}
+
+func target(p *Process) Target {
+	return Target{ID: p.ID, Comm: p.Comm, Cmdline: p.Cmdline, UID: p.UID, Unit: p.Unit,
+		RSS: p.RSS, Swap: p.Swap, MemoryKnown: p.MemoryKnown}
+}
+
+// Targets returns who belongs to d's tree now: what lives of it, and what was forked
+// since. A tree grows while it is being ended, and its root may be dead already.
+func (e *Engine) Targets(view View, d *Decision) ([]Target, []Spared) {
+	return e.members(view, d)
+}
+
+// Holds checks d once more, right before its first signal: the root must still live
+// and meet every condition. It returns why not.
+func (e *Engine) Holds(view View, host *Host, d *Decision, now uint64) (bool, string) {
+	c := e.candidate(view, host, now)
+	if !c.reset(d.Root) || c.p.Dead {
+		return false, "it is dead"
+	}
+	if !c.p.Orphan {
+		return false, "it is not an orphan"
+	}
+	if reason := e.spare(&c.p); reason != "" && d.Action == ActionKill {
+		return false, reason
+	}
+	for _, condition := range d.rule.conditions {
+		if ok, _ := condition.holds(c); !ok {
+			return false, condition.describe(c)
+		}
+	}
+	return true, ""
+}
+
+// RuleReason says whether one rule applies to a process, and why.
+type RuleReason struct {
+	Name    string
+	Applies bool   // it acts, would act, or waits only for time to pass
+	Why     string // one sentence
+	ActsAt  uint64 // the instant at which it acts if nothing changes; 0 if none
+}
+
+// Explain says for each rule why it applies to id or not. It changes nothing.
+func (e *Engine) Explain(view View, host *Host, id event.ID, now uint64) []RuleReason {
+	c := e.candidate(view, host, now)
+	reasons := make([]RuleReason, len(e.rules))
+	found := c.reset(id)
+	for i, r := range e.rules {
+		reasons[i] = RuleReason{Name: r.Name}
+		switch {
+		case !found:
+			reasons[i].Why = "no such process"
+		case c.p.Dead:
+			reasons[i].Why = "it is dead"
+		case !c.p.Orphan:
+			reasons[i].Why = "it is not an orphan: who spawned it lives, or is not known to be dead"
+		default:
+			e.explain(c, i, r, &reasons[i])
+		}
+	}
+	return reasons
+}
+
+func (e *Engine) explain(c *candidate, i int, r *rule, reason *RuleReason) {
+	if why := e.spare(&c.p); why != "" && r.Action == ActionKill {
+		reason.Why = why
+		return
+	}
+	var waiting uint64
+	for _, condition := range r.conditions {
+		ok, at := condition.holds(c)
+		if ok {
+			continue
+		}
+		if at == 0 {
+			reason.Why, reason.ActsAt = condition.describe(c), 0
+			return
+		}
+		reason.Why, waiting = condition.describe(c), max(waiting, at)
+	}
+	reason.Applies = true
+	s := e.state[stateKey{i, c.p.ID}]
+	if waiting != 0 {
+		reason.Why = "it will apply with time: " + reason.Why
+		reason.ActsAt = after(waiting, r.For)
+		return
+	}
+	e.explainHolding(c, i, r, s, reason)
+}
+
+// explainHolding explains a rule whose conditions all hold.
+func (e *Engine) explainHolding(c *candidate, i int, r *rule, s *state, reason *RuleReason) {
+	act := "it would kill"
+	switch {
+	case r.Action == ActionNotify:
+		act = "it notifies"
+	case r.Mode == ModeEnforce && e.withheld(r, &c.p) == "":
+		act = "it kills"
+	}
+	what := fmt.Sprintf("%s (mode %s, scope %s): %s", act, r.Mode, r.Scope, conditionsMet(c, r))
+	if why := e.withheld(r, &c.p); why != "" && r.Action == ActionKill {
+		what += "; reported only, because " + why
+	}
+	switch {
+	case s != nil && s.acted:
+		reason.Why = "it has acted on this tree; " + what
+	case e.coveredByAncestor(c, i, r):
+		reason.Why = "it has acted on the tree of an ancestor; " + what
+	default:
+		since, retry := c.now, uint64(0)
+		if s != nil {
+			since, retry = s.since, s.retry
+		}
+		reason.Why, reason.ActsAt = what, max(after(since, r.For), retry, c.now)
+	}
+}
+
+func conditionsMet(c *candidate, r *rule) string {
+	text := ""
+	for i, condition := range r.conditions {
+		if i > 0 {
+			text += ", "
+		}
+		text += condition.describe(c)
+	}
+	return text
+}
+
+func (e *Engine) coveredByAncestor(c *candidate, i int, r *rule) (covered bool) {
+	e.above(c, r, func(a *Process) bool {
+		covered = e.acted(i, a.ID)
+		return !covered
+	})
+	return covered
+}

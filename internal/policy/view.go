@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package policy decides which orphaned trees a set of rules ends or reports, and
+// why. It is pure: a view of the process tree, the host's figures and a clock value
+// go in, decisions with reasons come out. The daemon, cleanup, explain and replay
+// are this same code; what signals processes is behind it.
+//
+//	orphaning, sample, timer -> Engine -> Decision -> Budget -> enforcement
+//	                              ^ View, Host, now
+//
+// Clock values are CLOCK_BOOTTIME nanoseconds, so that suspend counts as age. An
+// Engine and a Budget belong to one goroutine.
+package policy
+
+import (
+	"math"
+
+	"github.com/abot-trace/abot-trace/internal/event"
+)
+
+// View is what the engine asks of a process tree. A call must not change the tree,
+// and the tree must not change during a call of the engine.
+type View interface {
+	// Orphans calls yield for every living orphan, direct or stranded, in any
+	// order, until yield returns false.
+	Orphans(yield func(event.ID) bool)
+	// Process overwrites *p with what is known of a living or remembered process.
+	// It returns false for one that was forgotten or never seen.
+	Process(id event.ID, p *Process) bool
+	// Children calls yield for every process that id spawned and that lives, or is
+	// remembered because a descendant of it lives.
+	Children(id event.ID, yield func(event.ID) bool)
+	// TreeMemory returns RSS plus swap in bytes of id and its living descendants,
+	// false where that was not sampled.
+	TreeMemory(id event.ID) (bytes uint64, known bool)
+}
+
+// Process is what rules and protection look at. Strings come from the process and
+// are hostile.
+type Process struct {
+	ID      event.ID
+	Spawner event.ID // who spawned it; zero where not known
+	// Observed says that the edge to Spawner was seen as an event. Only such edges
+	// carry a kill.
+	Observed bool
+	Dead     bool
+
+	Comm    string
+	Exe     string
+	Cmdline string // the arguments joined by single spaces
+	UID     uint32
+	User    string // name of UID, empty where it has none
+	Unit    string // systemd unit of its cgroup
+	Cgroup  string
+	Keep    bool // ABOT_TRACE_KEEP=1 in its environment
+
+	Threads     int
+	RSS, Swap   uint64 // bytes
+	MemoryKnown bool   // RSS and Swap were sampled
+	CPUPercent  float64
+	CPUKnown    bool
+
+	// Orphan says that its spawner, or for a stranded one an ancestor, is dead.
+	Orphan  bool
+	Verdict string // of an orphan: leaked, deliberate, unknown
+	// Since is the instant of the orphaning, or the earliest instant at which it is
+	// known to have been an orphan; 0 where not even that is known.
+	Since uint64
+
+	// What protects it.
+	Kthread bool
+	Ours    Relation
+	MainPID bool // main process of an active unit
+	// OOMScoreAdj is /proc/PID/oom_score_adj where it was read, else 0.
+	OOMScoreAdj int
+}
+
+// Relation is how a process is related to the running program itself.
+type Relation uint8
+
+// The relations.
+const (
+	NotOurs Relation = iota
+	Ourselves
+	OurAncestor
+	OurDescendant
+)
+
+// Host holds figures of the whole machine; NaN stands for not known. A rule whose
+// expression uses an unknown figure does not hold.
+type Host struct {
+	MemoryPercent        float64 `expr:"memory_percent"`         // used: 1 - MemAvailable / MemTotal
+	MemoryAvailableBytes float64 `expr:"memory_available_bytes"` // MemAvailable
+	MemoryTotalBytes     float64 `expr:"memory_total_bytes"`
+	SwapPercent          float64 `expr:"swap_percent"`
+	CPUPercent           float64 `expr:"cpu_percent"` // all CPUs together, 0 to 100
+	CPUs                 float64 `expr:"cpus"`
+	Load1                float64 `expr:"load1"`
+	Load5                float64 `expr:"load5"`
+	Load15               float64 `expr:"load15"`
+	MemoryPressure       float64 `expr:"memory_pressure"` // PSI memory, some, avg10, percent
+	CPUPressure          float64 `expr:"cpu_pressure"`
+	IOPressure           float64 `expr:"io_pressure"`
+}
+
+// UnknownHost returns a Host of which nothing is known yet.
+func UnknownHost() Host {
+	nan := math.NaN()
+	return Host{nan, nan, nan, nan, nan, nan, nan, nan, nan, nan, nan, nan}
+}
+
+// maxDepth bounds a walk up the lineage, against a view with a cycle in it.
+const maxDepth = 4096
+
+// ancestors calls yield with each ancestor of p by lineage, nearest first, dead ones
+// included, until yield returns false. The *Process is reused.
+func ancestors(view View, p *Process, yield func(*Process) bool) {
+	var a Process
+	id := p.Spawner
+	for range maxDepth {
+		if id.IsZero() || !view.Process(id, &a) {
+			return
+		}
+		if !yield(&a) {
+			return
+		}
+		id = a.Spawner
+	}
+}
