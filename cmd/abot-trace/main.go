@@ -108,6 +108,9 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 // commands lists every command; each lives in the file of its name.
 func commands() []*cli.Command {
 	return []*cli.Command{
+		leaseCommand(),
+		superviseCommand(),
+		stageCommand(),
 		versionCommand(),
 	}
 }
