@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -174,6 +175,8 @@ type supervised struct {
 	stdin  io.Closer
 	stdout *output
 	stderr *output
+
+	stderrRead *os.File
 }
 
 // output collects what a process writes.
@@ -215,8 +218,8 @@ func startCommand(t testing.TB, argv ...string) *supervised {
 	s := &supervised{Cmd: exec.Command(argv[0], argv[1:]...), life: newLifeline(t)}
 	s.ExtraFiles = []*os.File{s.life.write}
 	// Files, not writers: Wait must not wait for survivors that hold a pipe open.
-	s.stdout, s.Stdout = outputFile(t)
-	s.stderr, s.Stderr = outputFile(t)
+	s.stdout, s.Stdout, _ = outputFile(t)
+	s.stderr, s.Stderr, s.stderrRead = outputFile(t)
 	s.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	// Not StdinPipe, which Wait closes: CMD may outlive its supervisor.
 	stdin, w, err := os.Pipe()
@@ -243,20 +246,20 @@ func startCommand(t testing.TB, argv ...string) *supervised {
 
 func closeFile(w io.Writer) { w.(*os.File).Close() }
 
-func outputFile(t testing.TB) (*output, *os.File) {
+func outputFile(t testing.TB) (o *output, w, r *os.File) {
 	t.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := &output{}
+	o = &output{}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		io.Copy(o, r)
 	}()
 	t.Cleanup(func() { r.Close(); <-done })
-	return o, w
+	return o, w, r
 }
 
 func (s *supervised) signal(t testing.TB, sig syscall.Signal) {
@@ -360,4 +363,14 @@ func contains(t testing.TB, what, text, want string) {
 	if !strings.Contains(text, want) {
 		t.Errorf("%s: got %q, want it to contain %q", what, text, want)
 	}
+}
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+func quoteJSON(s string) string {
+	b, err := json.Marshal(s)
+	if err != nil {
+		panic(err)
+	}
+	return string(b)
 }
