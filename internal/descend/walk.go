@@ -185,3 +185,18 @@ func nulList(pid int, file string) ([]string, error) {
 	}
 	return list, nil
 }
+
+// Zombies returns the children of pid that have ended and were not waited for.
+func Zombies(pid int) ([]Proc, error) {
+	list, err := lister()
+	if err != nil {
+		return nil, err
+	}
+	var zombies []Proc
+	for _, child := range list(pid) {
+		if p, err := Read(child); err == nil && !p.Alive() {
+			zombies = append(zombies, p)
+		}
+	}
+	return zombies, nil
+}
