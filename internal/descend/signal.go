@@ -45,24 +45,6 @@ func Open(p Proc) (int, error) {
 	return fd, nil
 }
 
-// OpenStarted returns a pidfd of the process pid that started at the tick start,
-// whoever its parent is. The caller closes it.
-func OpenStarted(pid int, start uint64) (int, Proc, error) {
-	fd, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
-		return -1, Proc{}, pidError(pid, "pidfd", err)
-	}
-	p, err := Read(pid)
-	if err == nil && p.Start != start {
-		err = ErrGone
-	}
-	if err != nil {
-		unix.Close(fd)
-		return -1, Proc{}, err
-	}
-	return fd, p, nil
-}
-
 // SignalFD sends sig through a pidfd.
 func SignalFD(fd int, sig unix.Signal) error {
 	if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil {
