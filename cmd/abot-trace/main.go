@@ -113,6 +113,9 @@ func commands() []*cli.Command {
 		eventsCommand(),
 		orphansCommand(),
 		checkCommand(),
+		leaseCommand(),
+		superviseCommand(),
+		stageCommand(),
 		versionCommand(),
 	}
 }
