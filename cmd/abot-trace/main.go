@@ -92,7 +92,6 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Writer:                 stdout,
 		ErrWriter:              stderr,
 		HideVersion:            true,
-		EnableBashCompletion:   true,
 		Suggest:                true,
 		UseShortOptionHandling: true,
 		// Values with commas (globs, expressions) stay whole.
@@ -109,5 +108,8 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 func commands() []*cli.Command {
 	return []*cli.Command{
 		versionCommand(),
+		completionCommand(),
+		completeWordsCommand(),
+		manCommand(),
 	}
 }
