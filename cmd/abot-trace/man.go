@@ -5,6 +5,7 @@ package main
 import (
 	_ "embed"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/cpuguy83/go-md2man/v2/md2man"
@@ -19,11 +20,19 @@ var manTail string
 // manCommand is for packaging: the manual page, from the same source as the help.
 func manCommand() *cli.Command {
 	return &cli.Command{
-		Name:   "man",
-		Usage:  "print the manual page abot-trace(8) as roff",
-		Hidden: true,
+		Name:      "man",
+		Usage:     "print the manual page abot-trace(8), or a page written in markdown, as roff",
+		ArgsUsage: "[FILE]",
+		Hidden:    true,
 		Action: func(c *cli.Context) error {
-			_, err := c.App.Writer.Write(md2man.Render([]byte(manPage(c.App))))
+			page := []byte(manPage(c.App))
+			if c.NArg() > 0 {
+				var err error
+				if page, err = os.ReadFile(c.Args().First()); err != nil {
+					return err
+				}
+			}
+			_, err := c.App.Writer.Write(md2man.Render(page))
 			return err
 		},
 	}
