@@ -92,7 +92,6 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Writer:                 stdout,
 		ErrWriter:              stderr,
 		HideVersion:            true,
-		EnableBashCompletion:   true,
 		Suggest:                true,
 		UseShortOptionHandling: true,
 		// Values with commas (globs, expressions) stay whole.
@@ -117,5 +116,8 @@ func commands() []*cli.Command {
 		superviseCommand(),
 		stageCommand(),
 		versionCommand(),
+		completionCommand(),
+		completeWordsCommand(),
+		manCommand(),
 	}
 }
