@@ -7,8 +7,6 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
-
-	"github.com/abot-trace/abot-trace/internal/safetext"
 )
 
 // A Sink takes records without making its caller wait; false means that one was
@@ -44,7 +42,7 @@ func (h *Handler) Handle(_ context.Context, r slog.Record) error {
 		fields = appendAttr(fields, h.prefix, a)
 		return true
 	})
-	h.sink.Send(Record{Severity: severityOf(r.Level), Message: cut(safetext.Terminal(r.Message)), Fields: fields})
+	h.sink.Send(Record{Severity: severityOf(r.Level), Message: printable(r.Message), Fields: fields})
 	return nil
 }
 
@@ -82,7 +80,7 @@ func appendAttr(fields []Field, prefix string, a slog.Attr) []Field {
 		return fields
 	}
 	name := prefix + fieldName(a.Key)
-	return append(fields, Field{name[:min(len(name), maxName)], cut(safetext.Terminal(value.String()))})
+	return append(fields, Field{name[:min(len(name), maxName)], printable(value.String())})
 }
 
 // maxName is the longest name that journald takes for a field.

@@ -52,9 +52,11 @@ type Target struct {
 // MaxLine is the longest line of the protocol.
 const MaxLine = 1 << 20
 
-// Conn is a connection to a helper.
+// Conn is a connection to a helper. CloseWrite tells it that nothing more comes; it
+// then delivers what it has and ends the connection.
 type Conn interface {
 	io.ReadWriteCloser
+	CloseWrite() error
 	SetWriteDeadline(time.Time) error
 }
 
@@ -123,17 +125,22 @@ type child struct {
 
 func (c *child) Read(p []byte) (int, error) { return c.out.Read(p) }
 
-// Close ends the helper's input; it drains and ends. It is killed if it does not.
+func (c *child) CloseWrite() error { return c.File.Close() }
+
+// Close lets a helper that still drains do so in the background, and ends one that
+// takes too long.
 func (c *child) Close() error {
 	c.File.Close()
-	kill := time.AfterFunc(DrainTimeout+5*time.Second, func() { _ = c.cmd.Process.Kill() })
+	late := time.AfterFunc(DrainTimeout+5*time.Second, c.kill)
 	go func() {
-		defer kill.Stop()
+		defer late.Stop()
 		defer c.out.Close()
 		_ = c.cmd.Wait()
 	}()
 	return nil
 }
+
+func (c *child) kill() { _ = c.cmd.Process.Kill() }
 
 // DrainTimeout is how long a helper goes on delivering after its input has ended.
 const DrainTimeout = 10 * time.Second
@@ -186,7 +193,7 @@ func (l *Link) Configure(settings Settings) {
 // Send queues a notice and returns at once; false means that it was dropped.
 func (l *Link) Send(n *Notice) bool {
 	line, err := json.Marshal(Line{Notice: n})
-	if err == nil && len(line) < MaxLine {
+	if err == nil && len(line) < MaxLine && !l.closed() {
 		select {
 		case l.queue <- append(line, '\n'):
 			return true
@@ -205,15 +212,13 @@ func (l *Link) Stats() (Report, uint64) {
 	return l.report, l.dropped.Load()
 }
 
-// Close passes on what waits, until ctx ends.
+// Close passes on what waits and lets the helper deliver it, until ctx ends.
 func (l *Link) Close(ctx context.Context) {
 	close(l.closing)
-	select {
-	case <-l.done:
-	case <-ctx.Done():
-	}
-	l.cancel()
+	stop := context.AfterFunc(ctx, l.cancel)
+	defer stop()
 	<-l.done
+	l.cancel()
 }
 
 func (l *Link) wanted() (Settings, bool) {
@@ -225,6 +230,7 @@ func (l *Link) wanted() (Settings, bool) {
 
 func (l *Link) run(ctx context.Context) {
 	defer close(l.done)
+	defer func() { l.dropped.Add(uint64(len(l.queue))) }()
 	wait := time.Duration(0)
 	for {
 		settings, wanted := l.wanted()
@@ -257,12 +263,14 @@ func (l *Link) run(ctx context.Context) {
 }
 
 // over reports whether the Link is closed and has passed everything on.
-func (l *Link) over(ctx context.Context) bool {
+func (l *Link) over(ctx context.Context) bool { return l.closed() || ctx.Err() != nil }
+
+func (l *Link) closed() bool {
 	select {
 	case <-l.closing:
 		return true
 	default:
-		return ctx.Err() != nil
+		return false
 	}
 }
 
@@ -275,8 +283,6 @@ func (l *Link) pause(ctx context.Context, wait time.Duration) bool {
 	case <-l.closing:
 	case <-ctx.Done():
 	}
-	// No helper to pass them to.
-	l.dropped.Add(uint64(len(l.queue)))
 	return false
 }
 
@@ -288,57 +294,68 @@ func (l *Link) serve(ctx context.Context, settings Settings) error {
 		return err
 	}
 	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { _ = conn.SetWriteDeadline(time.Now()) })()
 	gone := make(chan struct{})
 	go func() {
 		defer close(gone)
 		l.read(conn)
 	}()
-	passed := uint64(0)
-	defer func() { l.settle(passed) }()
+	passed, replaced := uint64(0), false
+	defer func() { l.settle(passed, replaced) }()
 	first, err := json.Marshal(Line{Settings: &settings})
 	if err != nil {
 		return fmt.Errorf("settings: %w", err)
 	}
-	if err := write(conn, append(first, '\n')); err != nil {
+	if err := write(ctx, conn, append(first, '\n')); err != nil {
 		return err
 	}
 	for {
 		select {
 		case line := <-l.queue:
 			passed++
-			if err := write(conn, line); err != nil {
+			if err := write(ctx, conn, line); err != nil {
 				return err
 			}
 		case <-gone:
 			return fmt.Errorf("it ended")
 		case <-l.changed:
+			replaced = true
 			return nil
 		case <-ctx.Done():
 			return nil
 		case <-l.closing:
-			return l.drain(ctx, conn, &passed)
+			return l.drain(ctx, conn, gone, &passed)
 		}
 	}
 }
 
-// drain passes on what waits.
-func (l *Link) drain(ctx context.Context, conn Conn, passed *uint64) error {
-	for ctx.Err() == nil {
-		select {
-		case line := <-l.queue:
-			*passed++
-			if err := write(conn, line); err != nil {
-				return err
-			}
-		default:
-			return nil
+// drain passes on what waits, and waits for the helper to deliver it.
+func (l *Link) drain(ctx context.Context, conn Conn, gone <-chan struct{}, passed *uint64) error {
+	for len(l.queue) > 0 {
+		*passed++
+		if err := write(ctx, conn, <-l.queue); err != nil {
+			return err
+		}
+	}
+	if err := conn.CloseWrite(); err != nil {
+		return err
+	}
+	select {
+	case <-gone:
+	case <-ctx.Done():
+		if c, ours := conn.(*child); ours {
+			c.kill()
 		}
 	}
 	return nil
 }
 
-func write(conn Conn, line []byte) error {
+func write(ctx context.Context, conn Conn, line []byte) error {
 	if err := conn.SetWriteDeadline(time.Now().Add(linkDeadline)); err != nil {
+		return err
+	}
+	// After the deadline was set: serve shortens it when ctx ends.
+	if err := ctx.Err(); err != nil {
 		return err
 	}
 	_, err := conn.Write(line)
@@ -359,22 +376,14 @@ func (l *Link) read(conn io.Reader) {
 	}
 }
 
-// settle counts what a helper was given and never reported as handled. A helper
-// that is closed on purpose still drains: what it does then is its own account.
-func (l *Link) settle(passed uint64) {
+// settle counts what a helper was given and never reported as handled. One that
+// ends on purpose has reported all; one that was replaced still drains, and what it
+// does then is its own account.
+func (l *Link) settle(passed uint64, replaced bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if passed > l.report.Handled && !l.closedOnPurpose() {
+	if passed > l.report.Handled && !replaced {
 		l.dropped.Add(passed - l.report.Handled)
 	}
 	l.report.Handled = 0
-}
-
-func (l *Link) closedOnPurpose() bool {
-	select {
-	case <-l.closing:
-		return true
-	default:
-		return false
-	}
 }

@@ -5,6 +5,7 @@ package notify
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -71,7 +72,10 @@ func (b *builder) raw(name, value string) {
 }
 
 // text adds a value that a process chose.
-func (b *builder) text(name, value string) { b.raw(name, cut(safetext.Terminal(value))) }
+func (b *builder) text(name, value string) { b.raw(name, printable(value)) }
+
+// printable makes text of any length short and harmless.
+func printable(s string) string { return cut(safetext.Terminal(s[:min(len(s), 2*maxValue)])) }
 
 // cut shortens printable text, between characters.
 func cut(s string) string {
@@ -145,7 +149,21 @@ func (b *builder) alert(a *wire.Alert) {
 	}
 }
 
-func commandLine(args []string) string { return cut(safetext.Args(safetext.Redact(args))) }
+func commandLine(args []string) string { return cut(safetext.Args(safetext.Redact(clip(args)))) }
+
+// clip shortens a command line before it is searched for secrets, which takes time
+// with its length. It cuts at a blank only: half a secret would not be recognised.
+func clip(args []string) []string {
+	room := 2 * maxValue
+	for i, arg := range args {
+		if room -= len(arg) + 1; room < 0 {
+			head := arg[:min(len(arg), maxValue)]
+			head = head[:max(0, strings.LastIndexAny(head, " \t\n"))]
+			return append(slices.Clone(args[:i]), head+"...")
+		}
+	}
+	return args
+}
 
 func exitText(e *wire.Exit) string {
 	if e == nil {
@@ -200,11 +218,11 @@ func Sentence(e *Event) string {
 	default:
 		s = who + ": " + e.Type
 	}
-	return cut(safetext.Terminal(s))
+	return printable(s)
 }
 
 func named(comm string, pid int32) string {
-	return fmt.Sprintf("%s[%d]", safetext.Terminal(comm), pid)
+	return fmt.Sprintf("%s[%d]", safetext.Terminal(comm[:min(len(comm), 256)]), pid)
 }
 
 func orphanSentence(who string, o *wire.Orphan) string {

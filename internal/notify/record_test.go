@@ -144,6 +144,24 @@ func TestRecordIsBounded(t *testing.T) {
 	}
 }
 
+// A cut does not leave half a secret.
+func TestClip(t *testing.T) {
+	secret := "postgres://joe:hunter2@db/x"
+	for pad := maxValue - 60; pad < maxValue; pad++ {
+		got := commandLine([]string{"sh", "-c", strings.Repeat("x", pad) + " " + secret + " " + strings.Repeat("y", 3*maxValue)})
+		if strings.Contains(got, "hunter") {
+			t.Fatalf("after %d bytes: %s", pad, got[len(got)-80:])
+		}
+	}
+	many := make([]string, 10000)
+	for i := range many {
+		many[i] = "argument"
+	}
+	if got := clip(many); len(got) > 2*maxValue/8 || got[len(got)-1] != "..." {
+		t.Errorf("%d arguments left, the last %q", len(got), got[len(got)-1])
+	}
+}
+
 // Every MESSAGE_ID is explained, every explanation belongs to one, and every field
 // that an explanation shows exists.
 func TestCatalog(t *testing.T) {
