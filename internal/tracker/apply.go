@@ -100,7 +100,7 @@ func (t *Tree) fork(e *event.Event) {
 		return
 	}
 	spawner := t.known(e.Fork.Spawner)
-	if r == 0 {
+	if r = t.find(e.Subject); r == 0 {
 		if e.Subject.PID == 0 || !t.makeRoom(e.Subject) {
 			return
 		}
