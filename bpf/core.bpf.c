@@ -111,6 +111,22 @@ static __always_inline bool list_empty(struct list_head *first)
 }
 
 /*
+ * Whether the init of a namespace that task lives in is dying: the kernel then kills
+ * all in it, in no order, before the init is gone. Nobody there is orphaned for long.
+ */
+static __always_inline bool namespace_ends(struct pid_namespace *ns)
+{
+	for (int i = 0; i < MAX_NS_DEPTH; i++) {
+		if (ns->child_reaper->signal->live.counter == 0)
+			return true;
+		if (ns->level == 0)
+			break;
+		ns = ns->parent;
+	}
+	return false;
+}
+
+/*
  * Who will get the children: the rules of find_new_reaper in kernel/exit.c, for a
  * group without living threads.
  */
@@ -118,11 +134,11 @@ static __always_inline void find_adopter(struct exit_event *e, struct task_struc
 {
 	struct task_struct *ancestor = task->real_parent;
 	__u32 level = task->group_leader->thread_pid->level;
-	struct task_struct *init = namespace_of(task)->child_reaper;
+	struct pid_namespace *ns = namespace_of(task);
+	struct task_struct *init = ns->child_reaper;
 
-	if (init->tgid == task->tgid) {
-		/* A dying namespace takes everyone in it along. */
-		e->flags |= EXIT_NS_INIT;
+	if (namespace_ends(ns)) {
+		e->flags |= EXIT_NS_ENDS;
 		return;
 	}
 	if (BPF_CORE_READ_BITFIELD(task->signal, has_child_subreaper)) {
@@ -382,7 +398,7 @@ static __always_inline void fill_task(struct task_record *r, struct task_struct 
 		r->flags |= TASK_SUBREAPER;
 	if (BPF_CORE_READ_BITFIELD(signal, has_child_subreaper))
 		r->flags |= TASK_HAS_SUBREAPER;
-	if (namespace_of(task)->child_reaper == task)
+	if (namespace_of(task)->child_reaper->tgid == task->tgid)
 		r->flags |= TASK_NS_INIT;
 	if (signal->live.counter == 0)
 		r->flags |= TASK_DEAD;

@@ -81,7 +81,7 @@ const (
 	CoreExitFlagsEXIT_OOM               CoreExitFlags = 2
 	CoreExitFlagsEXIT_ADOPTER_INIT      CoreExitFlags = 4
 	CoreExitFlagsEXIT_ADOPTER_SUBREAPER CoreExitFlags = 8
-	CoreExitFlagsEXIT_NS_INIT           CoreExitFlags = 16
+	CoreExitFlagsEXIT_NS_ENDS           CoreExitFlags = 16
 )
 
 type CoreFileId struct {

@@ -94,7 +94,7 @@ enum exit_flags {
 	EXIT_OOM = 2,
 	EXIT_ADOPTER_INIT = 4,
 	EXIT_ADOPTER_SUBREAPER = 8,
-	EXIT_NS_INIT = 16,
+	EXIT_NS_ENDS = 16,
 };
 
 struct exit_event {

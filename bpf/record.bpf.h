@@ -124,11 +124,14 @@ static __always_inline void identify(struct process_id *id, struct task_struct *
 	id->start = id->pid ? leader->start_boottime : 0;
 }
 
+/* The process's name: that of its leader, also when one of its threads speaks. */
 static __always_inline void copy_comm(__u8 *to, struct task_struct *task)
 {
+	struct task_struct *leader = task->group_leader;
+
 #pragma unroll
 	for (int i = 0; i < COMM_LEN; i++)
-		to[i] = task->comm[i];
+		to[i] = leader->comm[i];
 }
 
 /* Returns false where the subject is outside the reader's namespace. */

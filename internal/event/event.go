@@ -181,8 +181,9 @@ type Exit struct {
 	// HasChildren says that the process had, or in a race may have had, children
 	// (living or zombie) to give away.
 	HasChildren bool
-	// NSEnds says that it was the init of its pid namespace: the kernel kills all
-	// others in it before it is gone, so nobody is orphaned.
+	// NSEnds says that the init of its pid namespace, or of one above, is dying, if not
+	// it itself: the kernel kills all in it, so nobody is orphaned. Told only of a
+	// process with children.
 	NSEnds  bool
 	OOM     bool   // it was chosen by the OOM killer
 	PeakRSS uint64 // bytes; an upper bound (signal->maxrss)

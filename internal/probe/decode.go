@@ -111,7 +111,7 @@ func decodeExit(b []byte, x *event.Exit) error {
 		Status:      event.Status(r.Status),
 		Adopter:     decodeID(&r.Adopter),
 		HasChildren: has(bpf.CoreExitFlagsEXIT_HAS_CHILDREN),
-		NSEnds:      has(bpf.CoreExitFlagsEXIT_NS_INIT),
+		NSEnds:      has(bpf.CoreExitFlagsEXIT_NS_ENDS),
 		OOM:         has(bpf.CoreExitFlagsEXIT_OOM),
 		PeakRSS:     r.PeakRss,
 		CPUTime:     r.CpuTime,

@@ -76,43 +76,38 @@ func (t *Tree) NoteRefused(total uint64) uint64 {
 }
 
 // known returns the node of id, and makes a living stub where there is none: its
-// fork is older than the tracer, or was lost.
+// fork is older than the tracer, or was lost. It returns 0 where there cannot be one:
+// for a process outside the reader's pid namespace, for the kernel itself, and for a
+// pid that has a younger owner.
 func (t *Tree) known(id event.ID) ref {
 	if id.PID == 0 {
-		return 0 // outside the reader's pid namespace, or the kernel itself
+		return 0
 	}
 	if r := t.find(id); r != 0 {
 		return r
 	}
-	t.evict(id)
+	if !t.makeRoom(id) {
+		return 0
+	}
 	r := t.add(id)
 	t.at(r).flags |= flagStub
 	return r
 }
 
-// evict declares dead whoever holds the pid of id under another start: its exit was
-// lost, and the pid is used again.
-func (t *Tree) evict(id event.ID) {
-	if old, ok := t.live[id.PID]; ok && t.at(old).start != id.Start {
-		t.die(old, end{}, event.Exit{})
-	}
-}
-
 func (t *Tree) fork(e *event.Event) {
-	if t.dead[e.Subject] != 0 {
-		return
-	}
 	r := t.find(e.Subject)
-	if r != 0 && t.at(r).lineage == LineageObserved {
+	if r != 0 && (t.at(r).is(flagDead) || t.at(r).lineage == LineageObserved) {
 		return
 	}
 	spawner := t.known(e.Fork.Spawner)
-	if r == 0 {
-		t.evict(e.Subject)
+	if r = t.find(e.Subject); r == 0 {
+		if e.Subject.PID == 0 || !t.makeRoom(e.Subject) {
+			return
+		}
 		r = t.add(e.Subject)
-		t.attach(byKernel, r, spawner)
+		t.setKernelParent(r, spawner)
 	}
-	t.move(bySpawner, r, spawner)
+	t.setSpawner(r, spawner)
 	if o := t.orphans[r]; o != nil && o.Leaker == nil {
 		// A snapshot guessed from the outcome what the records tell in order.
 		delete(t.orphans, r)
@@ -129,19 +124,27 @@ func (t *Tree) fork(e *event.Event) {
 		n.comm, n.uid = e.Comm, e.UID
 		t.setCgroup(r, e.Fork.Cgroup)
 	}
-	if spawner != 0 && n.words == 0 {
-		n.words = t.words.share(t.at(spawner).words)
-		n.flags |= t.at(spawner).flags & (flagTruncated | flagMarksKnown | flagKeep | flagLeash | flagKthread)
-	}
 	if e.Fork.Caller != e.Fork.Spawner {
 		t.callers[r] = e.Fork.Caller
 	}
+	t.inherit(r, t.find(e.Fork.Caller))
 	t.report(Change{Kind: Forked, ID: e.Subject, Time: e.Time})
 	// What forks while its spawner is already known to be dead is an orphan at birth:
 	// under CLONE_PARENT the spawner may die while its child forks on its behalf.
 	if spawner != 0 && t.at(spawner).is(flagDead) {
 		t.orphanBorn(r, spawner)
 	}
+}
+
+// inherit gives r the program of the process that it was copied from.
+func (t *Tree) inherit(r, from ref) {
+	n := t.at(r)
+	if from == 0 || n.words != 0 {
+		return
+	}
+	n.words = t.words.share(t.at(from).words)
+	n.execs = t.at(from).execs
+	n.flags |= t.at(from).flags & (flagTruncated | flagMarksKnown | flagKeep | flagLeash | flagKthread)
 }
 
 func (t *Tree) setOrigin(r ref, o event.Origin) {
@@ -162,6 +165,10 @@ func (t *Tree) exec(e *event.Event) {
 		return
 	}
 	n := t.at(r)
+	if e.Ordinal != 0 && e.Ordinal == n.execs {
+		return
+	}
+	n.execs = e.Ordinal
 	n.comm, n.uid, n.hostPID = e.Comm, e.UID, e.HostPID
 	n.flags &^= flagTruncated | flagMarksKnown | flagKeep | flagLeash | flagKthread
 	n.flags |= flagIf(flagTruncated, e.Exec.Truncated) | flagIf(flagMarksKnown, e.Exec.MarksKnown) |
@@ -204,9 +211,9 @@ func (t *Tree) killer(r ref, status event.Status) *event.Signal {
 	if !ok || !status.Signaled() {
 		return nil
 	}
-	for i := range sent {
-		if sent[i].Signal == status.Signal() {
-			return &sent[i]
+	for _, sig := range []event.Signal{sent.first, sent.last} {
+		if sig.Signal == status.Signal() {
+			return &sig
 		}
 	}
 	return nil
@@ -215,10 +222,21 @@ func (t *Tree) killer(r ref, status event.Status) *event.Signal {
 // die marks r dead, gives its children away, announces the orphans, and remembers it
 // as long as lineage or history need it.
 func (t *Tree) die(r ref, how end, x event.Exit) {
+	var adopter ref
+	if t.at(r).kernel.first != 0 {
+		adopter = t.known(x.Adopter) // may make room by another death: before ours begins
+	}
+	if t.at(r).is(flagDead) {
+		return
+	}
 	n := t.at(r)
-	id := n.id()
+	id, spawner := n.id(), n.spawner.parent
 	how.orphan = t.orphans[r]
-	delete(t.live, n.pid)
+	if t.live[n.pid] == r {
+		delete(t.live, n.pid)
+	} else {
+		delete(t.behind, id)
+	}
 	delete(t.orphans, r)
 	delete(t.signals, r)
 	delete(t.victims, r)
@@ -230,25 +248,22 @@ func (t *Tree) die(r ref, how end, x event.Exit) {
 	if !x.NSEnds {
 		t.orphanChildren(r, how, x)
 	}
-	t.reparent(r, x)
+	t.reparent(r, adopter)
 	t.detach(byKernel, r)
-	clear(t.atDeath)
-	if t.at(r).spawner.first == 0 {
-		t.retire(r)
-	} else {
+	delete(t.atDeath, id)
+	if t.at(r).held > 0 {
 		t.shorten(r)
+		return
 	}
+	t.retire(r)
+	t.letGo(spawner)
 }
 
 // reparent gives the kernel's children of r to their adopter.
-func (t *Tree) reparent(r ref, x event.Exit) {
-	var adopter ref
-	if t.at(r).kernel.first != 0 && x.Adopter.PID != 0 {
-		adopter = t.known(x.Adopter)
-	}
+func (t *Tree) reparent(r, adopter ref) {
 	for child := t.at(r).kernel.first; child != 0; child = t.at(r).kernel.first {
 		t.detach(byKernel, child)
-		t.attach(byKernel, child, adopter)
+		t.setKernelParent(child, adopter)
 	}
 }
 
@@ -261,11 +276,14 @@ func (t *Tree) signal(e *event.Event) {
 	if from, ok := t.live[sig.Sender.PID]; ok && sig.Sender.Start == 0 {
 		sig.Sender.Start = t.at(from).start
 	}
-	sent := t.signals[r]
-	if sent[0].Signal == 0 {
-		sent[0] = sig
+	sent, again := t.signals[r]
+	if again && sent.ordinal == e.Ordinal && sent.last == sig {
+		return
 	}
-	sent[1] = sig
+	if !again {
+		sent.first = sig
+	}
+	sent.last, sent.ordinal = sig, e.Ordinal
 	t.signals[r] = sent
 	t.report(Change{Kind: Signaled, ID: e.Subject, Time: e.Time, Signal: sig})
 }
@@ -279,6 +297,9 @@ func (t *Tree) oom(e *event.Event) {
 	if r == 0 || t.at(r).is(flagDead) {
 		return
 	}
+	if _, again := t.victims[r]; again {
+		return
+	}
 	t.victims[r] = struct{}{}
 	t.report(Change{Kind: OOMKilled, ID: t.at(r).id(), Time: e.Time, OOM: e.OOM})
 }
@@ -286,24 +307,37 @@ func (t *Tree) oom(e *event.Event) {
 // child takes what the kernel's own list says of one child of a process that is about
 // to be reported dead.
 func (t *Tree) child(e *event.Event) {
-	parent := t.find(e.Child.Parent)
-	if e.Subject.PID == 0 || parent != 0 && t.at(parent).is(flagDead) {
+	parent := t.known(e.Child.Parent)
+	if parent == 0 || e.Subject.PID == 0 || t.at(parent).is(flagDead) {
 		return
 	}
-	t.atDeath[e.Subject] = e.Child.Origin
+	children := t.atDeath[e.Child.Parent]
+	if children == nil {
+		children = make(map[event.ID]event.Origin)
+		t.atDeath[e.Child.Parent] = children
+	}
+	children[e.Subject] = e.Child.Origin
 	if t.find(e.Subject) != 0 {
 		return
 	}
 	// Its fork was lost, or it is older than we are and no snapshot has come yet.
 	r := t.known(e.Subject)
+	if r == 0 || t.living(parent) == 0 {
+		return
+	}
 	n := t.at(r)
 	n.comm, n.uid, n.hostPID = e.Comm, e.UID, e.HostPID
-	parent = t.known(e.Child.Parent)
-	t.attach(byKernel, r, parent)
+	t.setKernelParent(r, parent)
 	if !t.at(parent).is(flagSubreaper | flagNSInit) {
-		t.attach(bySpawner, r, parent)
-		t.at(r).lineage = LineageInferred
+		t.guess(r, parent)
+		n.lineage = LineageInferred
 	}
 	t.unseen++
 	t.report(Change{Kind: Unseen, ID: e.Subject, Time: e.Time})
+}
+
+// guess takes parent for the spawner of r.
+func (t *Tree) guess(r, parent ref) {
+	t.setSpawner(r, parent)
+	t.at(r).spawnPID, t.at(r).spawnAt = t.at(parent).pid, t.at(parent).start
 }

@@ -90,14 +90,14 @@ func (t *Tree) orphan(child ref, leaker *Leaker, adopter event.ID, kind event.Ad
 		AdopterKind: kind,
 	}
 	if to := n.kernel.parent; o.Adopter.IsZero() && to != 0 && t.at(to).id() != leaker.ID {
-		// The exit was not seen, but a snapshot showed who has it now.
+		// Nobody said who would get it, but a snapshot showed who has it now.
 		o.Adopter, o.AdopterKind, o.Confirmed = t.at(to).id(), adopterKind(t.at(to)), true
 	}
 	if to := t.find(o.Adopter); to != 0 {
 		o.AdopterComm = t.at(to).comm
 	}
 	o.Lived = lived(n, o)
-	o.AtDeath, o.AtDeathKnown = t.atDeath[n.id()]
+	o.AtDeath, o.AtDeathKnown = t.atDeath[leaker.ID][n.id()]
 	t.orphans[child] = o
 	t.report(Change{Kind: Orphaned, ID: n.id(), Time: o.Since})
 	t.strand(child, o)
@@ -159,11 +159,7 @@ func (t *Tree) reroot(r ref, root event.ID) {
 // orphanBorn announces a process whose spawner died between the fork and its record.
 func (t *Tree) orphanBorn(r, spawner ref) {
 	how := t.ends[spawner]
-	var adopter event.ID
-	if parent := t.at(r).kernel.parent; parent != 0 && parent != spawner {
-		adopter = t.at(parent).id()
-	}
-	t.orphan(r, t.leaker(spawner, how), adopter, event.AdopterUnknown)
+	t.orphan(r, t.leaker(spawner, how), event.ID{}, event.AdopterUnknown)
 }
 
 // orphanFound marks a process that a snapshot shows as adopted by somebody who cannot
@@ -248,7 +244,7 @@ func (t *Tree) ConfirmParent(id event.ID, ppid int32) bool {
 		return false
 	}
 	parent := t.live[ppid]
-	t.move(byKernel, r, parent)
+	t.setKernelParent(r, parent)
 	o := t.orphans[r]
 	if o == nil || !o.Direct {
 		return true

@@ -144,7 +144,7 @@ func (t *Tree) All(history bool) iter.Seq[Process] {
 			}
 		}
 		for _, r := range t.dead {
-			if !history && !t.needed(r) {
+			if !history && t.at(r).held == 0 {
 				continue
 			}
 			if !yield(t.process(r)) {
@@ -152,16 +152,6 @@ func (t *Tree) All(history bool) iter.Seq[Process] {
 			}
 		}
 	}
-}
-
-// needed reports whether a living process descends from the dead r.
-func (t *Tree) needed(r ref) bool {
-	for child := t.at(r).spawner.first; child != 0; child = t.at(child).spawner.next {
-		if !t.at(child).is(flagDead) || t.needed(child) {
-			return true
-		}
-	}
-	return false
 }
 
 // OrphanIDs yields the living orphans. The tree must not change meanwhile.

@@ -3,6 +3,8 @@
 package tracker
 
 import (
+	"slices"
+
 	"github.com/abot-trace/abot-trace/internal/event"
 )
 
@@ -30,36 +32,24 @@ func (t *Tree) Begin(tasks []event.Task, began uint64) *Snapshot {
 		t.bootAt = began
 		t.synced = true
 	}
+	t.merging = true
+	byID := make(map[event.ID]*event.Task, len(tasks))
 	var added []ref
 	for i := range tasks {
 		task := &tasks[i]
+		byID[task.ID] = task
 		if task.Dead {
 			continue // End takes care of it where it is news
 		}
 		s.seen[task.ID] = struct{}{}
-		r := t.find(task.ID)
-		if r != 0 && t.at(r).is(flagDead) {
-			continue
-		}
-		isNew := r == 0 || t.at(r).is(flagStub)
-		if r == 0 {
-			t.evict(task.ID)
-			r = t.add(task.ID)
-			s.found++
-		}
-		t.describe(r, task)
-		if isNew {
+		if r, isNew := s.take(task); isNew {
 			added = append(added, r)
 		}
 	}
 	// Parents may come after their children in the order of pids.
-	byID := make(map[event.ID]*event.Task, len(added))
 	for i := range tasks {
-		byID[tasks[i].ID] = &tasks[i]
-	}
-	for i := range tasks {
-		if r := t.find(tasks[i].ID); r != 0 && !t.at(r).is(flagDead) {
-			t.move(byKernel, r, t.find(tasks[i].Parent))
+		if r := t.living(t.find(tasks[i].ID)); r != 0 {
+			t.setKernelParent(r, t.find(tasks[i].Parent))
 		}
 	}
 	for _, r := range added {
@@ -67,6 +57,33 @@ func (t *Tree) Begin(tasks []event.Task, began uint64) *Snapshot {
 		t.infer(r, task, byID[task.Parent], first)
 	}
 	return s
+}
+
+// take merges one living task, and reports whether the tree did not know it, or by
+// reference only.
+func (s *Snapshot) take(task *event.Task) (r ref, isNew bool) {
+	t := s.tree
+	r = t.find(task.ID)
+	switch {
+	case r == 0:
+		holder, ok := t.live[task.ID.PID]
+		if ok && t.at(holder).start > task.ID.Start {
+			return 0, false // it died, and its pid went to another, after the pass saw it
+		}
+		if ok {
+			// Dead by now. How it ended stands in a record that waits, or was lost.
+			t.behind[t.at(holder).id()] = holder
+			delete(t.live, task.ID.PID)
+		}
+		r, isNew = t.add(task.ID), true
+		s.found++
+	case t.at(r).is(flagDead):
+		return 0, false
+	default:
+		isNew = t.at(r).is(flagStub)
+	}
+	t.describe(r, task)
+	return r, isNew
 }
 
 // describe takes over what a snapshot says of a process itself.
@@ -106,8 +123,7 @@ func (t *Tree) infer(r ref, task, parentTask *event.Task, first bool) {
 	if reaper && !first {
 		n.lineage = LineageUnknown
 	}
-	n.spawnPID, n.spawnAt = p.pid, p.start
-	t.attach(bySpawner, r, parent)
+	t.guess(r, parent)
 }
 
 // adopted reports whether parent, a reaper, cannot have forked task.
@@ -122,6 +138,7 @@ func adopted(task, parent *event.Task) bool {
 // tree.
 func (s *Snapshot) End() (found, vanished int, changes []Change) {
 	t := s.tree
+	t.merging = false
 	t.changes = t.changes[:0]
 	var gone []ref
 	for _, r := range t.live {
@@ -130,12 +147,18 @@ func (s *Snapshot) End() (found, vanished int, changes []Change) {
 			gone = append(gone, r)
 		}
 	}
-	for _, r := range gone {
-		if t.at(r).is(flagDead) || t.live[t.at(r).pid] != r {
-			continue
-		}
-		t.die(r, end{}, event.Exit{})
-		vanished++
+	for _, r := range t.behind {
+		gone = append(gone, r)
 	}
-	return s.found, vanished, t.changes
+	// Children before their parents, so that nobody who is gone is called an orphan.
+	slices.SortFunc(gone, func(a, b ref) int {
+		if t.older(a, b) {
+			return 1
+		}
+		return -1
+	})
+	for _, r := range gone {
+		t.die(r, end{}, event.Exit{})
+	}
+	return s.found, len(gone), t.changes
 }

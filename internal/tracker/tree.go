@@ -18,6 +18,10 @@ const (
 	// maxDeadLine is how many dead ancestors in a row a lineage keeps. A process that
 	// forks and exits for ever would else leave an endless line.
 	maxDeadLine = 64
+	// Beyond crowd remembered dead, lines are kept no longer than crowdedLine: living
+	// processes that each drag a long line along cost no more memory than this.
+	crowd       = 1 << 16
+	crowdedLine = 4
 )
 
 // Lineage says where the knowledge of a process's spawner comes from.
@@ -74,8 +78,11 @@ type node struct {
 	words    interned
 	origin   interned
 	cgroup   interned
+	held     int32  // children in the lineage that live or have living descendants
+	execs    uint32 // ordinal of its last exec
 	spawnAt  uint64
 	flags    uint16
+	line     uint8 // dead: how many dead follow each other from here down, at most
 	lineage  Lineage
 }
 
@@ -102,30 +109,41 @@ type end struct {
 	orphan  *Orphan // what it was when it died
 }
 
+// signals are the first and the last fatal signal to a living process.
+type signals struct {
+	first, last event.Signal
+	ordinal     uint32 // of the last
+}
+
 // Tree is the process tree. Its methods belong to one goroutine.
 type Tree struct {
 	nodes []node
 	free  []ref
 	live  map[int32]ref    // by pid
 	dead  map[event.ID]ref // remembered dead
+	// behind holds who lives as far as the records tell although a snapshot, which
+	// runs ahead of them, showed the pid with a younger owner. Empty between merges.
+	behind map[event.ID]ref
 
 	ends    map[ref]end
 	orphans map[ref]*Orphan
-	callers map[ref]event.ID          // under CLONE_PARENT
-	signals map[ref][2]event.Signal   // first and last fatal signal to a living process
-	atDeath map[event.ID]event.Origin // children's state at the death that comes next
-	victims map[ref]struct{}          // chosen by the OOM killer
+	callers map[ref]event.ID // under CLONE_PARENT
+	signals map[ref]signals
+	atDeath map[event.ID]map[event.ID]event.Origin // by dying parent: its children's state
+	victims map[ref]struct{}                       // chosen by the OOM killer
 
 	words   table[words]
 	origins table[event.Origin]
 	cgroups table[uint64]
 
-	history    []ref // FIFO ring of the dead without children
+	history    []ref // the dead that no living descendant needs, oldest first
 	historyCap int
+	path       []ref // scratch of shorten
 
 	refused uint64
 	bootAt  uint64 // what started before is older than the tracer
 	synced  bool   // a first snapshot was merged
+	merging bool   // between Begin and End
 	unseen  uint64 // children that only the kernel's list knew
 	changes []Change
 }
@@ -140,11 +158,12 @@ func New(history int) *Tree {
 		nodes:      make([]node, 1),
 		live:       make(map[int32]ref),
 		dead:       make(map[event.ID]ref),
+		behind:     make(map[event.ID]ref),
 		ends:       make(map[ref]end),
 		orphans:    make(map[ref]*Orphan),
 		callers:    make(map[ref]event.ID),
-		signals:    make(map[ref][2]event.Signal),
-		atDeath:    make(map[event.ID]event.Origin),
+		signals:    make(map[ref]signals),
+		atDeath:    make(map[event.ID]map[event.ID]event.Origin),
 		victims:    make(map[ref]struct{}),
 		words:      newTable[words](),
 		origins:    newTable[event.Origin](),
@@ -177,10 +196,37 @@ func (t *Tree) find(id event.ID) ref {
 	if r, ok := t.live[id.PID]; ok && t.at(r).start == id.Start {
 		return r
 	}
-	return t.dead[id]
+	if r, ok := t.dead[id]; ok {
+		return r
+	}
+	return t.behind[id]
 }
 
-// add returns a new living node without parents.
+// living returns r unless it is dead, then 0.
+func (t *Tree) living(r ref) ref {
+	if r != 0 && t.at(r).is(flagDead) {
+		return 0
+	}
+	return r
+}
+
+// makeRoom prepares for a living process with that identity, and reports whether there
+// can be one. Whoever had its pid before is dead: its exit was lost. A pid with a
+// younger owner belongs to a process that is dead by now; only while a snapshot is
+// merged may records lie behind it and still speak of the elder.
+func (t *Tree) makeRoom(id event.ID) bool {
+	holder, ok := t.live[id.PID]
+	if !ok {
+		return true
+	}
+	if t.at(holder).start > id.Start {
+		return t.merging
+	}
+	t.die(holder, end{}, event.Exit{})
+	return true
+}
+
+// add returns a new living node without parents, for which makeRoom has made room.
 func (t *Tree) add(id event.ID) ref {
 	var r ref
 	if n := len(t.free); n > 0 {
@@ -192,116 +238,10 @@ func (t *Tree) add(id event.ID) ref {
 	}
 	n := t.at(r)
 	n.pid, n.start = id.PID, id.Start
-	t.live[id.PID] = r
-	return r
-}
-
-// which selects one of a node's two links.
-type which func(*node) *links
-
-func bySpawner(n *node) *links { return &n.spawner }
-func byKernel(n *node) *links  { return &n.kernel }
-
-// attach makes child the first child of parent; parent may be none.
-func (t *Tree) attach(tree which, child, parent ref) {
-	c := tree(t.at(child))
-	c.parent, c.prev, c.next = parent, 0, 0
-	if parent == 0 {
-		return
-	}
-	p := tree(t.at(parent))
-	c.next = p.first
-	if p.first != 0 {
-		tree(t.at(p.first)).prev = child
-	}
-	p.first = child
-}
-
-// detach takes child out of its parent's list.
-func (t *Tree) detach(tree which, child ref) {
-	c := tree(t.at(child))
-	if c.parent == 0 {
-		return
-	}
-	if c.prev != 0 {
-		tree(t.at(c.prev)).next = c.next
+	if _, younger := t.live[id.PID]; younger {
+		t.behind[id] = r
 	} else {
-		tree(t.at(c.parent)).first = c.next
+		t.live[id.PID] = r
 	}
-	if c.next != 0 {
-		tree(t.at(c.next)).prev = c.prev
-	}
-	c.parent, c.prev, c.next = 0, 0, 0
-}
-
-// move attaches child elsewhere.
-func (t *Tree) move(tree which, child, parent ref) {
-	if tree(t.at(child)).parent == parent {
-		return
-	}
-	t.detach(tree, child)
-	t.attach(tree, child, parent)
-}
-
-// forget drops a dead node that has no children, and then each dead ancestor that
-// was remembered for its sake alone.
-func (t *Tree) forget(r ref) {
-	for r != 0 {
-		n := t.at(r)
-		if !n.is(flagDead) || n.spawner.first != 0 || n.is(flagHistory) {
-			return
-		}
-		parent := n.spawner.parent
-		t.detach(bySpawner, r)
-		t.release(r)
-		r = parent
-	}
-}
-
-// release frees a dead node that is out of both trees.
-func (t *Tree) release(r ref) {
-	n := t.at(r)
-	delete(t.dead, n.id())
-	delete(t.ends, r)
-	delete(t.callers, r)
-	t.words.drop(n.words)
-	t.origins.drop(n.origin)
-	t.cgroups.drop(n.cgroup)
-	*n = node{}
-	t.free = append(t.free, r)
-}
-
-// retire takes a dead node without children into the bounded history.
-func (t *Tree) retire(r ref) {
-	t.at(r).flags |= flagHistory
-	t.history = append(t.history, r)
-	if len(t.history) <= t.historyCap {
-		return
-	}
-	oldest := t.history[0]
-	t.history = t.history[1:]
-	t.at(oldest).flags &^= flagHistory
-	t.forget(oldest)
-}
-
-// shorten forgets the dead ancestor that makes the line of dead ones above r too
-// long; its children go to its own spawner.
-func (t *Tree) shorten(r ref) {
-	at := t.at(r).spawner.parent
-	for range maxDeadLine {
-		if at == 0 || !t.at(at).is(flagDead) {
-			return
-		}
-		at = t.at(at).spawner.parent
-	}
-	if at == 0 || !t.at(at).is(flagDead) || t.at(at).is(flagHistory) {
-		return
-	}
-	above := t.at(at).spawner.parent
-	for child := t.at(at).spawner.first; child != 0; child = t.at(at).spawner.first {
-		t.move(bySpawner, child, above)
-		t.at(child).flags |= flagElided
-	}
-	t.detach(bySpawner, at)
-	t.release(at)
+	return r
 }
