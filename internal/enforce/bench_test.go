@@ -30,7 +30,7 @@ func flock(b *testing.B, w *world, n int, argv ...string) (targets []Target) {
 	return targets
 }
 
-// percentile reports p50 and p99 of times that are in milliseconds.
+// percentiles reports p50 and p99 of times that are in milliseconds.
 func percentiles(b *testing.B, unit string, ms []float64) {
 	slices.Sort(ms)
 	b.ReportMetric(ms[len(ms)/2], "p50-"+unit)

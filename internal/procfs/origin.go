@@ -16,11 +16,8 @@ var errLeaderEnded = errors.New("the leading thread has ended")
 // File. It never waits for a file server: what a network file system has cached
 // of an inode's type and number is all that is needed.
 func (p *Process) Stdio() (event.Stdio, error) {
-	stdio, err := p.stdio()
-	if err != nil {
-		return event.Stdio{}, err
-	}
-	// A process that has just died shows no open file either.
+	stdio, stdioErr := p.stdio()
+	// A process that has just died shows no open file either, or refuses to.
 	st, err := p.Stat()
 	if err != nil {
 		return event.Stdio{}, err
@@ -28,7 +25,7 @@ func (p *Process) Stdio() (event.Stdio, error) {
 	if err := p.hasFiles(&st); err != nil {
 		return event.Stdio{}, err
 	}
-	return stdio, nil
+	return stdio, stdioErr
 }
 
 func (p *Process) stdio() (stdio event.Stdio, err error) {
