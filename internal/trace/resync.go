@@ -25,11 +25,7 @@ func (t *Tracer) resync() {
 	s := t.tree.Begin(withParents(t.proc, tasks), began)
 	// What the ring holds by now explains most differences. Records that come
 	// meanwhile may wait.
-	for range maxDrain {
-		if t.source.Read(readBatch, t.handle) == 0 {
-			break
-		}
-	}
+	t.drain()
 	found, vanished, changes := s.End()
 	// The slice belongs to the tree, and publishing may call it.
 	for _, c := range append(changes[:0:0], changes...) {

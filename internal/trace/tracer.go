@@ -73,8 +73,13 @@ type Options struct {
 	// OnEvent is called on the loop for each notable event (orphan, oom, lost,
 	// resync, and what Publish adds), before subscribers see it. It must not block.
 	OnEvent func(*wire.Event)
-	// OnTick is called on the loop after each look at the ring. It must not block.
-	OnTick func()
+	// OnTick is called on the loop after each look at the ring. It returns when it
+	// wants to be called again at the latest, in CLOCK_BOOTTIME ns; 0 is any time. It
+	// must not block.
+	OnTick func() uint64
+	// OnLeaseEnd is called on the loop when the holder of a lease has died, after its
+	// descendants were judged. It must not block.
+	OnLeaseEnd func(Lease)
 }
 
 // Tracer keeps the tree. Make it with New, run it with Run.
@@ -85,7 +90,9 @@ type Tracer struct {
 	owners  Owners
 	log     *slog.Logger
 	onEvent func(*wire.Event)
-	onTick  func()
+	onTick  func() uint64
+	onLease func(Lease)
+	wakeAt  uint64 // what onTick asked for
 
 	names *resolver
 	conv  converter
@@ -131,6 +138,7 @@ func New(source Source, opt Options) *Tracer {
 		log:       opt.Log,
 		onEvent:   opt.OnEvent,
 		onTick:    opt.OnTick,
+		onLease:   opt.OnLeaseEnd,
 		names:     newResolver(),
 		lifecycle: newRecent[record](recentLifecycle),
 		notable:   newRecent[*wire.Event](recentNotable),
@@ -191,14 +199,21 @@ func (t *Tracer) Run(ctx context.Context) error {
 
 // nap is how long the loop may sleep.
 func (t *Tracer) nap(busy bool) time.Duration {
+	d := waitIdle
 	switch {
 	case len(t.unproven) > 0:
-		return time.Millisecond
+		d = time.Millisecond
 	case busy || t.resyncWhy != "":
-		return waitBusy
-	default:
-		return waitIdle
+		d = waitBusy
 	}
+	if t.wakeAt == 0 {
+		return d
+	}
+	now := BootNow()
+	if t.wakeAt <= now {
+		return 0
+	}
+	return min(d, time.Duration(t.wakeAt-now))
 }
 
 func (t *Tracer) runCommands() {
@@ -229,9 +244,18 @@ func (t *Tracer) tick() {
 	t.fill.tick(t)
 	t.stats.note(t)
 	if t.onTick != nil {
-		t.onTick()
+		t.wakeAt = t.onTick()
 	}
 }
+
+// TreeHere returns the tree, for callers on the loop.
+func (t *Tracer) TreeHere() *tracker.Tree { return t.tree }
+
+// IDPrefix is what the ids of this start's events and kills begin with.
+func (t *Tracer) IDPrefix() string { return t.idPrefix }
+
+// Post runs fn on the loop, some time; from any goroutine but the loop's.
+func (t *Tracer) Post(fn func()) { t.post(fn) }
 
 // post runs fn on the loop, some time; from any goroutine but the loop's.
 func (t *Tracer) post(fn func()) {
@@ -268,6 +292,38 @@ func (t *Tracer) Do(ctx context.Context, fn func(*tracker.Tree)) error {
 	}
 }
 
+// Fresh is Do after everything that has happened before the call was applied: what fn
+// sees holds every fork, exec and exit that was over by then.
+func (t *Tracer) Fresh(ctx context.Context, fn func(*tracker.Tree)) error {
+	return t.Do(ctx, func(tree *tracker.Tree) {
+		t.drain()
+		fn(tree)
+	})
+}
+
+// drain applies what the ring holds.
+func (t *Tracer) drain() {
+	for range maxDrain {
+		if t.source.Read(readBatch, t.handle) == 0 {
+			return
+		}
+	}
+}
+
+// Whole reports whether no record is known to be missing from the tree as it stands.
+// On the loop.
+func (t *Tracer) Whole() bool { return t.resyncWhy == "" && t.tree.Refused() == t.source.Refused() }
+
+// Group returns the path and the unit of the control group that the process is in.
+// On the loop.
+func (t *Tracer) Group(p *tracker.Process) (cgroup, unit string) {
+	g := t.names.group(p.ID, p.Cgroup, !p.Dead)
+	return g.path, g.unitName()
+}
+
+// User returns the name of a user. On the loop.
+func (t *Tracer) User(uid uint32) string { return t.names.user(uid) }
+
 // Ready is closed when the first snapshot is in the tree. Records are not missed
 // before: they wait.
 func (t *Tracer) Ready() <-chan struct{} { return t.ready }
@@ -282,6 +338,7 @@ func (t *Tracer) handle(e *event.Event) {
 	for _, c := range t.tree.Apply(e) {
 		t.change(&c)
 	}
+	t.leases.tell(t.onLease)
 }
 
 func (t *Tracer) change(c *tracker.Change) {
@@ -406,7 +463,7 @@ func (t *Tracer) remember(c *tracker.Change) {
 	case tracker.Forked:
 		t.canary.sawFork(&p)
 	case tracker.Exited:
-		t.leases.sawExit(c.ID)
+		t.sawLeaseExit(&p)
 	}
 	if kind := lifecycleTypes[c.Kind]; t.hub.wants(kind) {
 		t.hub.publish(t.expand(r, &t.conv))

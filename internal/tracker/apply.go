@@ -64,6 +64,9 @@ func (t *Tree) Apply(e *event.Event) []Change {
 	return t.changes
 }
 
+// Refused is how many lost records the tree knows of.
+func (t *Tree) Refused() uint64 { return t.refused }
+
 // NoteRefused tells the tree how many records the ring has refused in all, where no
 // later record has told it. It returns how many of them are news.
 func (t *Tree) NoteRefused(total uint64) uint64 {

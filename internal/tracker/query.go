@@ -165,6 +165,22 @@ func (t *Tree) OrphanIDs() iter.Seq2[event.ID, *Orphan] {
 	}
 }
 
+// Children yields the processes that id spawned and that are alive, or dead and
+// remembered.
+func (t *Tree) Children(id event.ID) iter.Seq[event.ID] {
+	return func(yield func(event.ID) bool) {
+		r := t.find(id)
+		if r == 0 {
+			return
+		}
+		for child := t.at(r).spawner.first; child != 0; child = t.at(child).spawner.next {
+			if !yield(t.at(child).id()) {
+				return
+			}
+		}
+	}
+}
+
 // Descendants yields the living processes that descend from id by lineage, parents
 // before children, without id itself; also those below dead ones.
 func (t *Tree) Descendants(id event.ID) iter.Seq[event.ID] {
