@@ -86,10 +86,12 @@ func Redacted(e *Event) Event {
 // RedactedProcess returns a copy of a process without likely secrets, for whatever
 // leaves the daemon.
 func RedactedProcess(p wire.Process) wire.Process {
-	p.Cmdline = safetext.Redact(p.Cmdline)
+	args, cut := clip(p.Cmdline)
+	p.Cmdline, p.Truncated = safetext.Redact(args), p.Truncated || cut
 	if p.Orphan != nil && p.Orphan.Leaker != nil {
 		orphan, leaker := *p.Orphan, *p.Orphan.Leaker
-		leaker.Cmdline = safetext.Redact(leaker.Cmdline)
+		args, _ := clip(leaker.Cmdline)
+		leaker.Cmdline = safetext.Redact(args)
 		orphan.Leaker = &leaker
 		p.Orphan = &orphan
 	}

@@ -149,20 +149,23 @@ func (b *builder) alert(a *wire.Alert) {
 	}
 }
 
-func commandLine(args []string) string { return cut(safetext.Args(safetext.Redact(clip(args)))) }
+func commandLine(args []string) string {
+	args, _ = clip(args)
+	return cut(safetext.Args(safetext.Redact(args)))
+}
 
 // clip shortens a command line before it is searched for secrets, which takes time
 // with its length. It cuts at a blank only: half a secret would not be recognised.
-func clip(args []string) []string {
+func clip(args []string) (out []string, cut bool) {
 	room := 2 * maxValue
 	for i, arg := range args {
 		if room -= len(arg) + 1; room < 0 {
 			head := arg[:min(len(arg), maxValue)]
 			head = head[:max(0, strings.LastIndexAny(head, " \t\n"))]
-			return append(slices.Clone(args[:i]), head+"...")
+			return append(slices.Clone(args[:i]), head+"..."), true
 		}
 	}
-	return args
+	return args, false
 }
 
 func exitText(e *wire.Exit) string {

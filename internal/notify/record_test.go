@@ -157,7 +157,7 @@ func TestClip(t *testing.T) {
 	for i := range many {
 		many[i] = "argument"
 	}
-	if got := clip(many); len(got) > 2*maxValue/8 || got[len(got)-1] != "..." {
+	if got, cut := clip(many); !cut || len(got) > 2*maxValue/8 || got[len(got)-1] != "..." {
 		t.Errorf("%d arguments left, the last %q", len(got), got[len(got)-1])
 	}
 }
