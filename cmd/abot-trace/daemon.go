@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/abot-trace/abot-trace/internal/api"
+	"github.com/abot-trace/abot-trace/internal/config"
 	"github.com/abot-trace/abot-trace/internal/daemon"
 	"github.com/abot-trace/abot-trace/internal/probe"
 )
@@ -21,17 +22,23 @@ func socketFlag() cli.Flag {
 		EnvVars: []string{"ABOT_TRACE_SOCKET"}}
 }
 
+func configFlag() cli.Flag {
+	return &cli.StringFlag{Name: "config", Usage: "configuration `FILE`; conf.d beside it is read too", DefaultText: config.DefaultPath}
+}
+
 func daemonCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "daemon",
 		Usage: "trace, judge, enforce, alert, and serve the socket",
-		Description: `Runs until SIGTERM. It needs root, or CAP_BPF and CAP_PERFMON to trace.
+		Description: `Runs until SIGTERM; SIGHUP loads the configuration anew. It needs root, or CAP_BPF and
+CAP_PERFMON to trace and CAP_KILL to end what rules say. Without a configuration file
+it watches and ends nothing.
 
 Examples:
    sudo abot-trace daemon
-   sudo abot-trace daemon --socket /tmp/abot.sock`,
+   sudo abot-trace daemon --config ./config.yaml --socket /run/test/abot.sock`,
 		Flags: []cli.Flag{
-			socketFlag(),
+			configFlag(), socketFlag(),
 			&cli.StringFlag{Name: "group", Usage: "`GROUP` that may ask the daemon, beside root"},
 		},
 		Action: func(c *cli.Context) error {
@@ -40,9 +47,13 @@ Examples:
 			}
 			ctx, stop := signal.NotifyContext(c.Context, unix.SIGTERM, os.Interrupt)
 			defer stop()
+			reload := make(chan os.Signal, 1)
+			signal.Notify(reload, unix.SIGHUP)
+			defer signal.Stop(reload)
 			log := slog.New(slog.NewTextHandler(c.App.ErrWriter, nil))
 			return explained(daemon.Run(ctx, daemon.Settings{
-				Socket: c.String("socket"), Group: c.String("group"), Log: log,
+				Config: c.String("config"), Socket: c.String("socket"), Group: c.String("group"),
+				Version: buildVersion(), Log: log, Reload: reload,
 			}))
 		},
 	}
@@ -59,9 +70,12 @@ func noArgs(c *cli.Context) error {
 // explained adds what to try to an error of tracing or of the socket.
 func explained(err error) error {
 	var status *api.StatusError
+	var invalid config.Errors
 	switch hint := probe.Hint(err); {
 	case err == nil:
 		return nil
+	case errors.As(err, &invalid):
+		return &exitError{exitUsage, err}
 	case hint != "":
 		return withHint(err, "%s", hint)
 	case errors.As(err, &status) && status.Code == 403, errors.Is(err, os.ErrPermission):

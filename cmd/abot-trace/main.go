@@ -111,6 +111,8 @@ func commands() []*cli.Command {
 		treeCommand(),
 		eventsCommand(),
 		orphansCommand(),
+		explainCommand(),
+		cleanupCommand(),
 		checkCommand(),
 		leaseCommand(),
 		superviseCommand(),

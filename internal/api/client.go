@@ -159,3 +159,27 @@ func (c *Client) explain(err error) error {
 		return fmt.Errorf("socket %s: %w", c.socket, err)
 	}
 }
+
+// CleanupRequest is the body of POST /v1/cleanup.
+type CleanupRequest struct {
+	// Enforce carries out what armed rules decide; else all is only observed.
+	Enforce bool `json:"enforce"`
+	// Config is a configuration to use for this pass instead of the daemon's, by its
+	// path. Root only.
+	Config string `json:"config,omitempty"`
+}
+
+// Cleanup asks for one pass of the rules.
+func (c *Client) Cleanup(ctx context.Context, req CleanupRequest) ([]wire.Kill, error) {
+	return Call[[]wire.Kill](ctx, c, http.MethodPost, "/v1/cleanup", nil, req)
+}
+
+// Explain asks what speaks for which verdict on a process, and which rules apply.
+func (c *Client) Explain(ctx context.Context, pid int32) (*wire.Explain, error) {
+	return get[*wire.Explain](ctx, c, "/v1/explain", url.Values{"pid": {strconv.Itoa(int(pid))}})
+}
+
+// Monitor asks for the host's figures against the thresholds, as last measured.
+func (c *Client) Monitor(ctx context.Context) (*wire.Monitor, error) {
+	return get[*wire.Monitor](ctx, c, "/v1/monitor", nil)
+}

@@ -180,9 +180,12 @@ func (c *Controller) noticeStep(now uint64) {
 
 // OnSample takes new figures: a pass over the processes and the host's. On the loop.
 func (c *Controller) OnSample(pass *sample.Pass, host policy.Host) {
-	c.view.pass, c.host = pass, host
+	c.SetSample(pass, host)
 	c.decide(c.engine.Evaluate(c.bind(), &c.host, trace.BootNow()))
 }
+
+// SetSample is OnSample without consequences. On the loop.
+func (c *Controller) SetSample(pass *sample.Pass, host policy.Host) { c.view.pass, c.host = pass, host }
 
 // decide carries out decisions. On the loop.
 func (c *Controller) decide(decisions []policy.Decision) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package daemon joins the parts into the service: probe, tracer, socket.
+// Package daemon joins the parts into the service: probe, tracer, rules, alerts,
+// notices, metrics, socket. It is the only package that knows them all.
 package daemon
 
 import (
@@ -13,31 +14,46 @@ import (
 	"path/filepath"
 	"time"
 
-	sd "github.com/coreos/go-systemd/v22/daemon"
-
 	"github.com/abot-trace/abot-trace/internal/api"
+	"github.com/abot-trace/abot-trace/internal/config"
+	"github.com/abot-trace/abot-trace/internal/control"
+	"github.com/abot-trace/abot-trace/internal/enforce"
+	"github.com/abot-trace/abot-trace/internal/notify"
 	"github.com/abot-trace/abot-trace/internal/probe"
+	"github.com/abot-trace/abot-trace/internal/procfs"
+	"github.com/abot-trace/abot-trace/internal/systemd"
 	"github.com/abot-trace/abot-trace/internal/trace"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
 // Settings of the daemon.
 type Settings struct {
-	Socket string
-	Group  string // who may ask beside root; empty is nobody
-	Log    *slog.Logger
+	// Config is the path of the configuration; empty is the default one, which may be
+	// missing.
+	Config  string
+	Socket  string
+	Group   string // who may ask beside root; empty is the configuration's
+	Version string
+	// Log is where the daemon's own lines go when it does not run under systemd.
+	Log *slog.Logger
+	// Reload asks for another look at the configuration.
+	Reload <-chan os.Signal
 }
 
-// Run traces and serves until ctx ends. It returns nil then. While it runs, two of
-// its kind on one socket are impossible.
+// Run traces, judges, enforces, alerts and serves until ctx ends. It returns nil then.
+// Two of its kind on one socket are impossible.
 func Run(ctx context.Context, s Settings) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+	cfg, err := loadConfig(s.Config)
+	if err != nil {
+		return err
+	}
 	listener, err := listen(s.Socket)
 	if err != nil {
 		return err
 	}
 	defer listener.Close()
+	d := &daemon{Settings: s, cfg: cfg}
+	defer d.openJournal()()
 
 	status("attaching")
 	p, err := probe.Open(probe.Options{})
@@ -46,31 +62,24 @@ func Run(ctx context.Context, s Settings) error {
 	}
 	defer p.Close()
 	if err := p.ArgsError(); err != nil {
-		s.Log.Warn("file names and arguments are not traced", "err", err)
+		d.Log.Warn("file names and arguments are not traced", "err", err)
 	}
-	d := &daemon{Settings: s}
-	d.tracer = trace.New(p, trace.Options{Log: s.Log, OnEvent: d.log})
-	server, err := api.NewServer(d.tracer, s.Group, s.Log)
-	if err != nil {
+	if err := d.build(p); err != nil {
 		return err
 	}
-	done := make(chan error, 2)
-	go func() { done <- d.tracer.Run(ctx) }()
-	go func() { done <- server.Serve(ctx, listener) }()
-	go d.report(ctx)
+	return d.run(ctx, listener)
+}
 
-	for range 2 {
-		if err := <-done; err != nil {
-			cancel(err)
-		} else if ctx.Err() == nil {
-			cancel(errors.New("a part of the daemon ended by itself"))
-		}
+func loadConfig(path string) (*config.Config, error) {
+	explicit := path != ""
+	if !explicit {
+		path = config.DefaultPath
 	}
-	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
-		return cause
+	cfg, err := config.Load(path, config.Options{Trusted: true})
+	if err != nil && !explicit && errors.Is(err, os.ErrNotExist) {
+		return config.Default(), nil
 	}
-	s.Log.Info("stopped")
-	return nil
+	return cfg, err
 }
 
 func listen(socket string) (net.Listener, error) {
@@ -82,68 +91,154 @@ func listen(socket string) (net.Listener, error) {
 
 type daemon struct {
 	Settings
-	tracer *trace.Tracer
+	cfg     *config.Config
+	journal *notify.Journal // nil when not under systemd
+	link    *notify.Link
+	notices *notify.Dispatcher
+	probe   *probe.Probe
+	tracer  *trace.Tracer
+	control *control.Controller
+	watch   *watcher
+	figures *figures
+	server  *api.Server
 }
 
-// log tells a notable event. It runs on the tracer's loop.
-func (d *daemon) log(e *wire.Event) {
-	level := slog.LevelInfo
-	if e.Type == wire.TypeLost || e.Type == wire.TypeOOM {
-		level = slog.LevelWarn
+// build makes the parts and ties them together.
+func (d *daemon) build(p *probe.Probe) error {
+	d.probe = p
+	owners := systemd.Owners()
+	ability := enforce.Check()
+	if ability.Signal != nil {
+		d.Log.Warn("no process can be ended: rules can only observe", "err", ability.Signal)
 	}
-	attrs := []any{"event", e.Type, "id", e.ID}
-	if p := e.Process; p != nil {
-		attrs = append(attrs, "pid", p.PID, "start", p.StartNS, "comm", p.Comm)
-		if o := p.Orphan; o != nil {
-			attrs = append(attrs, "verdict", o.Verdict, "direct", o.Direct)
-			if o.Leaker != nil {
-				attrs = append(attrs, "leaker_pid", o.Leaker.PID, "leaker_comm", o.Leaker.Comm)
-			}
-		}
+	d.control = control.New(control.Options{
+		Journal:  d.stopJournal(),
+		Identity: p,
+		Owners:   owners,
+		Log:      d.Log,
+		OnAlert:  d.alertHere,
+	})
+	d.tracer = trace.New(p, trace.Options{
+		Log: d.Log, Owners: owners,
+		OnEvent: d.onEvent, OnTick: d.control.OnTick, OnLeaseEnd: d.control.OnLeaseEnd,
+	})
+	d.control.Attach(d.tracer)
+	if err := d.control.Configure(d.cfg); err != nil {
+		return err
 	}
-	switch {
-	case e.Lost != nil:
-		attrs = append(attrs, "records", e.Lost.Records)
-	case e.Resync != nil:
-		attrs = append(attrs, "reason", e.Resync.Reason, "found", e.Resync.Found, "vanished", e.Resync.Vanished)
+	settings, err := noticeSettings(d.cfg, d.Socket)
+	if err != nil {
+		return err
 	}
-	d.Log.Log(context.Background(), level, "trace", attrs...)
+	d.link = notify.NewLink(helperDialer(), settings, d.Log)
+	var sink notify.Sink = noRecords{}
+	if d.journal != nil {
+		sink = d.journal
+	}
+	d.notices = notify.NewDispatcher(sink, d.link, settings)
+	d.figures = newFigures(d)
+	d.watch = newWatcher(d)
+	group := d.Group
+	if group == "" {
+		group = d.cfg.Socket.Group.Value
+	}
+	d.server, err = api.NewServer(d.tracer, group, d.Log)
+	if err != nil {
+		return err
+	}
+	d.addEndpoints()
+	return nil
 }
 
-// report tells the service manager how things stand: ready after the first snapshot,
-// then live figures, and the watchdog as long as the canary is seen.
-func (d *daemon) report(ctx context.Context) {
+// stopJournal remembers in the runtime directory who is stopped, so that nobody
+// stays so when the daemon dies in between: the next start continues them.
+func (d *daemon) stopJournal() enforce.Journal {
+	dir := filepath.Join(filepath.Dir(d.Socket), "stopped")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		d.Log.Warn("trees are not stopped before they are ended", "err", err)
+		return nil
+	}
+	journal := enforce.Dir(dir)
+	if n, err := journal.Thaw(procfs.FS{}); err != nil || n > 0 {
+		d.Log.Warn("continued what an earlier daemon had stopped", "processes", n, "err", err)
+	}
+	return journal
+}
+
+// run lets the parts work until ctx ends or one of them does, and stops them in the
+// order in which they need each other.
+func (d *daemon) run(ctx context.Context, listener net.Listener) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	// The tracer outlives what asks it.
+	loopCtx, stopLoop := context.WithCancel(context.Background())
+	defer stopLoop()
+	loop := make(chan error, 1)
+	go func() { loop <- d.tracer.Run(loopCtx) }()
+	served := make(chan error, 1)
+	go func() { served <- d.server.Serve(ctx, listener) }()
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		d.watch.run(ctx)
+	}()
+	go d.report(ctx)
+	go d.reloads(ctx)
+
+	var loopErr error
 	select {
-	case <-d.tracer.Ready():
 	case <-ctx.Done():
-		return
+	case loopErr = <-loop:
+		cancel(loopErr)
+	case err := <-served:
+		cancel(fmt.Errorf("socket: %w", cmpErr(err)))
+		served <- nil
 	}
-	d.Log.Info("ready", "socket", d.Socket, "processes", d.tracer.Stats().Living)
-	_, _ = sd.SdNotify(false, sd.SdNotifyReady)
-	interval, err := sd.SdWatchdogEnabled(false)
-	if err != nil || interval == 0 {
-		interval = 20 * time.Second
+	cause := context.Cause(ctx)
+	status("stopping")
+	<-watched
+	<-served
+	d.control.Close()
+	stopLoop()
+	if loopErr == nil {
+		loopErr = <-loop
 	}
-	tick := time.NewTicker(interval / 2)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			_, _ = sd.SdNotify(false, sd.SdNotifyStopping)
-			return
-		case <-tick.C:
-		}
-		s := d.tracer.Stats()
-		status(fmt.Sprintf("%d processes, %d orphans, %d records lost", s.Living, s.Orphans, s.Refused))
-		if time.Since(s.CanarySeen) < canaryPatience {
-			_, _ = sd.SdNotify(false, sd.SdNotifyWatchdog)
-		} else {
-			d.Log.Error("the stream is silent: the tracer does not see its own canary", "last_seen", s.CanarySeen)
-		}
+	flush, done := context.WithTimeout(context.Background(), 2*time.Second)
+	defer done()
+	d.link.Close(flush)
+	if cause != nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	d.Log.Info("stopped")
+	return loopErr
+}
+
+// errEnded is a part that ended by itself without saying why.
+var errEnded = errors.New("ended by itself")
+
+func cmpErr(err error) error {
+	if err == nil {
+		return errEnded
+	}
+	return err
+}
+
+// onEvent takes each notable event on the tracer's loop.
+func (d *daemon) onEvent(e *wire.Event) {
+	d.control.OnEvent(e)
+	d.figures.count(e)
+	d.notices.Notify(e)
+	if d.journal == nil {
+		logEvent(d.Log, e)
 	}
 }
 
-// canaryPatience is how long the canary may stay unseen: three of its intervals.
-const canaryPatience = 30 * time.Second
+// alertHere publishes an alert from the loop.
+func (d *daemon) alertHere(a wire.Alert) {
+	d.tracer.PublishHere(&wire.Event{Type: wire.TypeAlert, Alert: &a})
+}
 
-func status(text string) { _, _ = sd.SdNotify(false, "STATUS="+text) }
+// alert publishes an alert from elsewhere.
+func (d *daemon) alert(a wire.Alert) {
+	d.tracer.Publish(&wire.Event{Type: wire.TypeAlert, Alert: &a})
+}

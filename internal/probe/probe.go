@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -328,4 +329,32 @@ func (p *Probe) Tasks() ([]event.Task, error) {
 	}
 	defer f.Close()
 	return readTasks(f)
+}
+
+// EachTask calls yield with every process, as Tasks returns them.
+func (p *Probe) EachTask(yield func(event.Task)) error {
+	tasks, err := p.Tasks()
+	if err != nil {
+		return err
+	}
+	for i := range tasks {
+		yield(tasks[i])
+	}
+	return nil
+}
+
+// Starts returns the exact start of each process that has one of the pids now, in
+// CLOCK_BOOTTIME ns; a pid that no process has is left out.
+func (p *Probe) Starts(pids []int32) (map[int32]uint64, error) {
+	tasks, err := p.Tasks()
+	if err != nil {
+		return nil, err
+	}
+	starts := make(map[int32]uint64, len(pids))
+	for i := range tasks {
+		if id := tasks[i].ID; slices.Contains(pids, id.PID) {
+			starts[id.PID] = id.Start
+		}
+	}
+	return starts, nil
 }

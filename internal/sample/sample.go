@@ -23,6 +23,12 @@ type TaskSource interface {
 	Tasks(yield func(event.Task)) error
 }
 
+// TaskFunc is a function that is a TaskSource.
+type TaskFunc func(yield func(event.Task)) error
+
+// Tasks implements TaskSource.
+func (f TaskFunc) Tasks(yield func(event.Task)) error { return f(yield) }
+
 // Usage is what one process uses at the time of a pass.
 type Usage struct {
 	ID      event.ID

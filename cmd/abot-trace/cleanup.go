@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/abot-trace/abot-trace/internal/api"
+	"github.com/abot-trace/abot-trace/internal/config"
+	"github.com/abot-trace/abot-trace/internal/control"
+	"github.com/abot-trace/abot-trace/internal/probe"
+	"github.com/abot-trace/abot-trace/internal/render"
+	"github.com/abot-trace/abot-trace/internal/sample"
+	"github.com/abot-trace/abot-trace/internal/systemd"
+	"github.com/abot-trace/abot-trace/internal/term"
+	"github.com/abot-trace/abot-trace/internal/trace"
+	"github.com/abot-trace/abot-trace/internal/tracker"
+	"github.com/abot-trace/abot-trace/internal/wire"
+)
+
+func cleanupCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "cleanup",
+		Usage: "one pass of the rules, now: say what they would end, or end it",
+		Description: `Evaluates every rule once and prints what it would end and why. Only with --enforce
+anything is ended, and only by rules whose mode is enforce.
+
+With a daemon its rules and its knowledge are used. Without one a snapshot is taken:
+nothing in it was observed, so every verdict is unknown, and a rule ends something only
+if it names unknown in its verdict and matches on user, unit, exe or cmdline too.
+
+Exits with 1 when something that was to be ended survived.
+
+Examples:
+   abot-trace cleanup
+   sudo abot-trace cleanup --enforce
+   sudo abot-trace cleanup --config ./rules.yaml`,
+		Flags: []cli.Flag{
+			configFlag(),
+			&cli.BoolFlag{Name: "enforce", Usage: "carry out what rules in mode enforce decide"},
+			jsonFlag(), colorFlag(), socketFlag(),
+		},
+		Action: runCleanup,
+	}
+}
+
+func runCleanup(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	ctx, stop := interruptible(c)
+	defer stop()
+	kills, err := cleanup(ctx, c)
+	if err != nil {
+		return explained(err)
+	}
+	if c.Bool("json") {
+		if kills == nil {
+			kills = []wire.Kill{}
+		}
+		err = writeJSON(c.App.Writer, kills)
+	} else {
+		err = render.Kills(c.App.Writer, kills, styleOf(c))
+	}
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(kills, func(k wire.Kill) bool { return k.Outcome == wire.KillPartial }) {
+		return &exitError{code: exitFailed}
+	}
+	return nil
+}
+
+// cleanup has the daemon do the pass, or does it here.
+func cleanup(ctx context.Context, c *cli.Context) ([]wire.Kill, error) {
+	req := api.CleanupRequest{Enforce: c.Bool("enforce")}
+	if path := c.String("config"); path != "" {
+		abs, err := filepath.Abs(path)
+		if err != nil {
+			return nil, fmt.Errorf("configuration: %w", err)
+		}
+		req.Config = abs
+	}
+	kills, err := api.NewClient(c.String("socket")).Cleanup(ctx, req)
+	var status *api.StatusError
+	if errors.As(err, &status) && status.Code == 400 {
+		return nil, &exitError{exitUsage, err}
+	}
+	if !errors.Is(err, api.ErrNoDaemon) || c.IsSet("socket") {
+		return kills, err
+	}
+	own, closer, err := ownControl(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	defer closer()
+	done := 0
+	return own.Pass(ctx, nil, req.Enforce, func(k wire.Kill) {
+		done++
+		if term.IsTerminal(c.App.ErrWriter) {
+			fmt.Fprintf(c.App.ErrWriter, "\r\x1b[K%d trees done, last: pid %d", done, firstPID(k))
+		}
+	})
+}
+
+func firstPID(k wire.Kill) int32 {
+	if len(k.Processes) == 0 {
+		return 0
+	}
+	return k.Processes[0].PID
+}
+
+// ownControl is a tracer of our own with the rules of the configuration, and one
+// sample taken. It knows nothing from before.
+func ownControl(ctx context.Context, c *cli.Context) (*control.Controller, func(), error) {
+	path := c.String("config")
+	if path == "" {
+		path = config.DefaultPath
+	}
+	cfg, err := config.Load(path, config.Options{Trusted: c.Bool("enforce")})
+	if errors.Is(err, os.ErrNotExist) && !c.IsSet("config") {
+		cfg, err = config.Default(), nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := probe.Open(probe.Options{})
+	if err != nil {
+		return nil, nil, err
+	}
+	log := slog.New(slog.DiscardHandler)
+	owners := systemd.Owners()
+	ctrl := control.New(control.Options{Identity: p, Owners: owners, Log: log, OneShot: true})
+	t := trace.New(p, trace.Options{Log: log, Owners: owners})
+	ctrl.Attach(t)
+	if err := ctrl.Configure(cfg); err != nil {
+		_ = p.Close()
+		return nil, nil, err
+	}
+	loop, cancel := context.WithCancel(context.Background())
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		_ = t.Run(loop)
+	}()
+	closer := func() {
+		ctrl.Close()
+		cancel()
+		<-stopped
+		_ = p.Close()
+	}
+	select {
+	case <-t.Filled():
+	case <-ctx.Done():
+	case <-stopped:
+	}
+	if err := sampleOnce(ctx, t, ctrl, p); err != nil {
+		closer()
+		return nil, nil, err
+	}
+	return ctrl, closer, nil
+}
+
+// sampleOnce measures processes and host for rules that look at them.
+func sampleOnce(ctx context.Context, t *trace.Tracer, ctrl *control.Controller, p *probe.Probe) error {
+	pass, err := sample.NewSampler(sample.TaskFunc(p.EachTask), nil).Pass()
+	if err != nil {
+		return fmt.Errorf("sample: %w", err)
+	}
+	host := control.Host(sample.NewHostReader("").Read())
+	return t.Do(ctx, func(*tracker.Tree) { ctrl.SetSample(pass, host) })
+}

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/abot-trace/abot-trace/internal/api"
+	"github.com/abot-trace/abot-trace/internal/render"
+	"github.com/abot-trace/abot-trace/internal/trace"
+	"github.com/abot-trace/abot-trace/internal/wire"
+)
+
+func explainCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "explain",
+		Usage:     "say why a process is or is not an orphan, and what each rule makes of it",
+		ArgsUsage: "PID",
+		Description: `Prints the verdict with its evidence, then each rule with why it applies or not and
+when it would act. It never kills.
+
+Examples:
+   abot-trace explain 4711
+   abot-trace explain 4711 --json | jq '.rules[] | select(.applies)'`,
+		Flags: []cli.Flag{configFlag(), jsonFlag(), colorFlag(), socketFlag()},
+		Action: func(c *cli.Context) error {
+			pid, err := pidArg(c)
+			if err != nil {
+				return err
+			}
+			if pid == 0 {
+				return usageError("explain: want a PID")
+			}
+			ctx, stop := interruptible(c)
+			defer stop()
+			out, err := explain(ctx, c, pid)
+			var status *api.StatusError
+			if errors.Is(err, trace.ErrNoProcess) || errors.As(err, &status) && status.Code == 404 {
+				return withHint(err, "abot-trace tree lists the processes that are known")
+			}
+			if err != nil {
+				return explained(err)
+			}
+			if c.Bool("json") {
+				return writeJSON(c.App.Writer, out)
+			}
+			return render.Explain(c.App.Writer, out, time.Now(), styleOf(c))
+		},
+	}
+}
+
+// explain asks the daemon, or looks for itself.
+func explain(ctx context.Context, c *cli.Context, pid int32) (*wire.Explain, error) {
+	client := api.NewClient(c.String("socket"))
+	out, err := client.Explain(ctx, pid)
+	if !errors.Is(err, api.ErrNoDaemon) || c.IsSet("socket") {
+		return out, err
+	}
+	own, closer, err := ownControl(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	defer closer()
+	return own.Explain(ctx, pid)
+}

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/abot-trace/abot-trace/internal/api"
+	"github.com/abot-trace/abot-trace/internal/config"
+	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/monitor"
+	"github.com/abot-trace/abot-trace/internal/trace"
+	"github.com/abot-trace/abot-trace/internal/tracker"
+	"github.com/abot-trace/abot-trace/internal/wire"
+)
+
+// maxBody bounds a request's body.
+const maxBody = 64 << 10
+
+// addEndpoints adds to the socket what needs more than the tracer.
+func (d *daemon) addEndpoints() {
+	d.server.Handle("GET /v1/explain", d.explain)
+	d.server.Handle("POST /v1/cleanup", d.cleanup)
+	d.server.Handle("GET /v1/monitor", d.monitor)
+	d.server.Handle("GET /metrics", func(w http.ResponseWriter, r *http.Request) error {
+		d.figures.metrics.Handler().ServeHTTP(w, r)
+		return nil
+	})
+	d.server.HandleAny("POST /v1/lease", d.lease)
+	d.server.HandleAny("GET /v1/descendants", d.descendants)
+}
+
+func (d *daemon) explain(w http.ResponseWriter, r *http.Request) error {
+	pid, err := api.PIDParam(r)
+	if err != nil {
+		return err
+	}
+	out, err := d.control.Explain(r.Context(), pid)
+	if err != nil {
+		return err
+	}
+	return api.WriteJSON(w, out)
+}
+
+func (d *daemon) monitor(w http.ResponseWriter, _ *http.Request) error {
+	look, _, settings := d.watch.latest()
+	return api.WriteJSON(w, monitor.Report(settings, look))
+}
+
+func (d *daemon) cleanup(w http.ResponseWriter, r *http.Request) error {
+	var req api.CleanupRequest
+	if err := readBody(r, &req); err != nil {
+		return err
+	}
+	cfg := (*config.Config)(nil)
+	if req.Config != "" {
+		// Other rules than the daemon's own are root's to bring: with them anything
+		// could be ended.
+		if api.PeerOf(r.Context()).UID != 0 {
+			return &api.StatusError{Code: http.StatusForbidden, Text: "permission denied: only root may bring a configuration"}
+		}
+		var err error
+		if cfg, err = config.Load(req.Config, config.Options{Trusted: true}); err != nil {
+			return &api.StatusError{Code: http.StatusBadRequest, Text: err.Error()}
+		}
+	}
+	kills, err := d.control.Pass(r.Context(), cfg, req.Enforce, nil)
+	if err != nil {
+		return err
+	}
+	if kills == nil {
+		kills = []wire.Kill{}
+	}
+	return api.WriteJSON(w, kills)
+}
+
+func readBody(r *http.Request, v any) error {
+	dec := json.NewDecoder(io.LimitReader(r.Body, maxBody))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(v); err != nil {
+		return &api.StatusError{Code: http.StatusBadRequest, Text: fmt.Sprintf("request: %v", err)}
+	}
+	return nil
+}
+
+// lease takes the declaration of the process at the other end, or of its parent, that
+// its descendants are not to outlive it.
+func (d *daemon) lease(w http.ResponseWriter, r *http.Request) error {
+	var req struct {
+		GraceSeconds float64 `json:"grace_seconds"`
+		Holder       string  `json:"holder"`
+	}
+	if err := readBody(r, &req); err != nil {
+		return err
+	}
+	grace := time.Duration(req.GraceSeconds * float64(time.Second))
+	if req.GraceSeconds < 0 || req.GraceSeconds > maxGrace.Seconds() {
+		return &api.StatusError{Code: http.StatusBadRequest,
+			Text: fmt.Sprintf("grace of %g s: want 0 to %g s", req.GraceSeconds, maxGrace.Seconds())}
+	}
+	if req.Holder != "" && req.Holder != "caller" {
+		return &api.StatusError{Code: http.StatusBadRequest, Text: fmt.Sprintf("holder %q: want caller or nothing", req.Holder)}
+	}
+	peer := api.PeerOf(r.Context())
+	var id event.ID
+	var refusal error
+	err := d.tracer.Fresh(r.Context(), func(tree *tracker.Tree) {
+		if id, refusal = holder(tree, peer, req.Holder == "caller"); refusal == nil {
+			d.tracer.HoldLease(trace.Lease{Holder: id, UID: peer.UID, Grace: grace})
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if refusal != nil {
+		return refusal
+	}
+	return api.WriteJSON(w, map[string]string{"lease_id": id.String()})
+}
+
+// maxGrace is the longest grace that a lease may ask for.
+const maxGrace = time.Hour
+
+// holder finds the process that a lease is for: the peer, or its caller. A user can
+// speak for its own processes only.
+func holder(tree *tracker.Tree, peer api.Peer, caller bool) (event.ID, error) {
+	id, err := peerID(tree, peer)
+	if err != nil || !caller {
+		return id, err
+	}
+	self, _ := tree.Get(id)
+	parent, ok := tree.Get(self.Parent)
+	switch {
+	case !ok || parent.Dead:
+		return event.ID{}, &api.StatusError{Code: http.StatusConflict, Text: "the caller is gone"}
+	case parent.ID.PID == 1:
+		return event.ID{}, &api.StatusError{Code: http.StatusConflict, Text: "the caller is pid 1, which holds no lease"}
+	case peer.UID != 0 && parent.UID != peer.UID:
+		return event.ID{}, &api.StatusError{Code: http.StatusForbidden,
+			Text: fmt.Sprintf("permission denied: the caller, pid %d, is another user's", parent.ID.PID)}
+	}
+	return parent.ID, nil
+}
+
+// peerID identifies the process at the other end of a connection. One that got the
+// pid after the connection was made is not it.
+func peerID(tree *tracker.Tree, peer api.Peer) (event.ID, error) {
+	id, ok := tree.Lookup(peer.PID)
+	if !ok || id.Start > peer.Since {
+		return event.ID{}, &api.StatusError{Code: http.StatusConflict,
+			Text: fmt.Sprintf("pid %d, which connected, is gone", peer.PID)}
+	}
+	return id, nil
+}
+
+// descendants tells the peer who descends from it.
+func (d *daemon) descendants(w http.ResponseWriter, r *http.Request) error {
+	type process struct {
+		PID     int32  `json:"pid"`
+		StartNS uint64 `json:"start_ns"`
+	}
+	list := []process{}
+	var refusal error
+	err := d.tracer.Fresh(r.Context(), func(tree *tracker.Tree) {
+		id, err := peerID(tree, api.PeerOf(r.Context()))
+		if err != nil {
+			refusal = err
+			return
+		}
+		for child := range tree.Descendants(id) {
+			list = append(list, process{child.PID, child.Start})
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if refusal != nil {
+		return refusal
+	}
+	return api.WriteJSON(w, map[string]any{"processes": list})
+}

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"sync"
+
+	"github.com/abot-trace/abot-trace/internal/metrics"
+	"github.com/abot-trace/abot-trace/internal/wire"
+)
+
+// figures are what the daemon counts for Prometheus. It is safe for concurrent use.
+type figures struct {
+	d       *daemon
+	metrics *metrics.Metrics
+
+	mu    sync.Mutex
+	kills map[metrics.Kill]uint64
+	freed uint64
+}
+
+func newFigures(d *daemon) *figures {
+	f := &figures{d: d, kills: make(map[metrics.Kill]uint64)}
+	f.metrics = metrics.New(f, d.Version)
+	return f
+}
+
+// count takes note of a notable event. It runs on the tracer's loop.
+func (f *figures) count(e *wire.Event) {
+	k := e.Kill
+	if k == nil {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.kills[metrics.Kill{Rule: k.Rule, Mode: k.Mode, Outcome: k.Outcome}]++
+	f.freed += k.FreedBytes
+}
+
+// Snapshot implements metrics.Source.
+func (f *figures) Snapshot() metrics.Snapshot {
+	stats := f.d.tracer.Stats()
+	look, levels, _ := f.d.watch.latest()
+	s := metrics.Snapshot{
+		Events:    stats.Events,
+		Lost:      stats.Refused,
+		LastEvent: stats.CanarySeen,
+		Running:   stats.Living,
+		Dead:      stats.Dead,
+		Orphans:   make(map[string]metrics.Orphans),
+		Alerts:    levels,
+		Kills:     make(map[metrics.Kill]uint64),
+		Notices:   f.d.noticeCounts(),
+	}
+	for i := range look.Orphans {
+		addOrphan(s.Orphans, &look.Orphans[i])
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for k, n := range f.kills {
+		s.Kills[k] = n
+	}
+	s.FreedBytes = f.freed
+	return s
+}
+
+// addOrphan adds an orphan to its verdict's figures. The tree of a stranded one is part
+// of that of the direct orphan above it.
+func addOrphan(by map[string]metrics.Orphans, p *wire.Process) {
+	o := by[p.Orphan.Verdict]
+	o.Count++
+	if u := p.Orphan.Tree; u != nil && p.Orphan.Direct {
+		if u.RSSBytes != nil {
+			o.RSS += *u.RSSBytes
+		}
+		if u.SwapBytes != nil {
+			o.Swap += *u.SwapBytes
+		}
+	}
+	by[p.Orphan.Verdict] = o
+}
+
+// noticeCounts is what became of notices.
+func (d *daemon) noticeCounts() map[metrics.Notice]uint64 {
+	counts := make(map[metrics.Notice]uint64)
+	_, dropped := d.link.Stats()
+	counts[metrics.Notice{Target: "helper", Result: "dropped"}] = dropped
+	return counts
+}

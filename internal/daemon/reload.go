@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	sd "github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/internal/tracker"
+	"github.com/abot-trace/abot-trace/internal/wire"
+)
+
+// alertConfig is the alert on a configuration that could not be taken.
+const alertConfig = "configuration"
+
+// reloads takes the configuration anew whenever it is asked to.
+func (d *daemon) reloads(ctx context.Context) {
+	failed := time.Time{}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.Reload:
+		}
+		notifyReloading()
+		err := d.reload(ctx)
+		_, _ = sd.SdNotify(false, sd.SdNotifyReady)
+		switch {
+		case err != nil:
+			d.Log.Error("the configuration is invalid: the old one stays", "err", err)
+			failed = time.Now()
+			d.alert(wire.Alert{Name: alertConfig, State: wire.AlertWarning, Previous: wire.AlertOK, Since: failed,
+				Message: "the configuration is invalid, the old one stays: " + firstLine(err)})
+		default:
+			d.Log.Info("configuration loaded", "rules", len(d.cfg.Rules))
+			if !failed.IsZero() {
+				d.alert(wire.Alert{Name: alertConfig, State: wire.AlertOK, Previous: wire.AlertWarning, Since: failed,
+					Message: "the configuration is valid again"})
+				failed = time.Time{}
+			}
+		}
+	}
+}
+
+// notifyReloading is RELOADING=1 of sd_notify(3), which wants the time with it.
+func notifyReloading() {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
+	_, _ = sd.SdNotify(false, fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=%d", ts.Nano()/1000))
+}
+
+// reload replaces the configuration as a whole, or not at all.
+func (d *daemon) reload(ctx context.Context) error {
+	cfg, err := loadConfig(d.Config)
+	if err != nil {
+		return err
+	}
+	notices, err := noticeSettings(cfg, d.Socket)
+	if err != nil {
+		return err
+	}
+	monitoring, err := monitorSettings(cfg)
+	if err != nil {
+		return err
+	}
+	var configured error
+	err = d.tracer.Do(ctx, func(*tracker.Tree) {
+		if configured = d.control.Configure(cfg); configured == nil {
+			d.cfg = cfg
+		}
+	})
+	if err != nil || configured != nil {
+		return firstErr(err, configured)
+	}
+	d.link.Configure(notices)
+	d.notices.Configure(notices)
+	d.watch.configure(monitoring, cfg.Metrics.Textfile.Value)
+	return nil
+}
+
+func firstErr(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func firstLine(err error) string {
+	text := err.Error()
+	for i, r := range text {
+		if r == '\n' {
+			return text[:i]
+		}
+	}
+	return text
+}

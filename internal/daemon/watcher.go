@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/abot-trace/abot-trace/internal/alert"
+	"github.com/abot-trace/abot-trace/internal/control"
+	"github.com/abot-trace/abot-trace/internal/monitor"
+	"github.com/abot-trace/abot-trace/internal/sample"
+	"github.com/abot-trace/abot-trace/internal/trace"
+)
+
+// A watcher looks at the host and its processes at intervals, or when pressure
+// builds up: for the rules, for alerts, for metrics.
+type watcher struct {
+	d       *daemon
+	sampler *sample.Sampler
+	host    *sample.HostReader
+	alerts  *alert.Engine
+	wake    chan struct{}
+
+	mu       sync.Mutex
+	settings monitor.Settings
+	textfile string
+	last     monitor.Look
+	levels   map[string]int
+}
+
+func newWatcher(d *daemon) *watcher {
+	settings, err := monitorSettings(d.cfg)
+	if err != nil {
+		// The configuration was checked as a whole when it was read.
+		d.Log.Error("thresholds: the defaults are used", "err", err)
+		settings = monitor.Defaults()
+	}
+	return &watcher{
+		d:        d,
+		sampler:  sample.NewSampler(sample.TaskFunc(d.probe.EachTask), nil),
+		host:     sample.NewHostReader(""),
+		alerts:   alert.NewEngine(settings.Alerts),
+		wake:     make(chan struct{}, 1),
+		settings: settings,
+		textfile: d.cfg.Metrics.Textfile.Value,
+	}
+}
+
+// configure changes the thresholds; the states of the alerts stay.
+func (w *watcher) configure(s monitor.Settings, textfile string) {
+	w.mu.Lock()
+	w.settings, w.textfile = s, textfile
+	w.mu.Unlock()
+	w.look()
+}
+
+// look asks for a sample now.
+func (w *watcher) look() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run samples until ctx ends.
+func (w *watcher) run(ctx context.Context) {
+	go func() {
+		if err := sample.WatchPressure(ctx, sample.DefaultTriggers, func(string) { w.look() }); err != nil {
+			w.d.Log.Info("pressure is not watched: samples come at intervals only", "err", err)
+		}
+	}()
+	select {
+	case <-w.d.tracer.Ready():
+	case <-ctx.Done():
+		return
+	}
+	for {
+		w.once(ctx)
+		w.mu.Lock()
+		interval := w.settings.Interval
+		w.mu.Unlock()
+		timer := time.NewTimer(sample.Interval(interval, w.alerts.Nearness()))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		case <-w.wake:
+			timer.Stop()
+		}
+	}
+}
+
+// once takes one sample and tells everyone.
+func (w *watcher) once(ctx context.Context) {
+	w.mu.Lock()
+	settings, textfile := w.settings, w.textfile
+	w.mu.Unlock()
+	look := monitor.Look{Time: time.Now(), Host: w.host.Read()}
+	for _, err := range look.Host.Errors {
+		w.d.Log.Debug("host figures", "err", err)
+	}
+	pass, err := w.sampler.Pass()
+	if err != nil {
+		w.d.Log.Warn("processes could not be sampled", "err", err)
+	} else {
+		look.Pass = pass
+		w.d.figures.metrics.ObserveSample(pass.Took)
+	}
+	orphans, err := w.d.tracer.Orphans(ctx)
+	look.Orphans, look.OrphansKnown = orphans, err == nil
+
+	w.alerts.Configure(settings.Alerts)
+	now := alert.Instant{Boot: time.Duration(trace.BootNow()), Wall: look.Time}
+	for _, a := range w.alerts.Observe(now, monitor.Readings(settings, look)) {
+		w.d.alert(a)
+	}
+	w.keep(look)
+	if pass != nil {
+		host := control.Host(look.Host)
+		w.d.tracer.Post(func() { w.d.control.OnSample(pass, host) })
+	}
+	if textfile != "" {
+		if err := w.d.figures.metrics.WriteTextfile(textfile); err != nil {
+			w.d.Log.Warn("metrics text file", "err", err)
+		}
+	}
+}
+
+func (w *watcher) keep(look monitor.Look) {
+	levels := make(map[string]int)
+	w.alerts.States(func(name string, level alert.Level) bool {
+		levels[name] = int(level)
+		return true
+	})
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.last, w.levels = look, levels
+}
+
+// latest returns the last look, the alerts' levels, and the settings in force.
+func (w *watcher) latest() (monitor.Look, map[string]int, monitor.Settings) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.last, w.levels, w.settings
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package render
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/abot-trace/abot-trace/internal/safetext"
+	"github.com/abot-trace/abot-trace/internal/wire"
+)
+
+// Explain prints what speaks for a verdict, and what each rule makes of it.
+func Explain(w io.Writer, x *wire.Explain, now time.Time, style Style) error {
+	var b strings.Builder
+	p := &x.Process
+	fmt.Fprintf(&b, "%s %s\n", style.paint(bold, fmt.Sprint(p.PID)), Command(p))
+	fmt.Fprintf(&b, "  user %s, %s, started %s ago, lineage %s\n", safetext.Field(p.User), p.State,
+		Since(now, p.StartedAt), p.Lineage)
+	if p.SpawnedBy != nil {
+		fmt.Fprintf(&b, "  spawned by %d %s\n", p.SpawnedBy.PID, safetext.Field(p.SpawnedBy.Comm))
+	}
+	if p.Orphan == nil {
+		b.WriteString("  no orphan\n")
+	} else {
+		fmt.Fprintf(&b, "  %s\n", style.paint(verdictColor(p.Orphan.Verdict), orphanNote(p.Orphan, now)))
+	}
+	if len(x.Evidence) > 0 {
+		b.WriteString("\nEvidence:\n")
+		for _, line := range x.Evidence {
+			b.WriteString("  - " + line + "\n")
+		}
+	}
+	b.WriteString("\nRules:\n")
+	if len(x.Rules) == 0 {
+		b.WriteString("  none: nothing would be ended\n")
+	}
+	for _, r := range x.Rules {
+		applies, c := "does not apply", dim
+		if r.Applies {
+			applies, c = "applies", yellow
+		}
+		fmt.Fprintf(&b, "  %s %s: %s", safetext.Field(r.Name), style.paint(c, applies), safetext.Terminal(r.Why))
+		if r.ActsAt != nil {
+			fmt.Fprintf(&b, " (acts at %s, in %s)", r.ActsAt.Local().Format("2006-01-02 15:04:05"), Duration(r.ActsAt.Sub(now)))
+		}
+		b.WriteByte('\n')
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// Kills prints what a pass of the rules did, or would do: a tree for each.
+func Kills(w io.Writer, kills []wire.Kill, style Style) error {
+	if len(kills) == 0 {
+		_, err := fmt.Fprintln(w, "No rule has anything to end.")
+		return err
+	}
+	for i := range kills {
+		if err := oneKill(w, &kills[i], style); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func oneKill(w io.Writer, k *wire.Kill, style Style) error {
+	var b strings.Builder
+	c := yellow
+	if k.Outcome == wire.KillPartial {
+		c = red
+	}
+	fmt.Fprintf(&b, "%s\n", style.paint(c, aboutKill(k)))
+	if k.Reason != "" {
+		fmt.Fprintf(&b, "  because %s\n", safetext.Terminal(k.Reason))
+	}
+	fmt.Fprintf(&b, "  %7s  %-16s %-17s %9s\n", "PID", "NAME", "OUTCOME", "MEMORY")
+	for _, p := range k.Processes {
+		fmt.Fprintf(&b, "  %7d  %-16s %-17s %9s", p.PID, safetext.Field(p.Comm),
+			strings.ReplaceAll(p.Outcome, "_", " "), Memory(p.RSSBytes, p.SwapBytes))
+		if p.Signal != "" {
+			fmt.Fprintf(&b, "  %s, %s", p.Signal, Duration(time.Duration(p.WaitMS*float64(time.Millisecond))))
+		}
+		if p.Error != "" {
+			fmt.Fprintf(&b, "  %s", safetext.Terminal(p.Error))
+		}
+		b.WriteByte('\n')
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
