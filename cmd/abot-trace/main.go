@@ -109,6 +109,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 func commands() []*cli.Command {
 	return []*cli.Command{
 		checkCommand(),
+		replayCommand(nil),
 		versionCommand(),
 	}
 }
