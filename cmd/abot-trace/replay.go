@@ -128,7 +128,9 @@ func (p *replayPrinter) act(a replay.Act) error {
 // themselves: each line is escaped as a whole.
 func replayText(a replay.Act) string {
 	var b strings.Builder
-	line := func(format string, args ...any) { b.WriteString(strings.TrimRight(escape(fmt.Sprintf(format, args...)), " ") + "\n") }
+	line := func(format string, args ...any) {
+		b.WriteString(strings.TrimRight(escape(fmt.Sprintf(format, args...)), " ") + "\n")
+	}
 	what := "would kill"
 	switch {
 	case a.Action == policy.ActionNotify:
