@@ -94,6 +94,7 @@ func TestRefusedFiles(t *testing.T) {
 	}{
 		{name: "empty", file: file{text(""), 0o644, 0}},
 		{name: "ten-megabytes", file: file{io.NopCloser(bytes.NewReader(bytes.Repeat([]byte("# padding\n"), 1<<20))), 0o644, 0}},
+		{name: "too-many-lines", file: file{text(strings.Repeat("a: b\n", maxLines+1)), 0o644, 0}},
 		{name: "directory", file: file{nil, dirMode, 0}},
 		{name: "fifo", file: file{nil, fs.ModeNamedPipe | 0o644, 0}},
 		{name: "world-writable", file: file{text(rules), 0o646, 0}},

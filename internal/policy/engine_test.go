@@ -457,6 +457,39 @@ func TestTargetsWhileKilling(t *testing.T) {
 	}
 }
 
+// TestSpares is the look before every signal.
+func TestSpares(t *testing.T) {
+	tests := []struct {
+		name   string
+		pid    int32
+		change func(*Process)
+		why    string
+	}{
+		{"root", 20, func(*Process) {}, ""},
+		{"member", 30, func(*Process) {}, ""},
+		{"root became protected", 20, func(p *Process) { p.OOMScoreAdj = -1000 }, "protected: its oom_score_adj is -1000"},
+		{"member became protected", 30, func(p *Process) { p.Comm = "sshd" }, "protected: it is part of the login path"},
+		{"member with a verdict of its own", 30, orphan(verdict.Deliberate, 150*time.Second),
+			"an orphan of its own, whose verdict is deliberate"},
+		{"member orphaned by the kill", 30, orphan(verdict.Deliberate, 201*time.Second), ""},
+		{"root changed its verdict by the kill", 20, orphan(verdict.Unknown, 201*time.Second), ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			f := leakedTree()
+			e := mustEngine(t, Rule{Name: "rule"})
+			d := e.Evaluate(f, idleHost(), at(200*time.Second))[0]
+			tt.change(f.processes[id(tt.pid)])
+			if got := e.Spares(f, &d, id(tt.pid)); got != tt.why {
+				t.Errorf("got %q, want %q", got, tt.why)
+			}
+			if got := e.Spares(f, &d, id(99)); got != "it is not known any more" {
+				t.Errorf("forgotten: got %q", got)
+			}
+		})
+	}
+}
+
 // TestHolds is the last look before the first signal.
 func TestHolds(t *testing.T) {
 	tests := []struct {

@@ -132,6 +132,21 @@ func (e *Engine) Targets(view View, d *Decision) ([]Target, []Spared) {
 	return e.members(view, d)
 }
 
+// Spares says why one member of d's tree must not be signalled after all, as the view
+// knows it now, or nothing. It is for the look before every signal: what the kill
+// itself has changed is no reason.
+func (e *Engine) Spares(view View, d *Decision, id event.ID) string {
+	var p Process
+	switch {
+	case !view.Process(id, &p):
+		return "it is not known any more"
+	case id == d.Root:
+		return e.spare(&p)
+	default:
+		return e.leaveOut(d.rule, &p, d.At)
+	}
+}
+
 // Holds checks d once more, right before its first signal: the root must still live
 // and meet every condition. It returns why not.
 func (e *Engine) Holds(view View, host *Host, d *Decision, now uint64) (bool, string) {
