@@ -195,3 +195,22 @@ func TestOpenFile(t *testing.T) {
 		t.Errorf("missing: got %v", err)
 	}
 }
+
+// TestTrustForReal: the owner and the mode are the open file's own. Root's file is
+// refused for its mode, another's for its owner too.
+func TestTrustForReal(t *testing.T) {
+	path := filepath.Join(write(t, map[string]string{"config.yaml": "rules: []\n"}), "config.yaml")
+	if err := os.Chmod(path, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	want := "can be written by others than root (mode 0666)"
+	if os.Geteuid() != 0 {
+		want = "not to root"
+	}
+	if _, err := Load(path, Options{Trusted: true}); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %q", err, want)
+	}
+	if _, err := Load(path, Options{}); err != nil {
+		t.Errorf("untrusted: %v", err)
+	}
+}
