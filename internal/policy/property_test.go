@@ -41,8 +41,9 @@ func genForest() *rapid.Generator[*forest] {
 			p.MainPID = rarely("main")
 			// The roots of a real tree are orphans for a reason; here any will do.
 			p.Orphan = spawner != 0 && f.processes[id(spawner)].Dead || rapid.Bool().Draw(t, "orphan")
+			// A verdict without an orphaning means nothing.
+			p.Verdict = rapid.SampledFrom(Verdicts).Draw(t, "verdict")
 			if p.Orphan {
-				p.Verdict = rapid.SampledFrom(Verdicts).Draw(t, "verdict")
 				p.Since = at(time.Duration(rapid.IntRange(0, 200).Draw(t, "since")) * time.Second)
 			}
 		}
