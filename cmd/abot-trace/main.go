@@ -92,7 +92,6 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Writer:                 stdout,
 		ErrWriter:              stderr,
 		HideVersion:            true,
-		EnableBashCompletion:   true,
 		Suggest:                true,
 		UseShortOptionHandling: true,
 		// Values with commas (globs, expressions) stay whole.
@@ -108,8 +107,18 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 // commands lists every command; each lives in the file of its name.
 func commands() []*cli.Command {
 	return []*cli.Command{
+		daemonCommand(),
+		treeCommand(),
+		eventsCommand(),
+		orphansCommand(),
 		checkCommand(),
+		leaseCommand(),
+		superviseCommand(),
+		stageCommand(),
 		replayCommand(nil),
 		versionCommand(),
+		completionCommand(),
+		completeWordsCommand(),
+		manCommand(),
 	}
 }

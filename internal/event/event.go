@@ -7,6 +7,7 @@ package event
 import (
 	"fmt"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -145,18 +146,29 @@ type Fork struct {
 	Caller ID
 	Cgroup uint64 // cgroup v2 id
 	Origin Origin
+	// NSInit says that it is the init of a new pid namespace.
+	NSInit bool
 }
 
 // Exec reports that a process has replaced its program.
 type Exec struct {
 	Cgroup   uint64
-	Filename string   // as given to execve; empty where not read
-	Args     []string // argv; nil where not read
-	// Truncated says that Filename or Args were cut to the record's size.
+	Filename string // as given to execve; empty where not read
+	Cmdline  string // argv, each word ended by a NUL; empty where not read
+	// Truncated says that Filename or Cmdline were cut to the record's size.
 	Truncated bool
 	// Keep and Leash say that ABOT_TRACE_KEEP=1 or ABOT_TRACE_LEASH=1 stand in the
 	// environment. They mean something only if MarksKnown.
 	MarksKnown, Keep, Leash bool
+}
+
+// SplitCmdline splits a command line at its NULs, as argv and /proc/PID/cmdline have
+// them. The last word's NUL may be missing, where the line was cut.
+func SplitCmdline(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(s, "\x00"), "\x00")
 }
 
 // Exit reports that the last thread of a process is dying. It is sent before the
@@ -169,9 +181,13 @@ type Exit struct {
 	// HasChildren says that the process had, or in a race may have had, children
 	// (living or zombie) to give away.
 	HasChildren bool
-	OOM         bool   // it was chosen by the OOM killer
-	PeakRSS     uint64 // bytes; an upper bound (signal->maxrss)
-	CPUTime     uint64 // ns, user and system, all threads
+	// NSEnds says that the init of its pid namespace, or of one above, is dying, if not
+	// it itself: the kernel kills all in it, so nobody is orphaned. Told only of a
+	// process with children.
+	NSEnds  bool
+	OOM     bool   // it was chosen by the OOM killer
+	PeakRSS uint64 // bytes; an upper bound (signal->maxrss)
+	CPUTime uint64 // ns, user and system, all threads
 }
 
 // Adopter is the role in which a process adopts orphans.

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# `make build` needs Go alone. `make test`, `make demo` and the targets that they use
+# install what else they need with apt-get, on Debian and as root: see test/setup.sh.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+
+GO ?= go
+GOARCH ?= $(shell $(GO) env GOARCH)
+DESTDIR ?=
+PREFIX ?= /usr
+FUZZTIME ?= 30s
+BENCH ?= .
+TESTFLAGS ?=
+
+# Where Go's own archive puts it, should PATH not say so.
+export PATH := $(PATH):/usr/local/go/bin
+
+# From the last tag: v1.2.0, or v1.2.0-5-gabc1234 after it. Before the first tag, or
+# without git, v0.0.0 with as much as is known.
+VERSION := $(shell git describe --tags --match 'v[0-9]*' --dirty 2>/dev/null || \
+	echo "v0.0.0-$$(git rev-list --count HEAD 2>/dev/null || echo 0)-g$$(git rev-parse --short HEAD 2>/dev/null || echo unknown)")
+# As packages want it: 1.2.0, 1.2.0+5.gabc1234.
+PKG_VERSION := $(shell sed -E 's/^v//; s/-([0-9]+)-g/+\1.g/; s/-/./g' <<<'$(VERSION)')
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1)
+
+BUILDFLAGS := -trimpath -buildvcs=false -ldflags '-s -w -buildid= -X main.version=$(VERSION)'
+# Man page and completion are printed by a binary that runs here, whatever GOARCH is.
+HOST_BINARY := dist/host/abot-trace
+
+all: build ## what a plain `make` does: build
+
+build: ## build ./abot-trace, static, with Go alone
+	CGO_ENABLED=0 GOARCH=$(GOARCH) $(GO) build $(BUILDFLAGS) -o abot-trace ./cmd/abot-trace
+
+generate: ## compile bpf/ and write the bindings anew (clang 14, as Debian 12 has it)
+	$(GO) generate ./...
+
+fmt: ## format Go and C in place
+	gofmt -w $$(git ls-files '*.go')
+	clang-format -i $$(git ls-files 'bpf/*.c' 'bpf/*.h')
+
+lint: ## gofmt, clang-format, go vet, staticcheck, errorlint, govulncheck where it can run
+	test/lint.sh
+
+setup: ## install what the tests need (Debian, root); does nothing when it is there
+	test/setup.sh
+
+test: setup ## the whole test suite, with a guest kernel and a container in short form
+	CGO_ENABLED=1 CI=true $(GO) test -race -timeout 30m $(TESTFLAGS) ./...
+	$(GO) run ./test/vm -kernels 6.1
+	$(GO) run ./test/container -short
+
+test-root: ## the packages' own tests, built here and run by root
+	CI=true $(GO) test -timeout 30m -exec sudo $(TESTFLAGS) ./internal/... ./cmd/...
+
+test-vm: setup ## kernel matrix (5.10, 6.1, 6.12, newest) and the package on full systemd; writes docs/kernels.md
+	$(GO) run ./test/vm -write docs/kernels.md
+	$(GO) run ./test/container
+
+test-chaos: setup ## kill, stop and starve the daemon under a fork storm, 50 times
+	$(GO) run ./test/chaos -kills 50
+
+fuzz: ## run every fuzz target for FUZZTIME (30s)
+	test/fuzz.sh $(FUZZTIME)
+
+bench: ## run the benchmarks that match BENCH (all)
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+demo: setup build ## leak a Python worker and watch it being seen, judged and shown
+	test/demo.sh
+
+verify: lint ## lint, and check that the generated files are up to date
+	test/generated.sh
+
+dist/host/abot-trace: build
+	mkdir -p $(@D)
+	CGO_ENABLED=0 GOARCH= $(GO) build $(BUILDFLAGS) -o $@ ./cmd/abot-trace
+
+install: dist/host/abot-trace ## install under DESTDIR (PREFIX is /usr); starts nothing
+	install -D -m 755 abot-trace $(DESTDIR)$(PREFIX)/bin/abot-trace
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system deploy/systemd/*.service deploy/systemd/*.timer
+	sed -i 's|/usr/bin/abot-trace|$(PREFIX)/bin/abot-trace|' $(DESTDIR)$(PREFIX)/lib/systemd/system/abot-trace*.service
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/catalog deploy/systemd/abot-trace.catalog
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/sysusers.d deploy/sysusers.d/abot-trace.conf
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/tmpfiles.d deploy/tmpfiles.d/abot-trace.conf
+	install -d -m 755 $(DESTDIR)/etc/abot-trace/conf.d
+	# A configuration that is there is the operator's.
+	test -e $(DESTDIR)/etc/abot-trace/config.yaml || \
+		install -D -m 644 deploy/config.yaml $(DESTDIR)/etc/abot-trace/config.yaml
+	install -d $(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)$(PREFIX)/share/man/man5
+	$(HOST_BINARY) man | gzip -9n > $(DESTDIR)$(PREFIX)/share/man/man8/abot-trace.8.gz
+	$(HOST_BINARY) man docs/abot-trace.yaml.5.md | gzip -9n > $(DESTDIR)$(PREFIX)/share/man/man5/abot-trace.yaml.5.gz
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
+		$(DESTDIR)$(PREFIX)/share/zsh/vendor-completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions \
+		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	$(HOST_BINARY) completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/abot-trace
+	# Debian's zsh looks into the first, the others' into the second.
+	$(HOST_BINARY) completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_abot-trace
+	$(HOST_BINARY) completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_abot-trace
+	$(HOST_BINARY) completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/abot-trace.fish
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/abot-trace deploy/package/copyright
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/abot-trace/examples deploy/limits.d/abot-trace.conf
+
+uninstall: ## remove what install put in place; configuration and state stay
+	rm -f $(DESTDIR)$(PREFIX)/bin/abot-trace \
+		$(DESTDIR)$(PREFIX)/lib/systemd/system/abot-trace{.service,-notify.service,-cleanup.service,-cleanup.timer} \
+		$(DESTDIR)$(PREFIX)/lib/systemd/catalog/abot-trace.catalog \
+		$(DESTDIR)$(PREFIX)/lib/sysusers.d/abot-trace.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/abot-trace.conf \
+		$(DESTDIR)$(PREFIX)/share/man/man8/abot-trace.8.gz $(DESTDIR)$(PREFIX)/share/man/man5/abot-trace.yaml.5.gz \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/abot-trace \
+		$(DESTDIR)$(PREFIX)/share/zsh/{vendor-completions,site-functions}/_abot-trace \
+		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/abot-trace.fish
+	rm -rf $(DESTDIR)$(PREFIX)/share/doc/abot-trace
+
+package: ## .deb and .rpm for amd64 and arm64 in dist/, the same bytes for the same commit
+	$(GO) build -modfile=tools/nfpm.mod -o dist/nfpm github.com/goreleaser/nfpm/v2/cmd/nfpm
+	deploy/package/build.sh '$(PKG_VERSION)'
+
+clean: ## remove what the other targets made in the tree
+	rm -rf abot-trace dist coverage.out
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: all build generate fmt lint setup test test-root test-vm test-chaos fuzz bench demo \
+	verify install uninstall package clean help

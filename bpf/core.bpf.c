@@ -1,0 +1,431 @@
+//go:build ignore
+
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+/*
+ * The core object: fork, exec, exit, fatal signals, OOM, and the task iterator.
+ * BTF reads only (see record.bpf.h), so it loads wherever tp_btf does, also under
+ * confidentiality lockdown. Thread-only events end here.
+ */
+#include "record.bpf.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* Keeps the types in BTF for the generator. */
+const struct event_header *unused_event_header __attribute__((unused));
+const struct fork_event *unused_fork_event __attribute__((unused));
+const struct exec_event *unused_exec_event __attribute__((unused));
+const struct exit_event *unused_exit_event __attribute__((unused));
+const struct signal_event *unused_signal_event __attribute__((unused));
+const struct oom_event *unused_oom_event __attribute__((unused));
+const struct child_event *unused_child_event __attribute__((unused));
+const struct task_record *unused_task_record __attribute__((unused));
+const struct thread_record *unused_thread_record __attribute__((unused));
+const struct ring_counters *unused_ring_counters __attribute__((unused));
+const enum event_kind *unused_event_kind __attribute__((unused));
+const enum origin_flags *unused_origin_flags __attribute__((unused));
+const enum exec_flags *unused_exec_flags __attribute__((unused));
+const enum exit_flags *unused_exit_flags __attribute__((unused));
+const enum task_flags *unused_task_flags __attribute__((unused));
+
+/* The pid namespace that task lives in: unshare and setns move only that of its children, downwards. */
+static __always_inline struct pid_namespace *namespace_of(struct task_struct *task)
+{
+	struct pid_namespace *ns = task->nsproxy->pid_ns_for_children;
+	__u32 level = task->group_leader->thread_pid->level;
+
+	for (int i = 0; i < MAX_NS_CLIMB; i++) {
+		if (ns->level <= level)
+			break;
+		ns = ns->parent;
+	}
+	return ns;
+}
+
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
+{
+	struct ring_counters *state;
+	struct fork_event *e;
+	__u64 now;
+
+	if (child->group_leader != child)
+		return 0;
+	state = get_state();
+	if (!state)
+		return 0;
+	now = bpf_ktime_get_boot_ns();
+	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e) {
+		count_refused(state, EVENT_FORK);
+		return 0;
+	}
+	if (!fill_header(&e->hdr, state, child, EVENT_FORK, now)) {
+		bpf_ringbuf_discard(e, BPF_RB_NO_WAKEUP);
+		return 0;
+	}
+	identify(&e->spawner, child->real_parent);
+	identify(&e->caller, parent);
+	e->cgroup = cgroup_of(child);
+	fill_origin(&e->origin, child);
+	if (namespace_of(child)->child_reaper == child)
+		e->origin.flags |= ORIGIN_NS_INIT;
+	submit(state, e, now, false);
+	return 0;
+}
+
+/* Stands in where the args object, which sends the same record with the words, is not loaded. */
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(on_exec, struct task_struct *task)
+{
+	struct ring_counters *state = get_state();
+	struct exec_event *e;
+	__u64 now;
+
+	if (!state)
+		return 0;
+	now = bpf_ktime_get_boot_ns();
+	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e) {
+		count_refused(state, EVENT_EXEC);
+		return 0;
+	}
+	if (!fill_header(&e->hdr, state, task, EVENT_EXEC, now)) {
+		bpf_ringbuf_discard(e, BPF_RB_NO_WAKEUP);
+		return 0;
+	}
+	e->hdr.ordinal = task->self_exec_id;
+	e->cgroup = cgroup_of(task);
+	e->flags = 0;
+	e->filename_len = 0;
+	e->args_offset = 0;
+	e->args_len = 0;
+	__builtin_memset(e->pad, 0, sizeof(e->pad));
+	submit(state, e, now, false);
+	return 0;
+}
+
+/* An empty list's head points to itself. */
+static __always_inline bool list_empty(struct list_head *first)
+{
+	return first->next == first;
+}
+
+/*
+ * Whether the init of a namespace that task lives in is dying: the kernel then kills
+ * all in it, in no order, before the init is gone. Nobody there is orphaned for long.
+ */
+static __always_inline bool namespace_ends(struct pid_namespace *ns)
+{
+	for (int i = 0; i < MAX_NS_DEPTH; i++) {
+		if (ns->child_reaper->signal->live.counter == 0)
+			return true;
+		if (ns->level == 0)
+			break;
+		ns = ns->parent;
+	}
+	return false;
+}
+
+/*
+ * Who will get the children: the rules of find_new_reaper in kernel/exit.c, for a
+ * group without living threads.
+ */
+static __always_inline void find_adopter(struct exit_event *e, struct task_struct *task)
+{
+	struct task_struct *ancestor = task->real_parent;
+	__u32 level = task->group_leader->thread_pid->level;
+	struct pid_namespace *ns = namespace_of(task);
+	struct task_struct *init = ns->child_reaper;
+
+	if (namespace_ends(ns)) {
+		e->flags |= EXIT_NS_ENDS;
+		return;
+	}
+	if (BPF_CORE_READ_BITFIELD(task->signal, has_child_subreaper)) {
+		int i;
+
+		for (i = 0; i < MAX_ANCESTORS; i++) {
+			if (ancestor->tgid == 0 || ancestor->thread_pid->level != level)
+				break;
+			if (BPF_CORE_READ_BITFIELD(ancestor->signal, is_child_subreaper) &&
+			    ancestor->signal->live.counter > 0) {
+				identify(&e->adopter, ancestor);
+				e->flags |= EXIT_ADOPTER_SUBREAPER;
+				return;
+			}
+			ancestor = ancestor->real_parent;
+		}
+		if (i == MAX_ANCESTORS)
+			return; /* not known here */
+	}
+	identify(&e->adopter, init);
+	e->flags |= EXIT_ADOPTER_INIT;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(on_exit, struct task_struct *task)
+{
+	struct signal_struct *signal = task->signal;
+	struct ring_counters *state;
+	struct exit_event *e;
+	__u64 now;
+
+	/*
+	 * Only the last thread. Two that die together may both see 0, so the reader
+	 * takes exits as idempotent.
+	 */
+	if (signal->live.counter != 0)
+		return 0;
+	state = get_state();
+	if (!state)
+		return 0;
+	now = bpf_ktime_get_boot_ns();
+	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e) {
+		count_refused(state, EVENT_EXIT);
+		return 0;
+	}
+	if (!fill_header(&e->hdr, state, task, EVENT_EXIT, now)) {
+		bpf_ringbuf_discard(e, BPF_RB_NO_WAKEUP);
+		return 0;
+	}
+	e->flags = 0;
+	__builtin_memset(&e->adopter, 0, sizeof(e->adopter));
+	/* As wait_task_zombie reports it: the leader's code unless the group was ended as one. */
+	if (signal->flags & SIGNAL_GROUP_EXIT)
+		e->status = signal->group_exit_code;
+	else
+		e->status = task->group_leader->exit_code;
+	e->peak_rss = signal->maxrss << page_shift;
+	e->cpu_time = signal->sum_sched_runtime + task->se.sum_exec_runtime;
+	if (signal->oom_mm)
+		e->flags |= EXIT_OOM;
+	/* A thread that died a moment ago may not have passed on its children yet. */
+	if (!list_empty(task->children.next) || signal->nr_threads > 1)
+		e->flags |= EXIT_HAS_CHILDREN;
+	if (e->flags & EXIT_HAS_CHILDREN)
+		find_adopter(e, task);
+	submit(state, e, now, e->flags & EXIT_HAS_CHILDREN);
+	return 0;
+}
+
+/* Direct reads need constant indices: one load for each signal that can end a process. */
+#define HANDLER(n)                                                                       \
+	case n:                                                                          \
+		handler = (__u64)sighand->action[n - 1].sa.sa_handler;                   \
+		break
+
+/* Whether sig is about to end task: its default action is fatal and it is in force. */
+static __always_inline bool is_fatal(struct task_struct *task, int sig)
+{
+	struct sighand_struct *sighand = task->sighand;
+	__u64 handler = 1;
+
+	switch (sig) {
+	case 9: /* SIGKILL */
+		return true;
+	HANDLER(1);
+	HANDLER(2);
+	HANDLER(3);
+	HANDLER(4);
+	HANDLER(5);
+	HANDLER(6);
+	HANDLER(7);
+	HANDLER(8);
+	HANDLER(10);
+	HANDLER(11);
+	HANDLER(12);
+	HANDLER(13);
+	HANDLER(14);
+	HANDLER(15);
+	HANDLER(16);
+	HANDLER(24);
+	HANDLER(25);
+	HANDLER(26);
+	HANDLER(27);
+	HANDLER(29);
+	HANDLER(30);
+	HANDLER(31);
+	}
+	return handler == 0 /* SIG_DFL */;
+}
+
+SEC("tp_btf/signal_generate")
+int BPF_PROG(on_signal, int sig, void *info, struct task_struct *task, int group, int result)
+{
+	struct ring_counters *state;
+	struct signal_event *e;
+	__u64 now, ids;
+
+	if (result != TRACE_SIGNAL_DELIVERED || !is_fatal(task, sig))
+		return 0;
+	state = get_state();
+	if (!state)
+		return 0;
+	now = bpf_ktime_get_boot_ns();
+	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e) {
+		count_refused(state, EVENT_SIGNAL);
+		return 0;
+	}
+	if (!fill_header(&e->hdr, state, task, EVENT_SIGNAL, now)) {
+		bpf_ringbuf_discard(e, BPF_RB_NO_WAKEUP);
+		return 0;
+	}
+	e->hdr.ordinal = now;
+	ids = bpf_get_current_pid_tgid();
+	/* Only the host number is known here; the reader finds the rest by it. */
+	e->sender.host_pid = ids >> 32;
+	e->sender.pid = reader_ns == 0 ? ids >> 32 : 0;
+	e->sender.start = 0;
+	e->sender_uid = bpf_get_current_uid_gid();
+	e->signal = sig;
+	e->from_kernel = (__u64)info == 1 /* SEND_SIG_PRIV */;
+	e->pad = 0;
+	__builtin_memset(e->sender_comm, 0, sizeof(e->sender_comm));
+	bpf_get_current_comm(e->sender_comm, sizeof(e->sender_comm));
+	/* Not urgent in itself: the exit that follows is what anyone waits for. */
+	submit(state, e, now, false);
+	return 0;
+}
+
+static __always_inline __u64 rss_pages(struct mm_struct *mm, bool swap)
+{
+	struct mm_struct___array *array = (void *)mm;
+	struct mm_struct___percpu *percpu = (void *)mm;
+	__s64 sum;
+
+	if (!mm)
+		return 0;
+	if (bpf_core_field_exists(array->rss_stat.count))
+		sum = swap ? array->rss_stat.count[MM_SWAPENTS].counter :
+			     array->rss_stat.count[MM_FILEPAGES].counter +
+				     array->rss_stat.count[MM_ANONPAGES].counter +
+				     array->rss_stat.count[MM_SHMEMPAGES].counter;
+	else
+		sum = swap ? percpu->rss_stat[MM_SWAPENTS].count :
+			     percpu->rss_stat[MM_FILEPAGES].count +
+				     percpu->rss_stat[MM_ANONPAGES].count +
+				     percpu->rss_stat[MM_SHMEMPAGES].count;
+	return sum < 0 ? 0 : sum;
+}
+
+/* On newer kernels the victim itself is the argument. */
+SEC("tp_btf/mark_victim")
+int BPF_PROG(on_oom, struct task_struct *task)
+{
+	struct ring_counters *state = get_state();
+	struct oom_event *e;
+	__u64 now;
+
+	if (!state)
+		return 0;
+	now = bpf_ktime_get_boot_ns();
+	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e) {
+		count_refused(state, EVENT_OOM);
+		return 0;
+	}
+	if (!fill_header(&e->hdr, state, task, EVENT_OOM, now)) {
+		bpf_ringbuf_discard(e, BPF_RB_NO_WAKEUP);
+		return 0;
+	}
+	e->cgroup = cgroup_of(task);
+	e->rss = rss_pages(task->mm, false) << page_shift;
+	submit(state, e, now, true);
+	return 0;
+}
+
+/* Before that, only a pid of the initial namespace: the reader finds the rest by it. */
+SEC("tp_btf/mark_victim")
+int BPF_PROG(on_oom_pid, int pid)
+{
+	struct ring_counters *state = get_state();
+	struct oom_event *e;
+	__u64 now;
+
+	if (!state)
+		return 0;
+	now = bpf_ktime_get_boot_ns();
+	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e) {
+		count_refused(state, EVENT_OOM);
+		return 0;
+	}
+	__builtin_memset(e, 0, sizeof(*e));
+	e->hdr.time = now;
+	e->hdr.refused = state->refused;
+	e->hdr.kind = EVENT_OOM;
+	e->hdr.id.host_pid = pid;
+	e->hdr.id.pid = reader_ns == 0 ? pid : 0;
+	submit(state, e, now, true);
+	return 0;
+}
+
+static __always_inline __u32 state_of(struct task_struct *task)
+{
+	struct task_struct___state *old = (void *)task;
+	struct task_struct___underscore *now = (void *)task;
+	__u32 state;
+
+	if (bpf_core_field_exists(now->__state))
+		state = now->__state;
+	else
+		state = old->state;
+	return state | task->exit_state;
+}
+
+static __always_inline void fill_task(struct task_record *r, struct task_struct *task)
+{
+	struct signal_struct *signal = task->signal;
+	struct mm_struct *mm = task->mm;
+
+	identify(&r->id, task);
+	identify(&r->parent, task->real_parent);
+	r->cgroup = cgroup_of(task);
+	r->rss = rss_pages(mm, false);
+	r->swap = rss_pages(mm, true);
+	r->cpu_time = signal->sum_sched_runtime + task->se.sum_exec_runtime;
+	r->uid = task->real_cred->uid.val;
+	r->state = state_of(task);
+	r->threads = signal->nr_threads;
+	copy_comm(r->comm, task);
+	fill_origin(&r->origin, task);
+	r->flags = 0;
+	if (task->flags & PF_KTHREAD)
+		r->flags |= TASK_KTHREAD;
+	if (BPF_CORE_READ_BITFIELD(signal, is_child_subreaper))
+		r->flags |= TASK_SUBREAPER;
+	if (BPF_CORE_READ_BITFIELD(signal, has_child_subreaper))
+		r->flags |= TASK_HAS_SUBREAPER;
+	if (namespace_of(task)->child_reaper->tgid == task->tgid)
+		r->flags |= TASK_NS_INIT;
+	if (signal->live.counter == 0)
+		r->flags |= TASK_DEAD;
+}
+
+SEC("iter/task")
+int snapshot(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct thread_record thread = { .size = sizeof(thread) };
+	struct task_record record = { .size = sizeof(record) };
+
+	if (!task)
+		return 0;
+	if (task->group_leader != task) {
+		thread.pid = reader_ns == 0 ? (__u32)task->tgid :
+						 nested_number(task->group_leader->thread_pid);
+		thread.cpu_time = task->se.sum_exec_runtime;
+		/* A leader that has exited has let go of the memory that its threads still share. */
+		if (!task->group_leader->mm) {
+			thread.rss = rss_pages(task->mm, false);
+			thread.swap = rss_pages(task->mm, true);
+		}
+		bpf_seq_write(ctx->meta->seq, &thread, sizeof(thread));
+		return 0;
+	}
+	fill_task(&record, task);
+	bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
+	return 0;
+}

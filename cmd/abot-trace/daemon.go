@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"os/signal"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/internal/api"
+	"github.com/abot-trace/abot-trace/internal/daemon"
+	"github.com/abot-trace/abot-trace/internal/probe"
+)
+
+func socketFlag() cli.Flag {
+	return &cli.StringFlag{Name: "socket", Value: api.DefaultSocket, Usage: "unix `SOCKET` of the daemon",
+		EnvVars: []string{"ABOT_TRACE_SOCKET"}}
+}
+
+func daemonCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "daemon",
+		Usage: "trace, judge, enforce, alert, and serve the socket",
+		Description: `Runs until SIGTERM. It needs root, or CAP_BPF and CAP_PERFMON to trace.
+
+Examples:
+   sudo abot-trace daemon
+   sudo abot-trace daemon --socket /tmp/abot.sock`,
+		Flags: []cli.Flag{
+			socketFlag(),
+			&cli.StringFlag{Name: "group", Usage: "`GROUP` that may ask the daemon, beside root"},
+		},
+		Action: func(c *cli.Context) error {
+			if err := noArgs(c); err != nil {
+				return err
+			}
+			ctx, stop := signal.NotifyContext(c.Context, unix.SIGTERM, os.Interrupt)
+			defer stop()
+			log := slog.New(slog.NewTextHandler(c.App.ErrWriter, nil))
+			return explained(daemon.Run(ctx, daemon.Settings{
+				Socket: c.String("socket"), Group: c.String("group"), Log: log,
+			}))
+		},
+	}
+}
+
+// noArgs refuses arguments that mean nothing.
+func noArgs(c *cli.Context) error {
+	if c.NArg() > 0 {
+		return usageError("%s: unexpected argument %q", c.Command.Name, c.Args().First())
+	}
+	return nil
+}
+
+// explained adds what to try to an error of tracing or of the socket.
+func explained(err error) error {
+	var status *api.StatusError
+	switch hint := probe.Hint(err); {
+	case err == nil:
+		return nil
+	case hint != "":
+		return withHint(err, "%s", hint)
+	case errors.As(err, &status) && status.Code == 403, errors.Is(err, os.ErrPermission):
+		return withHint(err, "run it as root, or join the group that the daemon's socket is open to")
+	default:
+		return err
+	}
+}

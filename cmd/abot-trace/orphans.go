@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"slices"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/abot-trace/abot-trace/internal/render"
+	"github.com/abot-trace/abot-trace/internal/wire"
+)
+
+func orphansCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "orphans",
+		Usage: "list orphans: who left them, since when, the verdict, what they hold",
+		Description: `Lists, and never kills. TREE and MEMORY (resident and swapped) count the orphan with
+its living descendants.
+
+Examples:
+   abot-trace orphans
+   abot-trace orphans --verdict leaked
+   abot-trace orphans --json | jq '.[] | {pid, verdict: .orphan.verdict}'`,
+		Flags: []cli.Flag{
+			&cli.StringSliceFlag{Name: "verdict", Usage: "only orphans with this `VERDICT`: leaked, deliberate or unknown; may be repeated"},
+			jsonFlag(), colorFlag(), socketFlag(),
+		},
+		Action: showOrphans,
+	}
+}
+
+func showOrphans(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	verdicts := c.StringSlice("verdict")
+	for _, v := range verdicts {
+		if v != wire.VerdictLeaked && v != wire.VerdictDeliberate && v != wire.VerdictUnknown {
+			return usageError("--verdict %q: want leaked, deliberate or unknown", v)
+		}
+	}
+	ctx, stop := interruptible(c)
+	defer stop()
+	from, closer, err := inspect(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer closer()
+	list, err := from.Orphans(ctx)
+	if err != nil {
+		return explained(err)
+	}
+	list = slices.DeleteFunc(list, func(p wire.Process) bool {
+		return len(verdicts) > 0 && !slices.Contains(verdicts, p.Orphan.Verdict)
+	})
+	if c.Bool("json") {
+		if list == nil {
+			list = []wire.Process{}
+		}
+		return writeJSON(c.App.Writer, list)
+	}
+	return render.Orphans(c.App.Writer, list, time.Now(), styleOf(c))
+}

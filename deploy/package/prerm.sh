@@ -1,0 +1,19 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Before files are removed. dpkg: "remove" or "upgrade NEW"; rpm: "0" for a removal,
+# "1" for an upgrade. An upgrade never stops the service: see postinst.
+set -e
+
+case "$1" in
+remove | deconfigure | 0) ;;
+*) exit 0 ;;
+esac
+
+if [ -d /run/systemd/system ]; then
+	# The stop drops the descriptor store, which detaches everything.
+	systemctl disable --now abot-trace-cleanup.timer abot-trace.service >/dev/null 2>&1 || true
+	systemctl stop abot-trace-notify.service || true
+fi
+# Of a daemon that ran without systemd: its pins.
+abot-trace uninstall-probes >/dev/null 2>&1 || true
+exit 0

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/internal/wire"
+)
+
+// ErrNoDaemon says that nobody serves the socket.
+var ErrNoDaemon = errors.New("no daemon")
+
+// A Client asks the daemon. It is safe for concurrent use.
+type Client struct {
+	socket string
+	http   *http.Client
+}
+
+// NewClient returns a client of the daemon behind the socket.
+func NewClient(socket string) *Client {
+	var d net.Dialer
+	return &Client{
+		socket: socket,
+		http: &http.Client{Transport: &http.Transport{
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return d.DialContext(ctx, "unix", socket)
+			},
+			DisableCompression: true,
+		}},
+	}
+}
+
+// Tree asks for the process tree.
+func (c *Client) Tree(ctx context.Context) (*wire.Tree, error) {
+	return get[*wire.Tree](ctx, c, "/v1/tree", nil)
+}
+
+// Orphans asks for the living orphans.
+func (c *Client) Orphans(ctx context.Context) ([]wire.Process, error) {
+	return get[[]wire.Process](ctx, c, "/v1/orphans", nil)
+}
+
+// Process asks for one process, living or dead.
+func (c *Client) Process(ctx context.Context, pid int32) (*wire.Process, error) {
+	return get[*wire.Process](ctx, c, "/v1/process", url.Values{"pid": {strconv.Itoa(int(pid))}})
+}
+
+// Status asks for the daemon's figures.
+func (c *Client) Status(ctx context.Context) (*Status, error) {
+	return get[*Status](ctx, c, "/v1/status", nil)
+}
+
+// Events calls fn for each remembered event of the types named (all, when there are
+// none) since the CLOCK_BOOTTIME instant, and with follow for each that comes, until
+// ctx ends, fn fails or the daemon stops. The event is fn's to keep.
+func (c *Client) Events(ctx context.Context, types []string, since uint64, follow bool, fn func(*wire.Event) error) error {
+	q := url.Values{"since": {strconv.FormatUint(since, 10)}}
+	if len(types) > 0 {
+		q.Set("types", strings.Join(types, ","))
+	}
+	if follow {
+		q.Set("follow", "1")
+	}
+	body, err := c.open(ctx, http.MethodGet, "/v1/events", q, nil)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	dec := json.NewDecoder(bufio.NewReaderSize(body, 64<<10))
+	for {
+		e := new(wire.Event)
+		err := dec.Decode(e)
+		switch {
+		case ctx.Err() != nil || errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return fmt.Errorf("read events from %s: %w", c.socket, err)
+		}
+		if err := fn(e); err != nil {
+			return err
+		}
+	}
+}
+
+// get asks for one document.
+func get[T any](ctx context.Context, c *Client, path string, q url.Values) (T, error) {
+	return Call[T](ctx, c, http.MethodGet, path, q, nil)
+}
+
+// Call sends a request with a JSON body, where there is one, and decodes the answer.
+func Call[T any](ctx context.Context, c *Client, method, path string, q url.Values, in any) (out T, err error) {
+	body, err := c.open(ctx, method, path, q, in)
+	if err != nil {
+		return out, err
+	}
+	defer body.Close()
+	if err := json.NewDecoder(body).Decode(&out); err != nil {
+		return out, fmt.Errorf("answer of %s: %w", c.socket, err)
+	}
+	return out, nil
+}
+
+// open sends a request and returns the body of a good answer.
+func (c *Client) open(ctx context.Context, method, path string, q url.Values, in any) (io.ReadCloser, error) {
+	var payload io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return nil, fmt.Errorf("request: %w", err)
+		}
+		payload = strings.NewReader(string(b))
+	}
+	u := url.URL{Scheme: "http", Host: "abot-trace", Path: path, RawQuery: q.Encode()}
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), payload)
+	if err != nil {
+		return nil, fmt.Errorf("request: %w", err)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, c.explain(err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		return resp.Body, nil
+	}
+	defer resp.Body.Close()
+	var answer struct {
+		Error string `json:"error"`
+	}
+	if json.NewDecoder(io.LimitReader(resp.Body, 64<<10)).Decode(&answer) != nil || answer.Error == "" {
+		answer.Error = resp.Status
+	}
+	return nil, &StatusError{resp.StatusCode, answer.Error}
+}
+
+// explain tells the absence of a daemon from other troubles with the socket.
+func (c *Client) explain(err error) error {
+	var urlErr *url.Error
+	if errors.As(err, &urlErr) {
+		err = urlErr.Err
+	}
+	switch {
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, unix.ECONNREFUSED):
+		return fmt.Errorf("%w at %s", ErrNoDaemon, c.socket)
+	default:
+		return fmt.Errorf("socket %s: %w", c.socket, err)
+	}
+}

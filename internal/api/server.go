@@ -1,0 +1,375 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package api is the daemon's unix socket: HTTP with JSON, open to root, the daemon's
+// own user and one group. Everyone else can do no more than take a lease on
+// processes of its own.
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/user"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/abot-trace/abot-trace/internal/trace"
+	"github.com/abot-trace/abot-trace/internal/wire"
+)
+
+// DefaultSocket is where the daemon listens.
+const DefaultSocket = "/run/abot-trace/abot-trace.sock"
+
+// Backend answers the questions. *trace.Tracer is one; its methods are safe for
+// concurrent use.
+type Backend interface {
+	Tree(context.Context) (*wire.Tree, error)
+	Orphans(context.Context) ([]wire.Process, error)
+	Process(ctx context.Context, pid int32) (*wire.Process, error)
+	Recent(ctx context.Context, types []string, since uint64) ([]*wire.Event, error)
+	Subscribe(types ...string) *trace.Subscription
+	Stats() trace.Stats
+}
+
+// Limits on what clients can hold.
+const (
+	maxConns       = 512
+	maxConnsOfUser = 32 // of one user that is not privileged
+	requestTimeout = 10 * time.Second
+)
+
+// A Server serves the socket.
+type Server struct {
+	backend Backend
+	log     *slog.Logger
+	gid     int // of the group that may ask; -1 for none
+	mux     *http.ServeMux
+	limit   *limiter
+}
+
+// NewServer returns a server. group, by name or number, may ask what root may; the
+// empty string is nobody.
+func NewServer(backend Backend, group string, log *slog.Logger) (*Server, error) {
+	gid, err := groupID(group)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{backend: backend, log: log, gid: gid, mux: http.NewServeMux(), limit: newLimiter()}
+	s.Handle("GET /v1/tree", s.tree)
+	s.Handle("GET /v1/orphans", s.orphans)
+	s.Handle("GET /v1/process", s.process)
+	s.Handle("GET /v1/events", s.events)
+	s.Handle("GET /v1/status", s.status)
+	return s, nil
+}
+
+func groupID(group string) (int, error) {
+	if group == "" {
+		return -1, nil
+	}
+	if n, err := strconv.Atoi(group); err == nil && n >= 0 {
+		return n, nil
+	}
+	g, err := user.LookupGroup(group)
+	if err != nil {
+		return -1, fmt.Errorf("socket group: %w", err)
+	}
+	return strconv.Atoi(g.Gid)
+}
+
+// A HandlerFunc answers one request; an error becomes the answer.
+type HandlerFunc func(w http.ResponseWriter, r *http.Request) error
+
+// Handle adds an endpoint for those who may ask everything.
+func (s *Server) Handle(pattern string, fn HandlerFunc) {
+	s.HandleAny(pattern, func(w http.ResponseWriter, r *http.Request) error {
+		if !s.trusted(PeerOf(r.Context())) {
+			return &StatusError{http.StatusForbidden,
+				"permission denied: only root and the group of the socket may ask this"}
+		}
+		return fn(w, r)
+	})
+}
+
+// HandleAny adds an endpoint for everyone, which decides by PeerOf.
+func (s *Server) HandleAny(pattern string, fn HandlerFunc) {
+	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		if err := fn(w, r); err != nil {
+			writeError(w, err)
+		}
+	})
+}
+
+// A StatusError is an answer other than 200.
+type StatusError struct {
+	Code int
+	Text string
+}
+
+func (e *StatusError) Error() string { return e.Text }
+
+func writeError(w http.ResponseWriter, err error) {
+	code := http.StatusInternalServerError
+	var status *StatusError
+	switch {
+	case errors.As(err, &status):
+		code = status.Code
+	case errors.Is(err, trace.ErrNoProcess):
+		code = http.StatusNotFound
+	case errors.Is(err, trace.ErrStopped):
+		code = http.StatusServiceUnavailable
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(map[string]string{"error": err.Error()})
+}
+
+// WriteJSON answers with v.
+func WriteJSON(w http.ResponseWriter, v any) error {
+	w.Header().Set("Content-Type", "application/json")
+	return json.NewEncoder(w).Encode(v)
+}
+
+// Listen makes the socket. One that a dead daemon left is replaced; a living one is
+// an error.
+func Listen(path string) (net.Listener, error) {
+	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		peer, _ := peerOf(conn)
+		_ = conn.Close()
+		return nil, fmt.Errorf("socket %s: another daemon serves it (pid %d)", path, peer.PID)
+	}
+	if st, err := os.Lstat(path); err == nil {
+		if st.Mode()&os.ModeSocket == 0 {
+			return nil, fmt.Errorf("socket %s: something else is there: %s", path, st.Mode().Type())
+		}
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("socket: %w", err)
+		}
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("socket: %w", err)
+	}
+	// Who may ask what is decided by the peer's credentials, not by the file's mode:
+	// leases are for everyone.
+	if err := os.Chmod(path, 0o666); err != nil {
+		_ = l.Close()
+		return nil, fmt.Errorf("socket: %w", err)
+	}
+	return l, nil
+}
+
+// Serve answers on l until ctx ends.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	server := &http.Server{
+		Handler:           s.mux,
+		ReadHeaderTimeout: requestTimeout,
+		IdleTimeout:       requestTimeout,
+		MaxHeaderBytes:    16 << 10,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, peerKey{}, c.(*limitedConn).peer)
+		},
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	stop := context.AfterFunc(ctx, func() {
+		grace, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if server.Shutdown(grace) != nil {
+			_ = server.Close()
+		}
+	})
+	defer stop()
+	err := server.Serve(&limitedListener{l, s})
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+func (s *Server) tree(w http.ResponseWriter, r *http.Request) error {
+	doc, err := s.backend.Tree(r.Context())
+	if err != nil {
+		return err
+	}
+	return WriteJSON(w, doc)
+}
+
+func (s *Server) orphans(w http.ResponseWriter, r *http.Request) error {
+	list, err := s.backend.Orphans(r.Context())
+	if err != nil {
+		return err
+	}
+	return WriteJSON(w, list)
+}
+
+// PIDParam returns the request's pid.
+func PIDParam(r *http.Request) (int32, error) {
+	text := r.URL.Query().Get("pid")
+	pid, err := strconv.ParseInt(text, 10, 32)
+	if err != nil || pid <= 0 {
+		return 0, &StatusError{http.StatusBadRequest, fmt.Sprintf("pid %q: want a positive number", text)}
+	}
+	return int32(pid), nil
+}
+
+func (s *Server) process(w http.ResponseWriter, r *http.Request) error {
+	pid, err := PIDParam(r)
+	if err != nil {
+		return err
+	}
+	p, err := s.backend.Process(r.Context(), pid)
+	if err != nil {
+		return err
+	}
+	return WriteJSON(w, p)
+}
+
+// Status is what GET /v1/status answers.
+type Status struct {
+	PID        int               `json:"pid"`
+	Events     map[string]uint64 `json:"events"`
+	Living     int               `json:"living"`
+	Dead       int               `json:"dead"`
+	Orphans    int               `json:"orphans"`
+	Refused    uint64            `json:"refused"`
+	CanarySeen *time.Time        `json:"canary_seen,omitempty"`
+}
+
+func (s *Server) status(w http.ResponseWriter, _ *http.Request) error {
+	st := s.backend.Stats()
+	out := Status{PID: os.Getpid(), Events: st.Events, Living: st.Living, Dead: st.Dead,
+		Orphans: st.Orphans, Refused: st.Refused}
+	if !st.CanarySeen.IsZero() {
+		out.CanarySeen = &st.CanarySeen
+	}
+	return WriteJSON(w, out)
+}
+
+// events streams NDJSON: what is remembered since an instant, then, with follow, what
+// comes. A reader that is too slow misses events, and gets a lost event that says how
+// many.
+func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	var types []string
+	if t := q.Get("types"); t != "" {
+		types = strings.Split(t, ",")
+	}
+	if err := CheckTypes(types); err != nil {
+		return &StatusError{http.StatusBadRequest, err.Error()}
+	}
+	since, err := sinceParam(q.Get("since"))
+	if err != nil {
+		return err
+	}
+	var sub *trace.Subscription
+	if q.Get("follow") == "1" {
+		sub = s.backend.Subscribe(types...)
+		defer sub.Close()
+	}
+	past, err := s.backend.Recent(r.Context(), types, since)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	enc := json.NewEncoder(w)
+	last := uint64(0)
+	for _, e := range past {
+		if err := enc.Encode(e); err != nil {
+			return nil // the reader left
+		}
+		last = e.Seq
+	}
+	if sub == nil {
+		return nil
+	}
+	return follow(r.Context(), w, enc, sub, last)
+}
+
+// sinceParam reads an instant in CLOCK_BOOTTIME ns; empty is the beginning.
+func sinceParam(text string) (uint64, error) {
+	if text == "" {
+		return 0, nil
+	}
+	since, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		return 0, &StatusError{http.StatusBadRequest, fmt.Sprintf("since %q: want nanoseconds since boot", text)}
+	}
+	return since, nil
+}
+
+// follow writes what comes after the event numbered last, until either side ends.
+func follow(ctx context.Context, w http.ResponseWriter, enc *json.Encoder, sub *trace.Subscription, last uint64) error {
+	flusher := http.NewResponseController(w)
+	if err := flusher.Flush(); err != nil {
+		return nil
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case e, ok := <-sub.Events():
+			if !ok {
+				return nil
+			}
+			if e.Seq <= last {
+				continue // it was among the past ones
+			}
+			if enc.Encode(e) != nil {
+				return nil
+			}
+		}
+		if len(sub.Events()) > 0 {
+			continue
+		}
+		if missed, since := sub.Missed(); missed > 0 {
+			lost := wire.Event{Schema: wire.Schema, Type: wire.TypeLost, Time: time.Now(), TimeNS: trace.BootNow(),
+				Lost: &wire.Lost{Records: missed, SinceNS: since}}
+			if enc.Encode(&lost) != nil {
+				return nil
+			}
+		}
+		if flusher.Flush() != nil {
+			return nil
+		}
+	}
+}
+
+// CheckTypes returns an error that names the first unknown event type.
+func CheckTypes(types []string) error {
+	known := make(map[string]bool, len(wire.Types))
+	for _, t := range wire.Types {
+		known[t] = true
+	}
+	for _, t := range types {
+		if !known[t] {
+			return fmt.Errorf("event type %q: want one of %s", t, strings.Join(wire.Types, ", "))
+		}
+	}
+	return nil
+}
+
+// trusted reports whether the peer may ask everything.
+func (s *Server) trusted(p Peer) bool {
+	if p.UID == 0 || p.UID == uint32(os.Geteuid()) {
+		return true
+	}
+	if s.gid < 0 {
+		return false
+	}
+	if p.GID == uint32(s.gid) {
+		return true
+	}
+	for _, g := range p.Groups {
+		if g == uint32(s.gid) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/policy"
+	"github.com/abot-trace/abot-trace/internal/procfs"
+	"github.com/abot-trace/abot-trace/internal/sample"
+	"github.com/abot-trace/abot-trace/internal/trace"
+	"github.com/abot-trace/abot-trace/internal/tracker"
+)
+
+// A view shows the tracer's tree to the policy, with what the last sample measured.
+// It belongs to the tracer's loop, and is valid there only.
+type view struct {
+	tracer *trace.Tracer
+	tree   *tracker.Tree
+	pass   *sample.Pass // nil before the first
+	proc   procfs.FS
+	self   int32
+	above  map[int32]bool // our ancestors, as the kernel has them
+	facts  map[event.ID]details
+}
+
+// details are what procfs alone tells, kept as long as the process runs one program.
+type details struct {
+	program string // what was exec'd, to notice another
+	exe     string
+	oomAdj  int
+}
+
+// maxDetails bounds the cache; a full one starts again.
+const maxDetails = 16384
+
+func newView(t *trace.Tracer) *view {
+	v := &view{tracer: t, self: int32(os.Getpid()), above: make(map[int32]bool), facts: make(map[event.ID]details)}
+	for pid := int32(os.Getppid()); pid > 0 && !v.above[pid]; {
+		v.above[pid] = true
+		stat, err := v.proc.Stat(pid)
+		if err != nil {
+			break
+		}
+		pid = stat.PPID
+	}
+	return v
+}
+
+// Orphans implements policy.View.
+func (v *view) Orphans(yield func(event.ID) bool) {
+	for id := range v.tree.OrphanIDs() {
+		if !yield(id) {
+			return
+		}
+	}
+}
+
+// Process implements policy.View.
+func (v *view) Process(id event.ID, p *policy.Process) bool {
+	t, ok := v.tree.Get(id)
+	if !ok {
+		return false
+	}
+	*p = policy.Process{
+		ID:       t.ID,
+		Spawner:  t.Spawner,
+		Observed: t.Lineage == tracker.LineageObserved,
+		Dead:     t.Dead,
+		Comm:     t.Comm.String(),
+		Exe:      t.Filename,
+		Cmdline:  strings.ReplaceAll(strings.TrimSuffix(t.Cmdline, "\x00"), "\x00", " "),
+		UID:      t.UID,
+		User:     v.tracer.User(t.UID),
+		Keep:     t.MarksKnown && t.Keep,
+		Kthread:  t.Kthread,
+	}
+	if !t.Dead {
+		v.living(&t, p)
+	}
+	if o := t.Orphan; o != nil && !t.Dead {
+		p.Orphan, p.Verdict, p.Since = true, o.Verdict, o.Since
+		p.Observed = p.Observed && o.Observed
+	}
+	return true
+}
+
+// living adds what only a living process has.
+func (v *view) living(t *tracker.Process, p *policy.Process) {
+	p.Cgroup, p.Unit = v.tracer.Group(t)
+	p.Ours = v.relation(t)
+	d := v.details(t)
+	p.OOMScoreAdj = d.oomAdj
+	if d.exe != "" {
+		p.Exe = d.exe
+	}
+	if v.pass == nil {
+		return
+	}
+	if u, ok := v.pass.Get(t.ID); ok {
+		p.RSS, p.Swap, p.MemoryKnown = u.RSS, u.Swap, true
+		p.Threads = u.Threads
+		if u.CPUKnown {
+			p.CPUPercent, p.CPUKnown = u.CPUPercent, true
+		}
+	}
+}
+
+func (v *view) relation(t *tracker.Process) policy.Relation {
+	switch {
+	case t.ID.PID == v.self:
+		return policy.Ourselves
+	case v.above[t.ID.PID]:
+		return policy.OurAncestor
+	}
+	for a := range v.tree.Ancestors(t.ID) {
+		if a.ID.PID == v.self && !a.Dead {
+			return policy.OurDescendant
+		}
+	}
+	return policy.NotOurs
+}
+
+func (v *view) details(t *tracker.Process) details {
+	if d, ok := v.facts[t.ID]; ok && d.program == t.Filename {
+		return d
+	}
+	if len(v.facts) > maxDetails {
+		clear(v.facts)
+	}
+	d := details{program: t.Filename}
+	if p, err := v.proc.OpenID(t.ID); err == nil {
+		d.exe, _ = p.Exe()
+		d.oomAdj, _ = oomScoreAdj(t.ID.PID)
+		_ = p.Close()
+	}
+	v.facts[t.ID] = d
+	return d
+}
+
+// oomScoreAdj reads how the process is treated by the OOM killer (proc(5)). A process
+// that is gone is nobody to protect.
+func oomScoreAdj(pid int32) (int, error) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(int(pid)) + "/oom_score_adj")
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.TrimSpace(string(b)))
+}
+
+// Children implements policy.View.
+func (v *view) Children(id event.ID, yield func(event.ID) bool) {
+	for child := range v.tree.Children(id) {
+		if !yield(child) {
+			return
+		}
+	}
+}
+
+// TreeMemory implements policy.View.
+func (v *view) TreeMemory(id event.ID) (uint64, bool) {
+	if v.pass == nil {
+		return 0, false
+	}
+	var sum uint64
+	known := false
+	add := func(id event.ID) {
+		if u, ok := v.pass.Get(id); ok {
+			sum += u.RSS + u.Swap
+			known = true
+		}
+	}
+	add(id)
+	for d := range v.tree.Descendants(id) {
+		add(d)
+	}
+	return sum, known
+}

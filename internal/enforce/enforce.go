@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package enforce ends one process tree so that the wrong process is never
+// signalled and the right one is verified dead.
+//
+// A process is held by a pidfd from before its identity is verified until its
+// death is, and every signal goes through that pidfd: a pid that is reused in
+// between changes nothing. The order of a kill:
+//
+//	open pidfds -> verify identities -> stop all -> SIGTERM all -> continue all
+//	  -> wait, at most the grace -> SIGKILL the rest -> wait -> ask for who was
+//	born meanwhile, and again, until the tree is empty
+//
+// Who is born after the SIGTERM has what is left of the grace, and is sent nothing
+// before the others are dead: it may be there to clean up.
+//
+// A step that fails is the outcome of its process, with its errno: it is not
+// tried again, and stops nothing else.
+package enforce
+
+import (
+	"context"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/procfs"
+	"github.com/abot-trace/abot-trace/internal/wire"
+)
+
+// Modes and scopes of a Request.
+const (
+	ModeObserve = "observe"
+	ModeEnforce = "enforce"
+
+	ScopeTree    = "tree"
+	ScopeProcess = "process"
+)
+
+// Request is what a rule has decided about one tree.
+type Request struct {
+	KillID  string // unique within the boot
+	Rule    string
+	Mode    string // nothing is signalled unless it is ModeEnforce
+	Scope   string // the tree is asked for more members only if it is ScopeTree
+	Verdict string
+	Reason  string
+	// Grace is the time from SIGTERM to SIGKILL, for the whole tree.
+	Grace time.Duration
+	Root  event.ID
+	// Targets is who is to be ended, as the decision saw them.
+	Targets []Target
+}
+
+// Target is a process to be ended.
+type Target struct {
+	ID        event.ID // its Start exact, in ns
+	Comm      string
+	RSS, Swap *uint64 // bytes; nil where not known
+	// Last says that it ends by itself when the others are gone, and does damage
+	// when it ends before them: see ResourceTracker. It is not stopped, gets no
+	// SIGTERM, and SIGKILL only if it outlives both the others and the grace.
+	Last bool
+}
+
+// Identity knows exact starts.
+type Identity interface {
+	// Starts returns the start, in ns of CLOCK_BOOTTIME, of each of the processes
+	// that have the pids during the call, zombies included; a pid that no process
+	// has is left out. Ticks of procfs are not exact enough: two processes can
+	// have one pid within 10 ms.
+	Starts(pids []int32) (map[int32]uint64, error)
+}
+
+// Tree answers for what surrounds a kill. Its methods are called from Do's
+// goroutine, and should give up when ctx ends.
+type Tree interface {
+	// Members returns who is to be ended by the request now: the living processes
+	// of the tree less those that are spared. Every fork that happened before the
+	// call is taken into account.
+	Members(ctx context.Context, req *Request) ([]Target, error)
+	// Recheck says why the process must not be sent sig after all, as things stand
+	// now. SIGSTOP comes first, where there is one, then SIGTERM, then SIGKILL: what
+	// was true before the first and is no more because of it (the memory of the
+	// tree, say) is no reason.
+	Recheck(ctx context.Context, req *Request, id event.ID, sig unix.Signal) error
+}
+
+// Protector knows who is never signalled, whatever a rule says. It is asked before
+// every signal.
+type Protector interface {
+	// Protected says why the process is protected, nil if it is not. A doubt is a
+	// reason.
+	Protected(Target) error
+}
+
+// Enforcer carries out requests. It is safe for concurrent use, and holds nothing
+// between two calls. The first four fields must be set, but for Journal: without
+// one nothing is stopped before it is ended.
+type Enforcer struct {
+	Identity  Identity
+	Tree      Tree
+	Protector Protector
+	Journal   Journal
+
+	FS procfs.FS
+	// KillWait is how long a process may take to die of SIGKILL; 0 means 5 s.
+	KillWait time.Duration
+	// LastWait is how long a Target with Last is given at least, from the death of
+	// the last other one; 0 means 2 s.
+	LastWait time.Duration
+	// ReapWait is how long the parent of a dead process may take to reap it; 0
+	// means 200 ms.
+	ReapWait time.Duration
+}
+
+// Do carries out one request and tells what became of each process. It blocks
+// until then: callers give it a goroutine. When ctx ends it lets go: what it has
+// stopped continues, and the kill is partial.
+func (e *Enforcer) Do(ctx context.Context, req Request) wire.Kill {
+	k := &kill{Enforcer: e, ctx: ctx, req: &req, seen: make(map[event.ID]bool)}
+	defer k.close()
+	if err := k.begin(); err != nil {
+		k.refuseAll(err)
+		return k.result()
+	}
+	if req.Mode == ModeEnforce {
+		k.enforce()
+	} else {
+		k.observe()
+	}
+	return k.result()
+}
+
+func orDefault(d, otherwise time.Duration) time.Duration {
+	if d > 0 {
+		return d
+	}
+	return otherwise
+}
+
+func (e *Enforcer) killWait() time.Duration { return orDefault(e.KillWait, 5*time.Second) }
+func (e *Enforcer) lastWait() time.Duration { return orDefault(e.LastWait, 2*time.Second) }
+func (e *Enforcer) reapWait() time.Duration { return orDefault(e.ReapWait, 200*time.Millisecond) }

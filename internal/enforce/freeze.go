@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package enforce
+
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/internal/event"
+)
+
+// freeze stops the tree, and who is born into it meanwhile, if there are more than
+// one. What it stops is in the journal first. It is a help and not a condition: a
+// tree that cannot be stopped is ended all the same.
+func (k *kill) freeze() {
+	if k.Journal == nil || len(k.which(isNotLast)) < 2 {
+		return
+	}
+	for k.pass() {
+		todo := k.which(func(m *member) bool { return !m.Last && !m.stopped && !m.halted && m.signal == 0 })
+		if len(todo) == 0 {
+			return
+		}
+		if err := k.journal(todo); err != nil {
+			k.note("not stopped first", err)
+			return
+		}
+		for _, m := range todo {
+			if k.look(m); !m.halted {
+				k.send(m, unix.SIGSTOP)
+			}
+		}
+		k.refresh()
+	}
+}
+
+// look notes whether somebody else has stopped m: it must not be made to continue
+// if we let go, and must if we do not, to see its SIGTERM.
+func (k *kill) look(m *member) {
+	if m.stopped {
+		return
+	}
+	st, err := k.FS.Stat(m.ID.PID)
+	m.halted = err == nil && st.State == 'T'
+}
+
+// journal writes down who is stopped and who is about to be.
+func (k *kill) journal(todo []*member) error {
+	var ids []event.ID
+	for _, m := range k.members {
+		if m.stopped {
+			ids = append(ids, m.ID)
+		}
+	}
+	for _, m := range todo {
+		ids = append(ids, m.ID)
+	}
+	k.journaled = true
+	return k.Journal.Stopping(k.req.KillID, ids)
+}
+
+// thaw lets everything that we have stopped continue, whatever has become of it.
+func (k *kill) thaw() {
+	for _, m := range k.members {
+		if m.stopped {
+			// ESRCH is fine. A refusal of what was permitted for SIGSTOP takes a change
+			// of user in between, and then the process is out of reach.
+			pidfdSend(m.fd, unix.SIGCONT)
+			m.stopped = false
+		}
+	}
+	if !k.journaled {
+		return
+	}
+	k.journaled = false
+	if err := k.Journal.Thawed(k.req.KillID); err != nil {
+		k.note("journal", err)
+	}
+}

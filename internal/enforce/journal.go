@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package enforce
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/procfs"
+)
+
+// Journal remembers who is stopped by us, so that nobody stays so if we die.
+type Journal interface {
+	// Stopping writes down, before it returns, the processes that the kill has
+	// stopped or is about to stop: all of them, each time.
+	Stopping(killID string, ids []event.ID) error
+	// Thawed forgets the kill: nothing is stopped by it any more.
+	Thawed(killID string) error
+}
+
+// Dir is a Journal in files of a directory, one per kill. It has to outlive this
+// process, not the machine: a stopped process does not either. Only its owner may
+// be able to write there.
+type Dir string
+
+type journalEntry struct {
+	BootID    string             `json:"boot_id"`
+	KillID    string             `json:"kill_id"`
+	Processes []journaledProcess `json:"processes"`
+}
+
+type journaledProcess struct {
+	PID     int32  `json:"pid"`
+	StartNS uint64 `json:"start_ns"`
+}
+
+const journalSuffix = ".stopped"
+
+func (d Dir) path(killID string) string {
+	return filepath.Join(string(d), url.PathEscape(killID)+journalSuffix)
+}
+
+// Stopping implements Journal.
+func (d Dir) Stopping(killID string, ids []event.ID) error {
+	boot, err := bootID()
+	if err != nil {
+		return err
+	}
+	entry := journalEntry{BootID: boot, KillID: killID}
+	for _, id := range ids {
+		entry.Processes = append(entry.Processes, journaledProcess{id.PID, id.Start})
+	}
+	text, err := json.Marshal(entry)
+	if err != nil {
+		return err
+	}
+	path := d.path(killID)
+	if err := os.WriteFile(path+".new", text, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path) // whole, or not at all
+}
+
+// Thawed implements Journal.
+func (d Dir) Thawed(killID string) error { return os.Remove(d.path(killID)) }
+
+func bootID() (string, error) {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(id)), err
+}
+
+// Thaw lets whatever an earlier process has left stopped continue, and returns how
+// many that were. It goes by the start in ticks: it has to work where no probe
+// does, and SIGCONT to a process that is not stopped does nothing. An entry that
+// cannot be read is an error once; it is removed like the others.
+func (d Dir) Thaw(proc procfs.FS) (thawed int, err error) {
+	paths, err := filepath.Glob(filepath.Join(globEscape(string(d)), "*"+journalSuffix))
+	if err != nil {
+		return 0, err
+	}
+	boot, err := bootID()
+	if err != nil {
+		return 0, err
+	}
+	var errs []error
+	for _, path := range paths {
+		entry, err := readEntry(path)
+		errs = append(errs, err)
+		if err == nil && entry.BootID == boot {
+			n, err := entry.thaw(proc)
+			thawed += n
+			errs = append(errs, err)
+		}
+		if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return thawed, errors.Join(errs...)
+}
+
+var globEscape = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace
+
+func readEntry(path string) (entry journalEntry, err error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return entry, err
+	}
+	if err := json.Unmarshal(text, &entry); err != nil {
+		return entry, fmt.Errorf("%s: %w", path, err)
+	}
+	return entry, nil
+}
+
+func (e journalEntry) thaw(proc procfs.FS) (thawed int, err error) {
+	var errs []error
+	for _, p := range e.Processes {
+		switch err := resume(proc, event.ID{PID: p.PID, Start: p.StartNS}); {
+		case err == nil:
+			thawed++
+		case !errors.Is(err, procfs.ErrGone):
+			errs = append(errs, err)
+		}
+	}
+	return thawed, errors.Join(errs...)
+}
+
+// resume sends SIGCONT to a process, with the pidfd opened before the identity is
+// looked at.
+func resume(proc procfs.FS, id event.ID) error {
+	if id.PID <= 1 || id.Start == 0 {
+		return fmt.Errorf("journal names %s", id)
+	}
+	fd, err := pidfdOpen(id.PID)
+	if err == unix.ESRCH {
+		return procfs.ErrGone
+	}
+	if err != nil {
+		return fmt.Errorf("pid %d: pidfd: %w", id.PID, err)
+	}
+	defer unix.Close(fd)
+	p, err := proc.OpenID(id)
+	if err != nil {
+		return err
+	}
+	p.Close()
+	// Sent in every state: a process that was busy in the kernel has yet to stop.
+	switch err := pidfdSend(fd, unix.SIGCONT); err {
+	case nil:
+		return nil
+	case unix.ESRCH:
+		return procfs.ErrGone
+	default:
+		return fmt.Errorf("pid %d: SIGCONT: %w", id.PID, err)
+	}
+}

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package enforce
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/procfs"
+	"github.com/abot-trace/abot-trace/internal/wire"
+)
+
+// A member is one process of the tree that is being ended.
+type member struct {
+	Target
+	fd      int // pidfd, -1 where it could not be opened
+	grown   bool
+	outcome string // empty as long as it may live
+	why     string
+	// signal is the last of SIGTERM and SIGKILL that it was sent. Its end began at
+	// since (zero before) and took that long.
+	signal unix.Signal
+	since  time.Time
+	took   time.Duration
+	// stopped says that we have stopped it and not yet let it continue; halted
+	// that somebody else had, before us.
+	stopped, halted bool
+}
+
+func (m *member) live() bool { return m.outcome == "" }
+
+func (m *member) end(outcome string, why error) {
+	m.outcome = outcome
+	if why != nil {
+		m.why = why.Error()
+	}
+}
+
+// begin starts the clock of its end.
+func (m *member) begin() {
+	if m.since.IsZero() {
+		m.since = time.Now()
+	}
+}
+
+// died notes a verified death, which is ours if we began it.
+func (m *member) died() {
+	if m.since.IsZero() {
+		m.outcome = wire.OutcomeVanished
+		return
+	}
+	m.outcome, m.took = wire.OutcomeDied, time.Since(m.since)
+}
+
+var (
+	errStart = errors.New("its exact start is not known")
+	errInit  = errors.New("it is pid 1")
+	errSelf  = errors.New("it is the killer or an ancestor of the killer")
+	errGrows = errors.New("the tree still grows")
+)
+
+// admit takes up the targets that are new and returns how many may live: their pidfds are opened first and their
+// identities verified then, so that a pidfd that passes is theirs.
+func (k *kill) admit(targets []Target, grown bool) (admitted int) {
+	var opened []*member
+	for _, t := range targets {
+		if k.seen[t.ID] {
+			continue
+		}
+		k.seen[t.ID] = true
+		m := &member{Target: t, fd: -1, grown: grown}
+		k.members = append(k.members, m)
+		if k.open(m); m.live() {
+			opened = append(opened, m)
+		}
+	}
+	k.verify(opened)
+	for _, m := range opened {
+		if m.live() && ended(m.fd) {
+			m.died()
+		}
+		if m.live() {
+			admitted++
+		}
+	}
+	return admitted
+}
+
+func (k *kill) open(m *member) {
+	// Before the pidfd: these must not even be candidates.
+	switch {
+	case m.ID.Start == 0:
+		m.end(wire.OutcomeRefused, errStart)
+		return
+	case m.ID.PID <= 1:
+		m.end(wire.OutcomeRefused, errInit)
+		return
+	case k.kin[m.ID.PID]:
+		m.end(wire.OutcomeRefused, errSelf)
+		return
+	}
+	fd, err := pidfdOpen(m.ID.PID)
+	switch err {
+	case nil:
+		m.fd = fd
+	case unix.ESRCH:
+		m.end(wire.OutcomeVanished, nil)
+	default:
+		m.end(wire.OutcomeRefused, fmt.Errorf("pidfd: %w", err))
+	}
+}
+
+// verify compares the starts now with those decided upon. A match proves that the
+// pidfd is the right one: the process had the pid before the pidfd was opened and
+// has it after, and no other can have had it in between.
+func (k *kill) verify(opened []*member) {
+	if len(opened) == 0 {
+		return
+	}
+	pids := make([]int32, len(opened))
+	for i, m := range opened {
+		pids[i] = m.ID.PID
+	}
+	starts, err := k.Identity.Starts(pids)
+	for _, m := range opened {
+		start, found := starts[m.ID.PID]
+		switch {
+		case err != nil:
+			m.end(wire.OutcomeRefused, fmt.Errorf("identity: %w", err))
+		case !found:
+			m.end(wire.OutcomeVanished, nil)
+		case start != m.ID.Start:
+			m.end(wire.OutcomeIdentityChanged, nil)
+		}
+	}
+}
+
+// permit says why m must not be signalled.
+func (k *kill) permit(m *member, sig unix.Signal) error {
+	if err := k.ctx.Err(); err != nil {
+		return err
+	}
+	if err := k.Protector.Protected(m.Target); err != nil {
+		return fmt.Errorf("protected: %w", err)
+	}
+	return k.Tree.Recheck(k.ctx, k.req, m.ID, sig)
+}
+
+// send sends sig if that is still permitted, and notes what came of it.
+func (k *kill) send(m *member, sig unix.Signal) {
+	if err := k.permit(m, sig); err != nil {
+		m.end(wire.OutcomeRefused, err)
+		return
+	}
+	switch err := pidfdSend(m.fd, sig); {
+	case err == unix.ESRCH:
+		m.died()
+	case err != nil:
+		m.end(wire.OutcomeRefused, fmt.Errorf("%s: %w", event.SignalName(sig), err))
+	case sig == unix.SIGSTOP:
+		m.stopped = true
+	default:
+		m.signal = sig
+		m.begin()
+	}
+}
+
+// ancestors returns our own pid and those above it, pid 1 excepted. In a pid
+// namespace of our own they end at its border.
+func ancestors(fs procfs.FS) (map[int32]bool, error) {
+	kin := make(map[int32]bool)
+	for pid := int32(os.Getpid()); pid > 1 && !kin[pid]; {
+		kin[pid] = true
+		st, err := fs.Stat(pid)
+		if errors.Is(err, procfs.ErrGone) {
+			break // a parent that has just died is nobody's ancestor any more
+		}
+		if err != nil {
+			return nil, fmt.Errorf("own ancestors: %w", err)
+		}
+		pid = st.PPID
+	}
+	return kin, nil
+}

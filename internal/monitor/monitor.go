@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package monitor holds what is measured against its thresholds: as readings for
+// alerts in the daemon, as checks and a report for people.
+package monitor
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/abot-trace/abot-trace/internal/alert"
+	"github.com/abot-trace/abot-trace/internal/safetext"
+	"github.com/abot-trace/abot-trace/internal/sample"
+	"github.com/abot-trace/abot-trace/internal/wire"
+)
+
+// StatusUnknown is the status of what could not be measured.
+const StatusUnknown = "unknown"
+
+// Settings are the thresholds, in percent, and the limits of the two lists.
+type Settings struct {
+	// Interval is how often the daemon looks, far from every threshold.
+	Interval time.Duration
+	// Memory is on what MemAvailable leaves, CPU on all cores, Disk on space and
+	// inodes of each file system.
+	Memory, CPU, Disk alert.Thresholds
+	OrphanAge         time.Duration // orphans older than this are listed
+	ProcessMemory     uint64        // processes over this (RSS and swap, bytes) are listed
+	Alerts            alert.Settings
+}
+
+// Defaults are the settings where no configuration says otherwise.
+func Defaults() Settings {
+	return Settings{
+		Interval:      30 * time.Second,
+		Memory:        alert.Thresholds{Warning: 75, Critical: 85},
+		CPU:           alert.Thresholds{Warning: 80, Critical: 90},
+		Disk:          alert.Thresholds{Warning: 80, Critical: 90},
+		OrphanAge:     24 * time.Hour,
+		ProcessMemory: 500e6,
+	}
+}
+
+// Validate returns the first setting that cannot be meant, by its name in the
+// configuration.
+func (s Settings) Validate() error {
+	for _, t := range []struct {
+		name string
+		th   alert.Thresholds
+	}{{"memory", s.Memory}, {"cpu", s.CPU}, {"disk", s.Disk}} {
+		if err := t.th.Validate(100); err != nil {
+			return fmt.Errorf("monitor.%s: %w", t.name, err)
+		}
+	}
+	switch {
+	case s.Interval < time.Second:
+		return fmt.Errorf("monitor.interval: %v is under 1s", s.Interval)
+	case s.OrphanAge < 0:
+		return fmt.Errorf("monitor.orphan_age: %v is negative", s.OrphanAge)
+	}
+	return nil
+}
+
+// A Look is everything that was measured at one time.
+type Look struct {
+	Time time.Time
+	Host sample.Host
+	Pass *sample.Pass // nil where processes could not be listed
+	// Orphans are those that live, with their verdicts. Without OrphansKnown nobody
+	// has watched, and nothing is said of them.
+	Orphans      []wire.Process
+	OrphansKnown bool
+}
+
+// Readings returns what alerts are made of. Names: "memory", "cpu", "disk:/var",
+// "inodes:/var", "orphans", "process_memory".
+func Readings(s Settings, l Look) []alert.Reading {
+	var out []alert.Reading
+	for _, r := range measure(s, l) {
+		if r.Thresholds != (alert.Thresholds{}) {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// measure lists every figure, in the order of a report.
+func measure(s Settings, l Look) []alert.Reading {
+	out := append(hostReadings(s, l), diskReadings(s, l.Host.Disks)...)
+	if l.OrphansKnown {
+		old := OldOrphans(s, l)
+		out = append(out, alert.Reading{Name: "orphans", Unit: alert.UnitCount, Value: float64(len(old)),
+			Thresholds: alert.Thresholds{Warning: 1}, Detail: orphanDetail(s, old)})
+	}
+	value, detail := math.NaN(), ""
+	if l.Pass != nil {
+		high := l.Pass.Above(s.ProcessMemory)
+		value = float64(len(high))
+		if len(high) > 0 {
+			detail = fmt.Sprintf("over %s, the largest %s with %s", alert.FormatBytes(float64(s.ProcessMemory)),
+				name(high[0]), alert.FormatBytes(float64(high[0].Memory())))
+		}
+	}
+	return append(out, alert.Reading{Name: "process_memory", Unit: alert.UnitCount, Value: value,
+		Thresholds: alert.Thresholds{Warning: 1}, Detail: detail})
+}
+
+func hostReadings(s Settings, l Look) []alert.Reading {
+	memory := alert.Reading{Name: "memory", Unit: alert.UnitPercent, Thresholds: s.Memory, Value: math.NaN()}
+	if m := l.Host.Memory; m != nil {
+		memory.Value, memory.Detail = m.Percent(), ofTotal(m)+pressureDetail(l.Host, "memory")
+	}
+	out := []alert.Reading{memory}
+	if m := l.Host.Swap; m != nil {
+		out = append(out, alert.Reading{Name: "swap", Unit: alert.UnitPercent, Value: m.Percent(), Detail: ofTotal(m)})
+	}
+	cpu := alert.Reading{Name: "cpu", Unit: alert.UnitPercent, Thresholds: s.CPU, Value: math.NaN()}
+	if c := l.Host.CPU; c != nil {
+		cpu.Value, cpu.Detail = c.Percent, fmt.Sprintf("%d cores", c.Cores)
+		if load := l.Host.Load; load != nil {
+			cpu.Detail += fmt.Sprintf(", load %.2f %.2f %.2f", load[0], load[1], load[2])
+		}
+		cpu.Detail += pressureDetail(l.Host, "cpu")
+	}
+	out = append(out, cpu)
+	// The machine may look idle while one process holds a whole core.
+	if l.Pass != nil {
+		if u, ok := l.Pass.Busiest(); ok {
+			out = append(out, alert.Reading{Name: "cpu_process", Unit: alert.UnitCores, Value: u.CPUPercent / 100, Detail: name(u)})
+		}
+	}
+	return out
+}
+
+func diskReadings(s Settings, disks []sample.Disk) []alert.Reading {
+	var out []alert.Reading
+	for _, d := range disks {
+		mount := safetext.Terminal(d.Mount)
+		r := alert.Reading{Name: "disk:" + mount, Unit: alert.UnitPercent, Thresholds: s.Disk, Value: d.Percent}
+		r.Detail = fmt.Sprintf("%s of %s", alert.FormatBytes(float64(d.Used)), alert.FormatBytes(float64(d.Total)))
+		if d.Tmpfs {
+			r.Name = "tmpfs:" + mount
+			r.Detail += ", memory"
+		}
+		if d.Err != nil {
+			r.Value, r.Detail = math.NaN(), d.Err.Error()
+		}
+		out = append(out, r)
+		if d.Err == nil && d.InodesPercent >= 0 && !d.Tmpfs {
+			out = append(out, alert.Reading{Name: "inodes:" + mount, Unit: alert.UnitPercent, Thresholds: s.Disk, Value: d.InodesPercent})
+		}
+	}
+	return out
+}
+
+func ofTotal(m *sample.Memory) string {
+	return fmt.Sprintf("%s of %s", alert.FormatBytes(float64(m.Used())), alert.FormatBytes(float64(m.Total)))
+}
+
+func pressureDetail(h sample.Host, resource string) string {
+	if p, ok := h.Pressure[resource]; ok && p.Some.Avg10 > 0 {
+		return fmt.Sprintf(", pressure %.1f %%", p.Some.Avg10)
+	}
+	return ""
+}
+
+func name(u sample.Usage) string {
+	return fmt.Sprintf("%s[%d]", safetext.Terminal(u.Comm.String()), u.ID.PID)
+}
+
+// OldOrphans returns the orphans over the age that nobody left on purpose, the
+// oldest first; one whose age is not known is not among them.
+func OldOrphans(s Settings, l Look) []wire.Process {
+	var out []wire.Process
+	for _, p := range l.Orphans {
+		o := p.Orphan
+		if o != nil && o.Verdict != wire.VerdictDeliberate && o.Since != nil && l.Time.Sub(*o.Since) > s.OrphanAge {
+			out = append(out, p)
+		}
+	}
+	slices.SortFunc(out, func(a, b wire.Process) int { return a.Orphan.Since.Compare(*b.Orphan.Since) })
+	return out
+}
+
+func orphanDetail(s Settings, old []wire.Process) string {
+	if len(old) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("over %s, the oldest %s[%d]", alert.FormatDuration(s.OrphanAge), safetext.Terminal(old[0].Comm), old[0].PID)
+}
+
+// Report returns the document of `monitor --json`: checks with the worst first.
+func Report(s Settings, l Look) wire.Monitor {
+	doc := wire.Monitor{Schema: wire.Schema, Time: l.Time, Checks: checks(measure(s, l)), Orphans: OldOrphans(s, l),
+		HighMemory: []wire.Process{}}
+	if doc.Orphans == nil {
+		doc.Orphans = []wire.Process{}
+	}
+	doc.Status = wire.AlertOK
+	if len(doc.Checks) > 0 {
+		doc.Status = doc.Checks[0].Status
+	}
+	if l.Pass != nil {
+		for _, u := range l.Pass.Above(s.ProcessMemory) {
+			doc.HighMemory = append(doc.HighMemory, sample.Describe(u, l.Pass.Boot, l.Time))
+		}
+	}
+	return doc
+}
+
+func checks(readings []alert.Reading) []wire.Check {
+	out := make([]wire.Check, 0, len(readings))
+	for _, r := range readings {
+		c := wire.Check{Name: r.Name, Status: StatusUnknown, Unit: r.Unit, Detail: r.Detail,
+			Warning: known(r.Thresholds.Warning), Critical: known(r.Thresholds.Critical)}
+		if !math.IsNaN(r.Value) {
+			c.Status = r.Thresholds.Level(r.Value).String()
+			c.Value = &r.Value
+		}
+		out = append(out, c)
+	}
+	slices.SortStableFunc(out, func(a, b wire.Check) int { return cmp.Compare(badness(b.Status), badness(a.Status)) })
+	return out
+}
+
+// known returns a threshold for the wire, where absent means that there is none.
+func known(threshold float64) *float64 {
+	if threshold == 0 {
+		return nil
+	}
+	return &threshold
+}
+
+// badness orders statuses; what cannot be measured is worse than ok, and better
+// than what is known to be bad.
+func badness(status string) int {
+	return slices.Index([]string{wire.AlertOK, StatusUnknown, wire.AlertWarning, wire.AlertCritical}, status)
+}
+
+// ExitCode is the exit of `abot-trace monitor`: 0 ok, 1 warning, 2 critical, 3 unknown.
+func ExitCode(status string) int {
+	switch status {
+	case wire.AlertOK:
+		return 0
+	case wire.AlertWarning:
+		return 1
+	case wire.AlertCritical:
+		return 2
+	default:
+		return 3
+	}
+}

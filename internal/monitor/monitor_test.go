@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package monitor
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/abot-trace/abot-trace/internal/alert"
+	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/sample"
+	"github.com/abot-trace/abot-trace/internal/wire"
+)
+
+type tasks []event.Task
+
+func (s tasks) Tasks(yield func(event.Task)) error {
+	for _, t := range s {
+		yield(t)
+	}
+	return nil
+}
+
+func pass(t *testing.T, list ...event.Task) *sample.Pass {
+	t.Helper()
+	p, err := sample.NewSampler(tasks(list), nil).Pass()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+var now = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+func orphan(comm, verdict string, age time.Duration) wire.Process {
+	since := now.Add(-age)
+	return wire.Process{PID: 7, Comm: comm, Orphan: &wire.Orphan{Verdict: verdict, Since: &since}}
+}
+
+func TestReport(t *testing.T) {
+	// This pid cannot exist, so that nothing of this machine gets into the test.
+	big := event.Task{ID: event.ID{PID: math.MaxInt32, Start: 1}, Comm: event.MakeComm("big\x1b[31m"), RSS: 400e6, Swap: 200e6}
+	l := Look{
+		Time: now,
+		Host: sample.Host{
+			Memory: &sample.Memory{Total: 1000 << 20, Available: 200 << 20},
+			CPU:    &sample.CPU{Cores: 2, Percent: 10}, Load: &[3]float64{1, 2, 3},
+			Disks: []sample.Disk{
+				{Mount: "/", Total: 100 << 30, Used: 95 << 30, Percent: 95, InodesPercent: 10},
+				{Mount: "/nfs", Err: errors.New("the file system does not answer"), InodesPercent: -1},
+				{Mount: "/tmp", Tmpfs: true, Total: 1 << 30, Used: 1 << 20, Percent: 0.1, InodesPercent: 1},
+			},
+			Pressure: map[string]sample.Pressure{"memory": {Some: sample.Stall{Avg10: 3.25}}},
+		},
+		Pass: pass(t, big, event.Task{ID: event.ID{PID: 2, Start: 2}, RSS: 100e6}),
+		Orphans: []wire.Process{orphan("young", wire.VerdictLeaked, time.Hour), orphan("old", wire.VerdictLeaked, 25*time.Hour),
+			orphan("older", wire.VerdictUnknown, 50*time.Hour), orphan("tmux", wire.VerdictDeliberate, 99*time.Hour), {PID: 1}},
+		OrphansKnown: true,
+	}
+	got := Report(Defaults(), l)
+	var lines []string
+	for _, c := range got.Checks {
+		value := "-"
+		if c.Value != nil {
+			value = alert.Format(*c.Value, c.Unit)
+		}
+		lines = append(lines, fmt.Sprintf("%s %s %s (%s)", c.Status, c.Name, value, c.Detail))
+	}
+	want := []string{
+		"critical disk:/ 95 % (95 GiB of 100 GiB)",
+		"warning memory 80 % (800 MiB of 1000 MiB, pressure 3.2 %)",
+		"warning orphans 2 (over 1d, the oldest older[7])",
+		`warning process_memory 1 (over 477 MiB, the largest big\x1b[31m[2147483647] with 572 MiB)`,
+		"unknown disk:/nfs - (the file system does not answer)",
+		"ok cpu 10 % (2 cores, load 1.00 2.00 3.00)",
+		"ok inodes:/ 10 % ()",
+		"ok tmpfs:/tmp 0.1 % (1 MiB of 1 GiB, memory)",
+	}
+	if diff := cmp.Diff(want, lines); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if got.Status != "critical" || len(got.Orphans) != 2 || len(got.HighMemory) != 1 || got.HighMemory[0].PID != math.MaxInt32 {
+		t.Errorf("status %s, %d orphans, high memory %v", got.Status, len(got.Orphans), got.HighMemory)
+	}
+}
+
+func TestNothingMeasured(t *testing.T) {
+	got := Report(Defaults(), Look{Time: now})
+	if got.Status != StatusUnknown {
+		t.Errorf("status %s, want unknown", got.Status)
+	}
+	for _, c := range got.Checks {
+		if c.Name == "orphans" {
+			t.Error("something is said of orphans that nobody watched")
+		}
+	}
+	if got.Orphans == nil || got.HighMemory == nil {
+		t.Error("lists are null in JSON")
+	}
+}
+
+func TestReadingsHaveThresholds(t *testing.T) {
+	l := Look{Time: now, Host: sample.Host{Swap: &sample.Memory{Total: 10}}, Pass: pass(t)}
+	for _, r := range Readings(Defaults(), l) {
+		if r.Thresholds == (alert.Thresholds{}) {
+			t.Errorf("%s can never alert", r.Name)
+		}
+	}
+}
+
+func TestExitCode(t *testing.T) {
+	for status, want := range map[string]int{"ok": 0, "warning": 1, "critical": 2, "unknown": 3} {
+		if got := ExitCode(status); got != want {
+			t.Errorf("%s: exit %d, want %d", status, got, want)
+		}
+	}
+}
+
+func TestValidate(t *testing.T) {
+	tests := []struct {
+		name string
+		edit func(*Settings)
+		want string
+	}{
+		{"defaults", func(*Settings) {}, ""},
+		{"300 %", func(s *Settings) { s.Disk.Critical = 300 }, "monitor.disk: critical 300 is over 100, which nothing can reach"},
+		{"crossed", func(s *Settings) { s.Memory.Warning = 90 }, "monitor.memory: warning 90 is over critical 85"},
+		{"busy loop", func(s *Settings) { s.Interval = time.Millisecond }, "monitor.interval: 1ms is under 1s"},
+		{"negative age", func(s *Settings) { s.OrphanAge = -1 }, "monitor.orphan_age: -1ns is negative"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s, got := Defaults(), ""
+			tt.edit(&s)
+			if err := s.Validate(); err != nil {
+				got = err.Error()
+			}
+			if got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}

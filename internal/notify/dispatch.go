@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package notify
+
+import (
+	"context"
+	"os"
+	"sync/atomic"
+
+	"github.com/abot-trace/abot-trace/internal/safetext"
+	"github.com/abot-trace/abot-trace/internal/wire"
+)
+
+// A Dispatcher hands each event to whoever wants it. Its methods may be called from
+// any goroutine and never wait.
+type Dispatcher struct {
+	records  Sink
+	link     *Link
+	host     string
+	settings atomic.Pointer[Settings]
+}
+
+// NewDispatcher returns a Dispatcher to a sink for records and, unless nil, a link
+// to the helper. It owns neither.
+func NewDispatcher(records Sink, link *Link, settings Settings) *Dispatcher {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	d := &Dispatcher{records: records, link: link, host: host}
+	d.settings.Store(&settings)
+	return d
+}
+
+// Configure changes the settings.
+func (d *Dispatcher) Configure(settings Settings) {
+	d.settings.Store(&settings)
+	if d.link != nil {
+		d.link.Configure(settings)
+	}
+}
+
+// Wants reports whether an event of that severity would be told to anyone, so that
+// a caller can spare itself the making of one.
+func (d *Dispatcher) Wants(s Severity) bool {
+	settings := d.settings.Load()
+	return s >= settings.Journald || settings.helperWants(s)
+}
+
+// Notify tells an event. It keeps no reference to it.
+func (d *Dispatcher) Notify(e *Event) {
+	settings, severity := d.settings.Load(), SeverityOf(e)
+	if severity >= settings.Journald {
+		d.records.Send(RecordOf(e))
+	}
+	if d.link != nil && settings.helperWants(severity) {
+		d.link.Send(&Notice{Severity: severity, Host: d.host, Text: Sentence(e), Event: Redacted(e)})
+	}
+}
+
+func (s *Settings) helperWants(severity Severity) bool {
+	for _, w := range s.Webhooks {
+		if severity >= w.MinSeverity {
+			return true
+		}
+	}
+	for _, e := range s.Exec {
+		if severity >= e.MinSeverity {
+			return true
+		}
+	}
+	return false
+}
+
+// Redacted returns a copy of an event whose command lines are without likely
+// secrets.
+func Redacted(e *Event) Event {
+	out := *e
+	if e.Process != nil {
+		p := RedactedProcess(*e.Process)
+		out.Process = &p
+	}
+	return out
+}
+
+// RedactedProcess returns a copy of a process without likely secrets, for whatever
+// leaves the daemon.
+func RedactedProcess(p wire.Process) wire.Process {
+	args, cut := clip(p.Cmdline)
+	p.Cmdline, p.Truncated = safetext.Redact(args), p.Truncated || cut
+	if p.Orphan != nil && p.Orphan.Leaker != nil {
+		orphan, leaker := *p.Orphan, *p.Orphan.Leaker
+		args, _ := clip(leaker.Cmdline)
+		leaker.Cmdline = safetext.Redact(args)
+		orphan.Leaker = &leaker
+		p.Orphan = &orphan
+	}
+	return p
+}
+
+// Flush closes what a Dispatcher was made of, within ctx: first the helper, whose
+// losses the journal may still be told.
+func Flush(ctx context.Context, link *Link, journal *Journal) error {
+	if link != nil {
+		link.Close(ctx)
+	}
+	if journal != nil {
+		return journal.Close(ctx)
+	}
+	return nil
+}

@@ -1,0 +1,389 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package notify
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// The daemon and its helper talk in lines of JSON: settings once, then notices; the
+// helper answers with reports.
+
+// Line is one line from the daemon to its helper. Exactly one part is set.
+type Line struct {
+	Settings *Settings `json:"settings,omitempty"`
+	Notice   *Notice   `json:"notice,omitempty"`
+}
+
+// Notice is one event to deliver.
+type Notice struct {
+	Severity Severity `json:"severity"`
+	Host     string   `json:"host"`
+	Text     string   `json:"text"`
+	Event    Event    `json:"event"`
+}
+
+// Report is one line from the helper: counts since it was given its settings.
+type Report struct {
+	// Handled counts notices that every target is done with, one way or another.
+	Handled uint64            `json:"handled"`
+	Targets map[string]Target `json:"targets"`
+}
+
+// Target counts deliveries to one webhook or command.
+type Target struct {
+	Delivered uint64 `json:"delivered"`
+	Failed    uint64 `json:"failed"`
+	Dropped   uint64 `json:"dropped"`
+	Error     string `json:"error,omitempty"` // the last one
+}
+
+// MaxLine is the longest line of the protocol.
+const MaxLine = 1 << 20
+
+// Conn is a connection to a helper. CloseWrite tells it that nothing more comes; it
+// then delivers what it has and ends the connection.
+type Conn interface {
+	io.ReadWriteCloser
+	CloseWrite() error
+	SetWriteDeadline(time.Time) error
+}
+
+// Dialer connects to a helper.
+type Dialer func(context.Context) (Conn, error)
+
+// DialSocket returns a Dialer for a helper that listens on a unix socket.
+func DialSocket(path string) Dialer {
+	return func(ctx context.Context) (Conn, error) {
+		var d net.Dialer
+		conn, err := d.DialContext(ctx, "unix", path)
+		if err != nil {
+			return nil, err
+		}
+		return conn.(*net.UnixConn), nil
+	}
+}
+
+// Spawn returns a Dialer that starts the helper as a child, which ends when the
+// connection is closed. It gets no environment but PATH and the proxy settings.
+func Spawn(argv ...string) Dialer {
+	return func(context.Context) (Conn, error) {
+		cmd := exec.Command(argv[0], argv[1:]...)
+		cmd.Env = HelperEnv()
+		cmd.Stderr = os.Stderr
+		in, helperIn, err := os.Pipe()
+		if err != nil {
+			return nil, err
+		}
+		helperOut, out, err := os.Pipe()
+		if err != nil {
+			in.Close()
+			helperIn.Close()
+			return nil, err
+		}
+		cmd.Stdin, cmd.Stdout = in, out
+		err = cmd.Start()
+		in.Close()
+		out.Close()
+		if err != nil {
+			helperIn.Close()
+			helperOut.Close()
+			return nil, err
+		}
+		return &child{File: helperIn, out: helperOut, cmd: cmd}, nil
+	}
+}
+
+// HelperEnv is the environment that a helper and its hooks get.
+func HelperEnv() []string {
+	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "LANG", "TZ"} {
+		if value, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+value)
+		}
+	}
+	return env
+}
+
+// child is the connection to a helper that is our child.
+type child struct {
+	*os.File // its standard input
+	out      *os.File
+	cmd      *exec.Cmd
+}
+
+func (c *child) Read(p []byte) (int, error) { return c.out.Read(p) }
+
+func (c *child) CloseWrite() error { return c.File.Close() }
+
+// Close lets a helper that still drains do so in the background, and ends one that
+// takes too long.
+func (c *child) Close() error {
+	c.File.Close()
+	late := time.AfterFunc(DrainTimeout+5*time.Second, c.kill)
+	go func() {
+		defer late.Stop()
+		defer c.out.Close()
+		_ = c.cmd.Wait()
+	}()
+	return nil
+}
+
+func (c *child) kill() { _ = c.cmd.Process.Kill() }
+
+// DrainTimeout is how long a helper goes on delivering after its input has ended.
+const DrainTimeout = 10 * time.Second
+
+const (
+	linkQueue    = 1024
+	linkDeadline = 5 * time.Second
+)
+
+// A Link passes notices to the helper from a goroutine of its own, and connects
+// again when the helper is gone. Its queue is bounded; what does not fit, and what
+// a helper took to its grave, is counted as dropped.
+type Link struct {
+	dial    Dialer
+	log     *slog.Logger
+	queue   chan []byte
+	dropped atomic.Uint64
+
+	mu       sync.Mutex
+	settings Settings
+	report   Report
+
+	changed chan struct{}
+	cancel  context.CancelFunc
+	closing chan struct{}
+	done    chan struct{}
+}
+
+// NewLink starts a Link. It connects only while settings name something for the
+// helper to do. The caller closes it.
+func NewLink(dial Dialer, settings Settings, log *slog.Logger) *Link {
+	ctx, cancel := context.WithCancel(context.Background())
+	l := &Link{dial: dial, log: log, settings: settings, queue: make(chan []byte, linkQueue), cancel: cancel,
+		changed: make(chan struct{}, 1), closing: make(chan struct{}), done: make(chan struct{})}
+	go l.run(ctx)
+	return l
+}
+
+// Configure hands over new settings; the helper is connected anew with them.
+func (l *Link) Configure(settings Settings) {
+	l.mu.Lock()
+	l.settings = settings
+	l.mu.Unlock()
+	select {
+	case l.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Send queues a notice and returns at once; false means that it was dropped.
+func (l *Link) Send(n *Notice) bool {
+	line, err := json.Marshal(Line{Notice: n})
+	if err == nil && len(line) < MaxLine && !l.closed() {
+		select {
+		case l.queue <- append(line, '\n'):
+			return true
+		default:
+		}
+	}
+	l.dropped.Add(1)
+	return false
+}
+
+// Stats returns the helper's last report and how many notices never got to it or
+// were lost with it.
+func (l *Link) Stats() (Report, uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.report, l.dropped.Load()
+}
+
+// Close passes on what waits and lets the helper deliver it, until ctx ends.
+func (l *Link) Close(ctx context.Context) {
+	close(l.closing)
+	stop := context.AfterFunc(ctx, l.cancel)
+	defer stop()
+	<-l.done
+	l.cancel()
+}
+
+func (l *Link) wanted() (Settings, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.settings
+	return s, len(s.Webhooks) > 0 || len(s.Exec) > 0 || s.Metrics != nil
+}
+
+func (l *Link) run(ctx context.Context) {
+	defer close(l.done)
+	defer func() { l.dropped.Add(uint64(len(l.queue))) }()
+	wait := time.Duration(0)
+	for {
+		settings, wanted := l.wanted()
+		if !wanted {
+			select {
+			case <-l.changed:
+				continue
+			case <-l.closing:
+				return
+			}
+		}
+		began := time.Now()
+		err := l.serve(ctx, settings)
+		if err == nil || ctx.Err() != nil {
+			if l.over(ctx) {
+				return
+			}
+			continue
+		}
+		// A helper that lived for a while is given the short wait again.
+		if time.Since(began) > time.Minute {
+			wait = 0
+		}
+		wait = min(max(2*wait, 100*time.Millisecond), 30*time.Second)
+		l.log.Warn("notify helper", "error", err, "retry_in", wait)
+		if !l.pause(ctx, wait) {
+			return
+		}
+	}
+}
+
+// over reports whether the Link is closed and has passed everything on.
+func (l *Link) over(ctx context.Context) bool { return l.closed() || ctx.Err() != nil }
+
+func (l *Link) closed() bool {
+	select {
+	case <-l.closing:
+		return true
+	default:
+		return false
+	}
+}
+
+func (l *Link) pause(ctx context.Context, wait time.Duration) bool {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-l.closing:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+// serve feeds one helper. It returns nil when the settings have changed or the Link
+// is closed.
+func (l *Link) serve(ctx context.Context, settings Settings) error {
+	conn, err := l.dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { _ = conn.SetWriteDeadline(time.Now()) })()
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		l.read(conn)
+	}()
+	passed, replaced := uint64(0), false
+	defer func() { l.settle(passed, replaced) }()
+	first, err := json.Marshal(Line{Settings: &settings})
+	if err != nil {
+		return fmt.Errorf("settings: %w", err)
+	}
+	if err := write(ctx, conn, append(first, '\n')); err != nil {
+		return err
+	}
+	for {
+		select {
+		case line := <-l.queue:
+			passed++
+			if err := write(ctx, conn, line); err != nil {
+				return err
+			}
+		case <-gone:
+			return fmt.Errorf("it ended")
+		case <-l.changed:
+			replaced = true
+			return nil
+		case <-ctx.Done():
+			return nil
+		case <-l.closing:
+			return l.drain(ctx, conn, gone, &passed)
+		}
+	}
+}
+
+// drain passes on what waits, and waits for the helper to deliver it.
+func (l *Link) drain(ctx context.Context, conn Conn, gone <-chan struct{}, passed *uint64) error {
+	for len(l.queue) > 0 {
+		*passed++
+		if err := write(ctx, conn, <-l.queue); err != nil {
+			return err
+		}
+	}
+	if err := conn.CloseWrite(); err != nil {
+		return err
+	}
+	select {
+	case <-gone:
+	case <-ctx.Done():
+		if c, ours := conn.(*child); ours {
+			c.kill()
+		}
+	}
+	return nil
+}
+
+func write(ctx context.Context, conn Conn, line []byte) error {
+	if err := conn.SetWriteDeadline(time.Now().Add(linkDeadline)); err != nil {
+		return err
+	}
+	// After the deadline was set: serve shortens it when ctx ends.
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	_, err := conn.Write(line)
+	return err
+}
+
+// read keeps the helper's reports until it is gone.
+func (l *Link) read(conn io.Reader) {
+	lines := bufio.NewScanner(conn)
+	lines.Buffer(nil, MaxLine)
+	for lines.Scan() {
+		var r Report
+		if json.Unmarshal(lines.Bytes(), &r) == nil {
+			l.mu.Lock()
+			l.report = r
+			l.mu.Unlock()
+		}
+	}
+}
+
+// settle counts what a helper was given and never reported as handled. One that
+// ends on purpose has reported all; one that was replaced still drains, and what it
+// does then is its own account.
+func (l *Link) settle(passed uint64, replaced bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if passed > l.report.Handled && !replaced {
+		l.dropped.Add(passed - l.report.Handled)
+	}
+	l.report.Handled = 0
+}

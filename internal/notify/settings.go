@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package notify
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"text/template"
+	"time"
+)
+
+// Settings say who is told what. They travel to the helper as JSON.
+type Settings struct {
+	// Journald is the least severity that becomes a record; SeverityDebug adds every fork,
+	// exec and exit.
+	Journald Severity  `json:"journald"`
+	Webhooks []Webhook `json:"webhooks,omitempty"`
+	Exec     []Exec    `json:"exec,omitempty"`
+	// Metrics is where the helper serves the metrics that it fetches from the
+	// daemon's socket; nil for nowhere.
+	Metrics *MetricsProxy `json:"metrics,omitempty"`
+}
+
+// Webhook is one address that notices are posted to.
+type Webhook struct {
+	URL         string   `json:"url"`
+	MinSeverity Severity `json:"min_severity"`
+	// HMACSecretFile holds the key of the signature; empty for none. The helper
+	// reads it.
+	HMACSecretFile string `json:"hmac_secret_file,omitempty"`
+	// Template is a text/template over [Message] that makes the body; empty for the
+	// event's JSON.
+	Template string `json:"template,omitempty"`
+	// Timeout is for one attempt; zero is DefaultTimeout.
+	Timeout time.Duration `json:"timeout,omitempty"`
+}
+
+// Exec is one command that is run for each notice.
+type Exec struct {
+	Command     []string      `json:"command"` // an argv; no shell
+	MinSeverity Severity      `json:"min_severity"`
+	Timeout     time.Duration `json:"timeout,omitempty"` // zero is DefaultTimeout
+}
+
+// MetricsProxy is a loopback address and the daemon's socket behind it.
+type MetricsProxy struct {
+	Listen string `json:"listen"`
+	Socket string `json:"socket"`
+}
+
+// DefaultTimeout is how long one delivery may take.
+const DefaultTimeout = 10 * time.Second
+
+// Message is what a webhook's template sees.
+type Message struct {
+	Host     string
+	Severity string
+	Text     string // the notice in one sentence
+	Event    Event
+}
+
+// Validate returns the first setting that cannot be meant, by its name in the
+// configuration.
+func (s Settings) Validate() error {
+	for i, w := range s.Webhooks {
+		if err := w.Validate(); err != nil {
+			return fmt.Errorf("notify.webhook[%d]: %w", i, err)
+		}
+	}
+	for i, e := range s.Exec {
+		if err := e.Validate(); err != nil {
+			return fmt.Errorf("notify.exec[%d]: %w", i, err)
+		}
+	}
+	return nil
+}
+
+// Validate checks one webhook.
+func (w Webhook) Validate() error {
+	u, err := url.Parse(w.URL)
+	switch {
+	case err != nil:
+		return errors.New("url: cannot be parsed") // the parser's message repeats the credentials
+	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+		return errors.New("url: want http:// or https:// and a host")
+	case u.User != nil:
+		return errors.New("url: no credentials here; secrets come from files")
+	case w.HMACSecretFile != "" && !filepath.IsAbs(w.HMACSecretFile):
+		return fmt.Errorf("hmac_secret_file %q: want an absolute path", w.HMACSecretFile)
+	case w.Timeout < 0:
+		return fmt.Errorf("timeout %v is negative", w.Timeout)
+	}
+	if _, err := ParseTemplate(w.Template); err != nil {
+		return fmt.Errorf("template: %w", err)
+	}
+	return nil
+}
+
+// Validate checks one command.
+func (e Exec) Validate() error {
+	switch {
+	case len(e.Command) == 0 || e.Command[0] == "":
+		return errors.New("command: is empty")
+	case !filepath.IsAbs(e.Command[0]):
+		return fmt.Errorf("command %q: want an absolute path", e.Command[0])
+	case e.Timeout < 0:
+		return fmt.Errorf("timeout %v is negative", e.Timeout)
+	}
+	return nil
+}
+
+// ParseTemplate returns the template of a webhook's body. It has one function more
+// than text/template: json, which quotes a value.
+func ParseTemplate(text string) (*template.Template, error) {
+	return template.New("webhook").Option("missingkey=error").
+		Funcs(template.FuncMap{"json": toJSON}).Parse(text)
+}

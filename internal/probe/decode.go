@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package probe
+
+import (
+	"errors"
+	"fmt"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/bpf"
+	"github.com/abot-trace/abot-trace/internal/event"
+)
+
+// ErrMalformed is returned for a record that the programs cannot have written.
+var ErrMalformed = errors.New("malformed record")
+
+// view returns b as a *T without copying. The records hold integers only, for
+// which Go on the supported architectures needs no alignment; the ring aligns to
+// 8 bytes anyway.
+func view[T any](b []byte) (*T, error) {
+	var zero T
+	if uintptr(len(b)) < unsafe.Sizeof(zero) {
+		return nil, fmt.Errorf("%w: %d bytes, want %d", ErrMalformed, len(b), unsafe.Sizeof(zero))
+	}
+	return (*T)(unsafe.Pointer(unsafe.SliceData(b))), nil
+}
+
+// Decode decodes one record of the ring into e, which it overwrites. It keeps no
+// reference to b. On error e holds nothing of use.
+func Decode(b []byte, e *event.Event) error {
+	hdr, err := view[bpf.CoreEventHeader](b)
+	if err != nil {
+		return err
+	}
+	e.Kind = event.Kind(hdr.Kind)
+	e.Subject = decodeID(&hdr.Id)
+	e.HostPID = int32(hdr.Id.HostPid)
+	e.Ordinal = hdr.Ordinal
+	e.Time = hdr.Time
+	e.Refused = hdr.Refused
+	e.Comm = hdr.Comm
+	e.UID = hdr.Uid
+	switch e.Kind {
+	case event.KindFork:
+		return decodeFork(b, &e.Fork)
+	case event.KindExec:
+		return decodeExec(b, &e.Exec)
+	case event.KindExit:
+		return decodeExit(b, &e.Exit)
+	case event.KindSignal:
+		return decodeSignal(b, &e.Signal)
+	case event.KindOOM:
+		return decodeOOM(b, &e.OOM)
+	case event.KindChild:
+		return decodeChild(b, &e.Child)
+	default:
+		return fmt.Errorf("%w: kind %d", ErrMalformed, hdr.Kind)
+	}
+}
+
+func decodeID(id *bpf.CoreProcessId) event.ID {
+	return event.ID{PID: int32(id.Pid), Start: id.Start}
+}
+
+func decodeFork(b []byte, f *event.Fork) error {
+	r, err := view[bpf.CoreForkEvent](b)
+	if err != nil {
+		return err
+	}
+	*f = event.Fork{
+		Spawner: decodeID(&r.Spawner),
+		Caller:  decodeID(&r.Caller),
+		Cgroup:  r.Cgroup,
+		Origin:  decodeOrigin(&r.Origin),
+		NSInit:  r.Origin.Flags&uint32(bpf.CoreOriginFlagsORIGIN_NS_INIT) != 0,
+	}
+	return nil
+}
+
+func decodeExec(b []byte, x *event.Exec) error {
+	r, err := view[bpf.CoreExecEvent](b)
+	if err != nil {
+		return err
+	}
+	*x = event.Exec{
+		Cgroup:     r.Cgroup,
+		Truncated:  r.Flags&uint32(bpf.CoreExecFlagsEXEC_TRUNCATED) != 0,
+		MarksKnown: r.Flags&uint32(bpf.CoreExecFlagsEXEC_MARKS_KNOWN) != 0,
+		Keep:       r.Flags&uint32(bpf.CoreExecFlagsEXEC_MARK_KEEP) != 0,
+		Leash:      r.Flags&uint32(bpf.CoreExecFlagsEXEC_MARK_LEASH) != 0,
+	}
+	words := b[unsafe.Sizeof(*r):]
+	path, offset, size := int(r.FilenameLen), int(r.ArgsOffset), int(r.ArgsLen)
+	if path > offset || offset+size > len(words) {
+		return fmt.Errorf("%w: exec of %d+%d bytes at %d in %d", ErrMalformed, path, size, offset, len(words))
+	}
+	x.Filename = string(words[:path])
+	x.Cmdline = string(words[offset : offset+size])
+	return nil
+}
+
+func decodeExit(b []byte, x *event.Exit) error {
+	r, err := view[bpf.CoreExitEvent](b)
+	if err != nil {
+		return err
+	}
+	has := func(f bpf.CoreExitFlags) bool { return r.Flags&uint32(f) != 0 }
+	*x = event.Exit{
+		Status:      event.Status(r.Status),
+		Adopter:     decodeID(&r.Adopter),
+		HasChildren: has(bpf.CoreExitFlagsEXIT_HAS_CHILDREN),
+		NSEnds:      has(bpf.CoreExitFlagsEXIT_NS_ENDS),
+		OOM:         has(bpf.CoreExitFlagsEXIT_OOM),
+		PeakRSS:     r.PeakRss,
+		CPUTime:     r.CpuTime,
+	}
+	switch {
+	case has(bpf.CoreExitFlagsEXIT_ADOPTER_SUBREAPER):
+		x.AdopterKind = event.AdopterSubreaper
+	case has(bpf.CoreExitFlagsEXIT_ADOPTER_INIT):
+		x.AdopterKind = event.AdopterInit
+	}
+	return nil
+}
+
+func decodeSignal(b []byte, s *event.Signal) error {
+	r, err := view[bpf.CoreSignalEvent](b)
+	if err != nil {
+		return err
+	}
+	*s = event.Signal{
+		Signal:     unix.Signal(r.Signal),
+		Sender:     decodeID(&r.Sender),
+		SenderComm: r.SenderComm,
+		SenderUID:  r.SenderUid,
+		FromKernel: r.FromKernel != 0,
+	}
+	return nil
+}
+
+func decodeOOM(b []byte, o *event.OOM) error {
+	r, err := view[bpf.CoreOomEvent](b)
+	if err != nil {
+		return err
+	}
+	*o = event.OOM{Cgroup: r.Cgroup, RSSBytes: r.Rss}
+	return nil
+}
+
+func decodeChild(b []byte, c *event.Child) error {
+	r, err := view[bpf.CoreChildEvent](b)
+	if err != nil {
+		return err
+	}
+	*c = event.Child{Parent: decodeID(&r.Parent), Origin: decodeOrigin(&r.Origin)}
+	return nil
+}
+
+func decodeOrigin(o *bpf.CoreOrigin) event.Origin {
+	has := func(f bpf.CoreOriginFlags) bool { return o.Flags&uint32(f) != 0 }
+	origin := event.Origin{
+		Session:    o.Session,
+		SessionOwn: has(bpf.CoreOriginFlagsORIGIN_SESSION_OWN),
+		HupIgnored: has(bpf.CoreOriginFlagsORIGIN_HUP_IGNORED),
+		Tty:        has(bpf.CoreOriginFlagsORIGIN_TTY),
+		StdioKnown: has(bpf.CoreOriginFlagsORIGIN_STDIO_KNOWN),
+	}
+	if origin.StdioKnown {
+		for i := range o.Stdio {
+			origin.Stdio[i] = decodeFile(&o.Stdio[i])
+		}
+	}
+	return origin
+}
+
+func decodeFile(f *bpf.CoreFileId) event.File {
+	if f.Mode == 0 {
+		return event.File{}
+	}
+	return event.File{
+		Dev:  userDev(f.Dev),
+		Ino:  f.Ino,
+		Mode: f.Mode & unix.S_IFMT,
+		Rdev: userDev(f.Rdev),
+	}
+}
+
+// userDev turns the kernel's own device number (include/linux/kdev_t.h: 12 bits of
+// major over 20 of minor) into the one that stat(2) reports.
+func userDev(dev uint32) uint64 {
+	if dev == 0 {
+		return 0
+	}
+	return unix.Mkdev(dev>>20, dev&(1<<20-1))
+}
+
+// taskReader decodes the task iterator's lines: every thread in the order of ids,
+// so that once ids have wrapped a thread may come before its leader.
+type taskReader struct {
+	pageSize uint64
+	tasks    []event.Task
+	threads  map[int32]bpf.CoreThreadRecord // sums of the other threads by process
+}
+
+// add decodes the first line of b and returns how many bytes it took: 0 when b
+// holds less than one line.
+func (t *taskReader) add(b []byte) (int, error) {
+	if len(b) < 4 {
+		return 0, nil
+	}
+	var line bpf.CoreTaskRecord
+	var thread bpf.CoreThreadRecord
+	size := int(*(*uint32)(unsafe.Pointer(unsafe.SliceData(b))))
+	if len(b) < size {
+		return 0, nil
+	}
+	switch size {
+	case int(unsafe.Sizeof(line)):
+		r, err := view[bpf.CoreTaskRecord](b)
+		if err != nil {
+			return 0, err
+		}
+		t.tasks = append(t.tasks, t.task(r))
+	case int(unsafe.Sizeof(thread)):
+		r, err := view[bpf.CoreThreadRecord](b)
+		if err != nil {
+			return 0, err
+		}
+		sum := t.threads[int32(r.Pid)]
+		sum.CpuTime += r.CpuTime
+		// Threads share the memory: any one tells it.
+		sum.Rss, sum.Swap = max(sum.Rss, r.Rss), max(sum.Swap, r.Swap)
+		t.threads[int32(r.Pid)] = sum
+	default:
+		return 0, fmt.Errorf("%w: task of %d bytes", ErrMalformed, size)
+	}
+	return size, nil
+}
+
+// finish returns the processes with their threads' shares added.
+func (t *taskReader) finish() []event.Task {
+	for i := range t.tasks {
+		task := &t.tasks[i]
+		sum, ok := t.threads[task.ID.PID]
+		if !ok {
+			continue
+		}
+		task.CPU += sum.CpuTime
+		task.RSS += sum.Rss * t.pageSize
+		task.Swap += sum.Swap * t.pageSize
+	}
+	return t.tasks
+}
+
+func (t *taskReader) task(r *bpf.CoreTaskRecord) event.Task {
+	has := func(f bpf.CoreTaskFlags) bool { return r.Flags&uint32(f) != 0 }
+	return event.Task{
+		ID:           decodeID(&r.Id),
+		HostPID:      int32(r.Id.HostPid),
+		Parent:       decodeID(&r.Parent),
+		Comm:         r.Comm,
+		UID:          r.Uid,
+		Cgroup:       r.Cgroup,
+		Origin:       decodeOrigin(&r.Origin),
+		Kthread:      has(bpf.CoreTaskFlagsTASK_KTHREAD),
+		Subreaper:    has(bpf.CoreTaskFlagsTASK_SUBREAPER),
+		HasSubreaper: has(bpf.CoreTaskFlagsTASK_HAS_SUBREAPER),
+		NSInit:       has(bpf.CoreTaskFlagsTASK_NS_INIT),
+		Dead:         has(bpf.CoreTaskFlagsTASK_DEAD),
+		State:        stateLetter(r.State),
+		Threads:      int(r.Threads),
+		RSS:          r.Rss * t.pageSize,
+		Swap:         r.Swap * t.pageSize,
+		CPU:          r.CpuTime,
+	}
+}
+
+// stateLetter names the task state bits of include/linux/sched.h as proc(5) does:
+// the kernel's TASK_REPORT bits in order.
+func stateLetter(state uint32) byte {
+	const idle = 0x402 // TASK_IDLE: uninterruptible, without load
+	if state&idle == idle {
+		return 'I'
+	}
+	letters := "RSDTtXZP"
+	for i := len(letters) - 1; i > 0; i-- {
+		if state&(1<<(i-1)) != 0 {
+			return letters[i]
+		}
+	}
+	return 'R'
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package probe
+
+import (
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	"github.com/abot-trace/abot-trace/internal/event"
+)
+
+// needRoot skips a test that needs the kernel, except in CI, where it must run.
+func needRoot(t testing.TB) {
+	t.Helper()
+	if err := checkCapabilities(); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("CI must run this test: %v", err)
+		}
+		t.Skip(err)
+	}
+}
+
+// open opens a probe for the length of the test.
+func open(t testing.TB, opt Options) *Probe {
+	t.Helper()
+	needRoot(t)
+	p, err := Open(opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return p
+}
+
+// until reads the ring until seen returns true.
+func until(t testing.TB, p *Probe, seen func(*event.Event) bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
+		done := false
+		for p.Read(1, func(e *event.Event) { done = seen(e) }) > 0 {
+			if done {
+				return
+			}
+		}
+		if err := p.Wait(10 * time.Millisecond); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Fatal("not seen within a minute")
+}
+
+func TestLiveRecords(t *testing.T) {
+	for _, noArgs := range []bool{false, true} {
+		name := "both objects"
+		if noArgs {
+			name = "core object alone"
+		}
+		t.Run(name, func(t *testing.T) {
+			p := open(t, Options{NoArgs: noArgs})
+			if (p.ArgsError() != nil) != noArgs {
+				t.Fatalf("ArgsError = %v", p.ArgsError())
+			}
+			checkRecords(t, p, noArgs)
+			if n := p.Malformed(); n != 0 {
+				t.Errorf("%d malformed records", n)
+			}
+		})
+	}
+}
+
+// checkRecords runs one process and follows it from fork to exit.
+func checkRecords(t *testing.T, p *Probe, noArgs bool) {
+	cmd := exec.Command("/bin/sh", "-c", "exit 3", "a  b\nc")
+	cmd.Env = []string{"ABOT_TRACE_KEEP=1"}
+	if err := cmd.Run(); err == nil {
+		t.Fatal("sh left with 0, want 3")
+	}
+	pid := int32(cmd.Process.Pid)
+	var id event.ID
+	until(t, p, func(e *event.Event) bool {
+		if e.Subject.PID != pid {
+			return false
+		}
+		switch e.Kind {
+		case event.KindFork:
+			id = e.Subject
+			if e.Fork.Spawner.PID != int32(os.Getpid()) || e.Fork.Caller != e.Fork.Spawner {
+				t.Errorf("fork: %+v", e.Fork)
+			}
+			// A descriptor table that has grown cannot be read without probe reads.
+			if !e.Fork.Origin.StdioKnown && !noArgs {
+				t.Error("fork: stdio not known")
+			}
+		case event.KindExec:
+			if e.Comm.String() != "sh" || e.Subject != id {
+				t.Errorf("exec: %s %v, want sh %v", e.Comm, e.Subject, id)
+			}
+			want := event.Exec{Cgroup: e.Exec.Cgroup, MarksKnown: true, Keep: true, Filename: "/bin/sh",
+				Cmdline: "/bin/sh\x00-c\x00exit 3\x00a  b\nc\x00"}
+			if noArgs {
+				want = event.Exec{Cgroup: e.Exec.Cgroup}
+			}
+			if e.Exec != want {
+				t.Errorf("exec:\n got %+v\nwant %+v", e.Exec, want)
+			}
+		case event.KindExit:
+			if e.Subject != id || e.Exit.Status.Code() != 3 || e.Exit.Status.Signaled() || e.Exit.HasChildren {
+				t.Errorf("exit: %v %+v, want %v exit 3", e.Subject, e.Exit, id)
+			}
+			if e.Exit.PeakRSS == 0 || e.Exit.CPUTime == 0 {
+				t.Errorf("exit: no usage: %+v", e.Exit)
+			}
+			return true
+		}
+		return false
+	})
+}

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package render
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/abot-trace/abot-trace/internal/safetext"
+	"github.com/abot-trace/abot-trace/internal/wire"
+)
+
+// Event prints one event as a line, and an orphan's evidence below it.
+func Event(w io.Writer, e *wire.Event, style Style) error {
+	at := e.Time.Local().Format("2006-01-02 15:04:05.000")
+	head := fmt.Sprintf("%s  %-6s  ", at, e.Type)
+	text := cut(about(e), style.Width-len(head))
+	if _, err := fmt.Fprintf(w, "%s  %s  %s\n", style.paint(dim, at), style.paint(typeColor(e), fmt.Sprintf("%-6s", e.Type)), text); err != nil {
+		return err
+	}
+	if e.Type != wire.TypeOrphan || e.Process == nil || e.Process.Orphan == nil || !e.Process.Orphan.Direct {
+		return nil
+	}
+	for _, line := range e.Process.Orphan.Evidence {
+		if _, err := fmt.Fprintln(w, style.paint(dim, strings.Repeat(" ", len(head))+"- "+line)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func typeColor(e *wire.Event) color {
+	switch e.Type {
+	case wire.TypeOrphan:
+		if e.Process != nil && e.Process.Orphan != nil {
+			return verdictColor(e.Process.Orphan.Verdict)
+		}
+		return yellow
+	case wire.TypeOOM, wire.TypeKill, wire.TypeLost:
+		return red
+	case wire.TypeAlert:
+		if e.Alert != nil && e.Alert.State == wire.AlertOK {
+			return green
+		}
+		return red
+	case wire.TypeSignal:
+		return yellow
+	default:
+		return cyan
+	}
+}
+
+// about says what happened.
+func about(e *wire.Event) string {
+	switch {
+	case e.Type == wire.TypeLost && e.Lost != nil:
+		return fmt.Sprintf("%d records lost: lineage is inferred from a snapshot until it is made up", e.Lost.Records)
+	case e.Type == wire.TypeResync && e.Resync != nil:
+		return fmt.Sprintf("compared with the kernel (%s): %d processes found, %d vanished unseen", e.Resync.Reason, e.Resync.Found, e.Resync.Vanished)
+	case e.Type == wire.TypeKill && e.Kill != nil:
+		return aboutKill(e.Kill)
+	case e.Type == wire.TypeAlert && e.Alert != nil:
+		return fmt.Sprintf("%s: %s", e.Alert.Name, safetext.Field(e.Alert.Message))
+	case e.Process == nil:
+		return ""
+	}
+	p := e.Process
+	who := fmt.Sprintf("%d %s", p.PID, Command(p))
+	switch e.Type {
+	case wire.TypeFork:
+		if p.SpawnedBy != nil {
+			return fmt.Sprintf("%d %s spawned %d", p.SpawnedBy.PID, safetext.Field(p.SpawnedBy.Comm), p.PID)
+		}
+	case wire.TypeExit:
+		return fmt.Sprintf("%s: %s", who, Exit(p.Exit))
+	case wire.TypeSignal:
+		if e.Signal != nil {
+			return aboutSignal(who, e.Signal)
+		}
+	case wire.TypeOrphan:
+		if p.Orphan != nil {
+			return who + ": " + orphanNote(p.Orphan, e.Time)
+		}
+	case wire.TypeOOM:
+		if e.OOM != nil && e.OOM.RSSBytes > 0 {
+			return fmt.Sprintf("%s: chosen by the OOM killer, %s resident", who, Bytes(e.OOM.RSSBytes))
+		}
+		return who + ": chosen by the OOM killer"
+	}
+	return who
+}
+
+func aboutSignal(who string, s *wire.Signal) string {
+	if s.Sender == nil {
+		return fmt.Sprintf("%s: %s from the kernel", who, s.Signal)
+	}
+	return fmt.Sprintf("%s: %s from %d %s", who, s.Signal, s.Sender.PID, safetext.Field(s.Sender.Comm))
+}
+
+func aboutKill(k *wire.Kill) string {
+	counts := make(map[string]int)
+	for _, p := range k.Processes {
+		counts[p.Outcome]++
+	}
+	var parts []string
+	for _, outcome := range []string{wire.OutcomeDied, wire.OutcomeWouldKill, wire.OutcomeZombie, wire.OutcomeUninterruptible,
+		wire.OutcomeRefused, wire.OutcomeVanished, wire.OutcomeIdentityChanged} {
+		if n := counts[outcome]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, strings.ReplaceAll(outcome, "_", " ")))
+		}
+	}
+	s := fmt.Sprintf("rule %s (%s): %s: %s", k.Rule, k.Mode, k.Outcome, strings.Join(parts, ", "))
+	if k.FreedBytes > 0 {
+		s += ", " + Bytes(k.FreedBytes) + " freed"
+	}
+	return s
+}

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package render
+
+import (
+	"unicode/utf8"
+
+	"github.com/abot-trace/abot-trace/internal/wire"
+)
+
+// A Style says how output may look.
+type Style struct {
+	Color bool
+	Width int // columns; 0 is without limit
+}
+
+type color string
+
+const (
+	plain  color = ""
+	bold   color = "\x1b[1m"
+	dim    color = "\x1b[2m"
+	red    color = "\x1b[31m"
+	green  color = "\x1b[32m"
+	yellow color = "\x1b[33m"
+	cyan   color = "\x1b[36m"
+	reset        = "\x1b[0m"
+)
+
+func (s Style) paint(c color, text string) string {
+	if !s.Color || c == plain || text == "" {
+		return text
+	}
+	return string(c) + text + reset
+}
+
+func verdictColor(v string) color {
+	switch v {
+	case wire.VerdictLeaked:
+		return red
+	case wire.VerdictDeliberate:
+		return green
+	default:
+		return yellow
+	}
+}
+
+// cut shortens text to at most n columns; 0 or less is without limit. It counts runes: what safetext lets through
+// is one column wide but for wide letters, which at worst wrap.
+func cut(text string, n int) string {
+	if n <= 0 || utf8.RuneCountInString(text) <= n {
+		return text
+	}
+	if n == 1 {
+		return "…"
+	}
+	runes := []rune(text)
+	return string(runes[:n-1]) + "…"
+}

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package sample reads what processes and the host use: memory, swap, CPU, disks,
+// load, pressure. It only measures; what a value means is the business of
+// packages alert and monitor.
+package sample
+
+import (
+	"cmp"
+	"fmt"
+	"iter"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/internal/event"
+)
+
+// A TaskSource lists every process that it can see, each once, in one pass. The
+// BPF task iterator is one; [Procfs] is what there is without it.
+type TaskSource interface {
+	Tasks(yield func(event.Task)) error
+}
+
+// Usage is what one process uses at the time of a pass.
+type Usage struct {
+	ID      event.ID
+	Parent  event.ID
+	Comm    event.Comm
+	UID     uint32
+	State   byte // as in event.Task
+	Threads int
+	RSS     uint64 // bytes
+	Swap    uint64 // bytes
+	CPU     uint64 // ns since its start
+
+	// CPUPercent is its share of one core since the pass before (100 is one core),
+	// or since its start where that is later. It means something only if CPUKnown:
+	// a first pass cannot tell.
+	CPUPercent float64
+	CPUKnown   bool
+}
+
+// Memory is RSS and swap together: a leaked process pages out.
+func (u *Usage) Memory() uint64 { return u.RSS + u.Swap }
+
+// A Pass is one look at all processes. It does not change, and any number of
+// goroutines may read it.
+type Pass struct {
+	// Boot is when it was taken: CLOCK_BOOTTIME.
+	Boot time.Duration
+	// Took is how long it took.
+	Took time.Duration
+
+	mono  time.Duration
+	index map[event.ID]int32
+	all   []Usage
+}
+
+// Len is the number of processes.
+func (p *Pass) Len() int { return len(p.all) }
+
+// Get returns one process.
+func (p *Pass) Get(id event.ID) (Usage, bool) {
+	i, ok := p.index[id]
+	if !ok {
+		return Usage{}, false
+	}
+	return p.all[i], true
+}
+
+// All yields every process, in the order of the source.
+func (p *Pass) All() iter.Seq[*Usage] {
+	return func(yield func(*Usage) bool) {
+		for i := range p.all {
+			if !yield(&p.all[i]) {
+				return
+			}
+		}
+	}
+}
+
+// Busiest returns the process with the greatest share of CPU, if any is known.
+func (p *Pass) Busiest() (Usage, bool) {
+	best := -1
+	for i := range p.all {
+		if p.all[i].CPUKnown && (best < 0 || p.all[i].CPUPercent > p.all[best].CPUPercent) {
+			best = i
+		}
+	}
+	if best < 0 {
+		return Usage{}, false
+	}
+	return p.all[best], true
+}
+
+// Above returns the processes that use more than limit bytes of memory and swap,
+// the greatest first.
+func (p *Pass) Above(limit uint64) []Usage {
+	var out []Usage
+	for i := range p.all {
+		if p.all[i].Memory() > limit {
+			out = append(out, p.all[i])
+		}
+	}
+	slices.SortFunc(out, func(a, b Usage) int {
+		return cmp.Or(cmp.Compare(b.Memory(), a.Memory()), cmp.Compare(a.ID.PID, b.ID.PID))
+	})
+	return out
+}
+
+// Sum is what several processes use together.
+type Sum struct {
+	Processes  int
+	RSS, Swap  uint64
+	CPUPercent float64
+}
+
+// Sum adds up the processes of one tree; those that the pass has not seen count
+// nothing.
+func (p *Pass) Sum(ids iter.Seq[event.ID]) Sum {
+	var sum Sum
+	for id := range ids {
+		if i, ok := p.index[id]; ok {
+			u := &p.all[i]
+			sum.Processes++
+			sum.RSS += u.RSS
+			sum.Swap += u.Swap
+			sum.CPUPercent += u.CPUPercent
+		}
+	}
+	return sum
+}
+
+// Clock tells the time since boot, with and without the time spent in suspend. The
+// wall clock is not asked: it steps.
+type Clock func() (boot, mono time.Duration)
+
+// SystemClock reads CLOCK_BOOTTIME and CLOCK_MONOTONIC.
+func SystemClock() (boot, mono time.Duration) {
+	return readClock(unix.CLOCK_BOOTTIME), readClock(unix.CLOCK_MONOTONIC)
+}
+
+func readClock(id int32) time.Duration {
+	var ts unix.Timespec
+	// It fails only for a clock that the kernel does not have; both are older than
+	// anything this program runs on.
+	_ = unix.ClockGettime(id, &ts)
+	return time.Duration(ts.Nano())
+}
+
+// minInterval is the shortest time between two passes from which a share of CPU
+// is computed: procfs counts in ticks of 10 ms.
+const minInterval = 100 * time.Millisecond
+
+// A Sampler takes passes and tells the CPU share by the difference to the one
+// before. One goroutine uses it.
+type Sampler struct {
+	source TaskSource
+	clock  Clock
+	last   *Pass
+}
+
+// NewSampler returns a Sampler of source; a nil clock is [SystemClock].
+func NewSampler(source TaskSource, clock Clock) *Sampler {
+	if clock == nil {
+		clock = SystemClock
+	}
+	return &Sampler{source: source, clock: clock}
+}
+
+// Pass looks at all processes once.
+func (s *Sampler) Pass() (*Pass, error) {
+	size := 0
+	if s.last != nil {
+		size = s.last.Len() + s.last.Len()/8
+	}
+	pass := &Pass{index: make(map[event.ID]int32, size), all: make([]Usage, 0, size)}
+	pass.Boot, pass.mono = s.clock()
+	err := s.source.Tasks(func(t event.Task) {
+		if t.Kthread || t.Dead {
+			return
+		}
+		if _, twice := pass.index[t.ID]; twice {
+			return
+		}
+		pass.index[t.ID] = int32(len(pass.all))
+		pass.all = append(pass.all, Usage{ID: t.ID, Parent: t.Parent, Comm: t.Comm, UID: t.UID,
+			State: t.State, Threads: t.Threads, RSS: t.RSS, Swap: t.Swap, CPU: t.CPU})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list processes: %w", err)
+	}
+	_, end := s.clock()
+	pass.Took = end - pass.mono
+	s.shares(pass)
+	return pass, nil
+}
+
+// shares fills in the CPU shares of pass and keeps it for the next one. A pass too
+// close to the last is measured against that one again next time.
+func (s *Sampler) shares(pass *Pass) {
+	last := s.last
+	if last == nil {
+		s.last = pass
+		return
+	}
+	elapsed := pass.mono - last.mono
+	if elapsed < minInterval {
+		return
+	}
+	s.last = pass
+	for i := range pass.all {
+		u := &pass.all[i]
+		var before uint64
+		if j, ok := last.index[u.ID]; ok {
+			before = last.all[j].CPU
+		} else if u.ID.Start < uint64(last.Boot) {
+			continue // older than the last pass, which did not see it
+		}
+		u.CPUKnown = true
+		if u.CPU > before {
+			u.CPUPercent = 100 * float64(u.CPU-before) / float64(elapsed)
+		}
+	}
+}

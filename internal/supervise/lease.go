@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package supervise
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/internal/descend"
+)
+
+// DefaultSocket is where the daemon listens.
+const DefaultSocket = "/run/abot-trace/abot-trace.sock"
+
+// leaseTimeout bounds what a daemon that hangs can cost.
+const leaseTimeout = time.Second
+
+// A Leaser registers process trees with a daemon that outlives us.
+type Leaser interface {
+	// Lease makes this process the holder of a lease for as long as it lives: when
+	// it dies, the daemon ends its living descendants, with grace between TERM and
+	// KILL. It returns the lease's name.
+	Lease(ctx context.Context, grace time.Duration) (id string, err error)
+	// Descendants returns the living processes that descend from this one by
+	// original lineage, whoever their parent is now.
+	Descendants(ctx context.Context) ([]Descendant, error)
+}
+
+// Descendant identifies one process of a lineage.
+type Descendant struct {
+	PID     int    `json:"pid"`
+	StartNS uint64 `json:"start_ns"` // CLOCK_BOOTTIME
+}
+
+// Client is a Leaser over the daemon's unix socket. The daemon takes the holder
+// from the connection's peer credentials.
+type Client struct {
+	path string
+	http http.Client
+}
+
+// Dial returns a client of the daemon on the socket path. The socket must belong
+// to root or to the caller: a stranger's daemon would be told what to kill. With
+// nobody listening it returns nil without an error, unless required.
+func Dial(path string, required bool) (*Client, error) {
+	var st unix.Stat_t
+	err := unix.Stat(path, &st)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && !required:
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("socket %s: %w", path, err)
+	case st.Mode&unix.S_IFMT != unix.S_IFSOCK:
+		return nil, fmt.Errorf("socket %s: not a socket", path)
+	case st.Uid != 0 && int(st.Uid) != os.Geteuid():
+		return nil, fmt.Errorf("socket %s: it belongs to uid %d, neither root nor uid %d", path, st.Uid, os.Geteuid())
+	}
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", path)
+	}
+	conn, err := dial(context.Background(), "", "")
+	if err != nil {
+		if !required && (errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, fs.ErrPermission)) {
+			return nil, nil
+		}
+		return nil, fmt.Errorf("socket %s: %w", path, errors.Unwrap(err))
+	}
+	conn.Close()
+	return &Client{path: path, http: http.Client{
+		Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true},
+		Timeout:   leaseTimeout,
+	}}, nil
+}
+
+type leaseRequest struct {
+	GraceSeconds float64 `json:"grace_seconds"`
+	Holder       string  `json:"holder,omitempty"`
+}
+
+// Lease implements Leaser.
+func (c *Client) Lease(ctx context.Context, grace time.Duration) (string, error) {
+	return c.lease(ctx, leaseRequest{GraceSeconds: grace.Seconds()})
+}
+
+// LeaseForCaller makes the parent of this process the holder.
+func (c *Client) LeaseForCaller(ctx context.Context, grace time.Duration) (string, error) {
+	return c.lease(ctx, leaseRequest{GraceSeconds: grace.Seconds(), Holder: "caller"})
+}
+
+func (c *Client) lease(ctx context.Context, req leaseRequest) (string, error) {
+	body, err := json.Marshal(req)
+	if err != nil {
+		return "", err
+	}
+	var reply struct {
+		LeaseID string `json:"lease_id"`
+	}
+	if err := c.do(ctx, http.MethodPost, "/v1/lease", body, &reply); err != nil {
+		return "", err
+	}
+	if reply.LeaseID == "" {
+		return "", errors.New("lease: the daemon's answer has no lease_id")
+	}
+	return reply.LeaseID, nil
+}
+
+// Descendants implements Leaser.
+func (c *Client) Descendants(ctx context.Context) ([]Descendant, error) {
+	var reply struct {
+		Processes []Descendant `json:"processes"`
+	}
+	err := c.do(ctx, http.MethodGet, "/v1/descendants", nil, &reply)
+	return reply.Processes, err
+}
+
+// do exchanges one request and decodes the answer into reply.
+func (c *Client) do(ctx context.Context, method, path string, body []byte, reply any) error {
+	req, err := http.NewRequestWithContext(ctx, method, "http://abot-trace"+path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return fmt.Errorf("socket %s: %w", c.path, errors.Unwrap(err))
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, 16<<20))
+	if err != nil {
+		return fmt.Errorf("socket %s: %w", c.path, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		why := strings.TrimSpace(string(answer[:min(len(answer), 200)]))
+		return fmt.Errorf("daemon refused %s: %s: %q", path, resp.Status, why)
+	}
+	if err := json.Unmarshal(answer, reply); err != nil {
+		return fmt.Errorf("daemon's answer to %s: %w", path, err)
+	}
+	return nil
+}
+
+// lease registers the tree before CMD starts, so that no child is ever without.
+func (s *supervisor) lease() error {
+	if s.Leaser == nil {
+		return nil
+	}
+	_, err := s.Leaser.Lease(context.Background(), s.Grace)
+	if err == nil {
+		return nil
+	}
+	if s.LeaseRequired {
+		return fmt.Errorf("no lease: %w", err)
+	}
+	s.Report("no lease: %v", err)
+	s.Leaser = nil
+	return nil
+}
+
+// lineage returns the living processes that the daemon knows as descendants,
+// each compared by its start time: 10 ms is what procfs shows of it. Our own
+// ancestors are left out whatever the daemon says.
+func (s *supervisor) lineage() []descend.Proc {
+	if s.Leaser == nil {
+		return nil
+	}
+	known, err := s.Leaser.Descendants(context.Background())
+	if err != nil {
+		s.Report("lineage from the daemon: %v", err)
+		s.Leaser = nil
+		return nil
+	}
+	above := map[int]bool{}
+	for _, pid := range descend.Ancestors(s.self) {
+		above[pid] = true
+	}
+	var procs []descend.Proc
+	for _, d := range known {
+		p, err := descend.Read(d.PID)
+		if err == nil && p.Start == d.StartNS/uint64(10*time.Millisecond) && !above[p.PID] {
+			procs = append(procs, p)
+		}
+	}
+	return procs
+}

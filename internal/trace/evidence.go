@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package trace
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/procfs"
+	"github.com/abot-trace/abot-trace/internal/safetext"
+	"github.com/abot-trace/abot-trace/internal/tracker"
+	"github.com/abot-trace/abot-trace/internal/verdict"
+)
+
+// UnitState is what the service manager says of the unit that a process is in.
+type UnitState struct {
+	MainPID  int32 // of the active unit; 0 without one
+	Starting bool
+	KillMode string
+}
+
+// An Owners asks the service manager. It may be slow, and it may fail.
+type Owners interface {
+	// Unit returns the state of the unit that the process is in.
+	Unit(ctx context.Context, pid int32) (UnitState, error)
+}
+
+// slowTimeout bounds the questions that can block: an environment behind a process's
+// memory lock, a service manager that does not answer. No answer is no proof.
+const slowTimeout = 500 * time.Millisecond
+
+// maxSlow bounds how many such questions are under way.
+const maxSlow = 64
+
+var errBusy = errors.New("too many questions at once")
+
+// judge finds the verdict on a direct orphan that was just made, and announces it
+// with all that it stranded: at once where what is known suffices, else as soon as
+// the slow facts are in.
+func (t *Tracer) judge(p *tracker.Process) {
+	facts := t.facts(p)
+	askMarks := !p.MarksKnown && p.Orphan.Observed
+	askUnit := t.owners != nil && facts.Unit != ""
+	if !askMarks && !askUnit {
+		t.announce(p.ID, facts)
+		return
+	}
+	select {
+	case t.slow <- struct{}{}:
+	default:
+		facts.Errors = append(facts.Errors, errBusy.Error())
+		t.announce(p.ID, facts)
+		return
+	}
+	id := p.ID
+	go func() {
+		defer func() { <-t.slow }()
+		facts := t.ask(id, facts, askMarks, askUnit)
+		t.post(func() {
+			if facts.MarksKnown {
+				t.tree.SetMarks(id, facts.Keep, facts.Leash)
+			}
+			t.announce(id, facts)
+		})
+	}()
+}
+
+// facts gathers what can be known without waiting for anyone.
+func (t *Tracer) facts(p *tracker.Process) verdict.Facts {
+	o := p.Orphan
+	f := verdict.Facts{
+		Observed:     o.Observed,
+		Lived:        o.Lived,
+		AtFork:       p.AtFork,
+		AtForkKnown:  p.AtForkKnown,
+		AtDeath:      o.AtDeath,
+		AtDeathKnown: o.AtDeathKnown,
+		AdopterComm:  safetext.Field(o.AdopterComm.String()),
+		AdopterKind:  o.AdopterKind,
+		MarksKnown:   p.MarksKnown,
+		Keep:         p.Keep,
+		Leash:        p.Leash,
+		LeaseEnded:   t.leaseEnded(p),
+	}
+	if l := o.Leaker; l != nil {
+		f.LeakerPID = l.ID.PID
+		f.LeakerComm = safetext.Field(l.Comm.String())
+		f.Status, f.StatusKnown, f.OOM = l.End.Status, l.End.Known, l.End.OOM
+		if k := l.End.Killer; k != nil && !k.FromKernel {
+			f.KilledBy = fmt.Sprintf("pid %d (%s)", k.Sender.PID, safetext.Field(k.SenderComm.String()))
+		}
+	}
+	if !f.AtDeathKnown {
+		// A little late: signs of detaching only accumulate, so this errs towards not killing.
+		origin, err := t.proc.Origin(p.ID)
+		f.AtDeath, f.AtDeathKnown = origin, err == nil
+		if err != nil {
+			f.Errors = append(f.Errors, fmt.Sprintf("state at the death: %v", err))
+		}
+	}
+	g := t.names.group(p.ID, p.Cgroup, true)
+	if unit := g.unitName(); unit != "" {
+		f.Unit = safetext.Field(unit)
+	}
+	f.ContainerInit = p.NSInit
+	f.TmuxServer = t.multiplexer(p)
+	f.LoginSession = strings.HasPrefix(g.unit.Name, "session-") && f.AtDeath.SessionOwn && f.AtDeath.Tty
+	return f
+}
+
+// multiplexer reports whether p is a terminal multiplexer's server, or the leader of
+// a session that a living one made. What runs below such a session is not the
+// multiplexer's own.
+func (t *Tracer) multiplexer(p *tracker.Process) bool {
+	if isMultiplexer(p) {
+		return true
+	}
+	if !p.Orphan.AtDeath.SessionOwn {
+		return false
+	}
+	spawner, ok := t.tree.Get(p.Spawner)
+	return ok && !spawner.Dead && isMultiplexer(&spawner)
+}
+
+func isMultiplexer(p *tracker.Process) bool {
+	switch path.Base(p.Filename) {
+	case "tmux", "screen", "zellij", "dtach", "abduco":
+		return true
+	}
+	return false
+}
+
+// ask fetches the facts that may be slow. What does not answer in time is an error,
+// which makes the verdict unknown.
+func (t *Tracer) ask(id event.ID, f verdict.Facts, marks, unit bool) verdict.Facts {
+	ctx, cancel := context.WithTimeout(context.Background(), slowTimeout)
+	defer cancel()
+	if marks {
+		m, err := within(ctx, func() (procfs.Marks, error) { return t.readMarks(id) })
+		f.MarksKnown, f.Keep, f.Leash = err == nil, m.Keep, m.Leash
+		if err != nil {
+			f.Errors = append(f.Errors, fmt.Sprintf("environment: %v", err))
+		}
+	}
+	if unit {
+		state, err := t.owners.Unit(ctx, id.PID)
+		f.MainPID = err == nil && state.MainPID == id.PID
+		f.Starting, f.KillMode = state.Starting, state.KillMode
+		if err != nil {
+			f.Errors = append(f.Errors, fmt.Sprintf("unit %s: %v", f.Unit, err))
+		}
+	}
+	return f
+}
+
+// within returns fn's result, or the context's error when that comes first. A read
+// that blocks for ever keeps its goroutine: there is no way to call it off.
+func within[T any](ctx context.Context, fn func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		v, err := fn()
+		done <- result{v, err}
+	}()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+		var zero T
+		return zero, ctx.Err()
+	}
+}
+
+func (t *Tracer) readMarks(id event.ID) (procfs.Marks, error) {
+	p, err := t.proc.OpenID(id)
+	if err != nil {
+		return procfs.Marks{}, err
+	}
+	defer p.Close()
+	return p.Marks()
+}
+
+// announce records the verdict and publishes the orphaning of id and of all that was
+// stranded with it.
+func (t *Tracer) announce(id event.ID, f verdict.Facts) {
+	v, evidence := verdict.Judge(f)
+	t.tree.SetVerdict(id, v, evidence)
+	t.publishOrphan(id)
+	for _, stranded := range t.stranded[id] {
+		t.publishOrphan(stranded)
+	}
+	delete(t.stranded, id)
+}

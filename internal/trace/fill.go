@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package trace
+
+import (
+	"strings"
+
+	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/procfs"
+)
+
+// fillBatch is how many command lines are read between two looks at the ring.
+const fillBatch = 64
+
+// A filler reads programs and arguments of processes whose exec was not seen: those
+// older than the tracer, and all where argument tracing is refused. Such a read can
+// block on the process, so it is never done on the loop.
+type filler struct {
+	wanted bool
+	busy   bool
+	tried  map[event.ID]struct{}
+	filled chan struct{} // closed when the first look is done
+}
+
+func (f *filler) init() {
+	f.tried = make(map[event.ID]struct{})
+	f.filled = make(chan struct{})
+}
+
+// Filled is closed when the processes older than the tracer have got their command
+// lines.
+func (t *Tracer) Filled() <-chan struct{} { return t.fill.filled }
+
+// want asks for another look.
+func (f *filler) want() {
+	f.wanted = true
+	clear(f.tried)
+}
+
+func (f *filler) tick(t *Tracer) {
+	if !f.wanted || f.busy {
+		return
+	}
+	ids := t.tree.Wordless(fillBatch, func(id event.ID) bool {
+		_, tried := f.tried[id]
+		return !tried
+	})
+	if len(ids) == 0 {
+		f.wanted = false
+		clear(f.tried)
+		select {
+		case <-f.filled:
+		default:
+			close(f.filled)
+		}
+		return
+	}
+	for _, id := range ids {
+		f.tried[id] = struct{}{}
+	}
+	f.busy = true
+	go func() {
+		type found struct {
+			id        event.ID
+			exe, line string
+			truncated bool
+		}
+		var all []found
+		for _, id := range ids {
+			if exe, line, truncated, ok := readWords(t.proc, id); ok {
+				all = append(all, found{id, exe, line, truncated})
+			}
+		}
+		t.post(func() {
+			for _, w := range all {
+				t.tree.SetWords(w.id, w.exe, w.line, w.truncated)
+			}
+			f.busy = false
+		})
+	}()
+}
+
+// readWords reads the program and arguments of a process.
+func readWords(proc procfs.FS, id event.ID) (exe, line string, truncated, ok bool) {
+	p, err := proc.OpenID(id)
+	if err != nil {
+		return "", "", false, false
+	}
+	defer p.Close()
+	exe, _ = p.Exe()
+	args, truncated, err := p.Cmdline()
+	if err != nil || exe == "" && len(args) == 0 {
+		return "", "", false, false
+	}
+	if len(args) > 0 {
+		line = strings.Join(args, "\x00") + "\x00"
+	}
+	return exe, line, truncated, true
+}

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package trace
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/abot-trace/abot-trace/internal/wire"
+)
+
+// subscriberQueue is how many events wait for a slow reader before it misses some.
+const subscriberQueue = 4096
+
+// A Subscription is one reader's view of the stream. Close it when done.
+type Subscription struct {
+	hub    *hub
+	types  typeSet
+	events chan *wire.Event
+	missed atomic.Uint64
+	since  atomic.Uint64 // CLOCK_BOOTTIME ns of the first one missed
+}
+
+// Events delivers the events in order; they are shared and must not be changed. It is
+// closed when the stream ends.
+func (s *Subscription) Events() <-chan *wire.Event { return s.events }
+
+// Missed returns how many events the reader was too slow for since the last call, and
+// when the first of them happened (CLOCK_BOOTTIME ns).
+func (s *Subscription) Missed() (count, since uint64) {
+	count = s.missed.Swap(0)
+	return count, s.since.Swap(0)
+}
+
+// Close ends the subscription.
+func (s *Subscription) Close() { s.hub.remove(s) }
+
+// A typeSet is a set of event types.
+type typeSet uint32
+
+func typeBit(t string) typeSet {
+	if i := slices.Index(wire.Types, t); i >= 0 {
+		return 1 << i
+	}
+	return 0
+}
+
+// newTypeSet returns the set of the types named; all when there are none.
+func newTypeSet(types []string) typeSet {
+	if len(types) == 0 {
+		return ^typeSet(0)
+	}
+	var s typeSet
+	for _, t := range types {
+		s |= typeBit(t)
+	}
+	return s
+}
+
+func (s typeSet) has(t string) bool { return s&typeBit(t) != 0 }
+
+// hub hands events to subscribers. A slow one never holds up the others, nor the
+// publisher: it misses events, and is told how many.
+type hub struct {
+	wanted atomic.Uint32 // union of the subscribers' types
+
+	mu     sync.Mutex
+	subs   []*Subscription
+	closed bool
+}
+
+func (h *hub) subscribe(types []string) *Subscription {
+	s := &Subscription{hub: h, types: newTypeSet(types), events: make(chan *wire.Event, subscriberQueue)}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		close(s.events)
+		return s
+	}
+	h.subs = append(h.subs, s)
+	h.update()
+	return s
+}
+
+func (h *hub) update() {
+	var all typeSet
+	for _, s := range h.subs {
+		all |= s.types
+	}
+	h.wanted.Store(uint32(all))
+}
+
+func (h *hub) remove(s *Subscription) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if i := slices.Index(h.subs, s); i >= 0 {
+		h.subs = slices.Delete(h.subs, i, i+1)
+		close(s.events)
+		h.update()
+	}
+}
+
+// wants reports whether any subscriber asks for the type.
+func (h *hub) wants(t string) bool { return typeSet(h.wanted.Load()).has(t) }
+
+func (h *hub) publish(e *wire.Event) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, s := range h.subs {
+		if !s.types.has(e.Type) {
+			continue
+		}
+		select {
+		case s.events <- e:
+		default:
+			if s.missed.Add(1) == 1 {
+				s.since.Store(e.TimeNS)
+			}
+		}
+	}
+}
+
+// close ends every subscription.
+func (h *hub) close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed = true
+	for _, s := range h.subs {
+		close(s.events)
+	}
+	h.subs = nil
+	h.wanted.Store(0)
+}
+
+// A recent is the newest n events, oldest first.
+type recent[T any] struct {
+	ring []T
+	next int
+	full bool
+}
+
+func newRecent[T any](n int) recent[T] { return recent[T]{ring: make([]T, n)} }
+
+func (r *recent[T]) add(v T) {
+	r.ring[r.next] = v
+	if r.next++; r.next == len(r.ring) {
+		r.next, r.full = 0, true
+	}
+}
+
+// slot returns the place of the next entry, to be filled in place.
+func (r *recent[T]) slot() *T {
+	s := &r.ring[r.next]
+	if r.next++; r.next == len(r.ring) {
+		r.next, r.full = 0, true
+	}
+	return s
+}
+
+// all calls fn for each entry, oldest first.
+func (r *recent[T]) all(fn func(*T)) {
+	if r.full {
+		for i := r.next; i < len(r.ring); i++ {
+			fn(&r.ring[i])
+		}
+	}
+	for i := range r.next {
+		fn(&r.ring[i])
+	}
+}

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package trace
+
+import (
+	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/procfs"
+)
+
+// withParents adds the parents that a snapshot refers to but does not show, as procfs
+// has them. Some hosts hide init from the task iterator; without it its children
+// would look as if nobody had them.
+func withParents(proc procfs.FS, tasks []event.Task) []event.Task {
+	shown := make(map[event.ID]struct{}, len(tasks))
+	for i := range tasks {
+		shown[tasks[i].ID] = struct{}{}
+	}
+	for i := 0; i < len(tasks); i++ {
+		id := tasks[i].Parent
+		if _, ok := shown[id]; ok || id.PID == 0 {
+			continue
+		}
+		shown[id] = struct{}{}
+		if task, ok := readTask(proc, id); ok {
+			tasks = append(tasks, task)
+		}
+	}
+	return tasks
+}
+
+// readTask reads one process from procfs. Its parent's identity is left out: procfs
+// has only a pid.
+func readTask(proc procfs.FS, id event.ID) (event.Task, bool) {
+	p, err := proc.OpenID(id)
+	if err != nil {
+		return event.Task{}, false
+	}
+	defer p.Close()
+	stat, err := p.Stat()
+	if err != nil || stat.Dead() {
+		return event.Task{}, false
+	}
+	status, err := p.Status()
+	if err != nil {
+		return event.Task{}, false
+	}
+	return event.Task{
+		ID:      id,
+		HostPID: id.PID,
+		Comm:    stat.Comm,
+		UID:     status.UID,
+		Origin:  event.Origin{Session: stat.Session, SessionOwn: stat.Session == stat.PID},
+		NSInit:  id.PID == 1 || status.NSInit(),
+		State:   stat.State,
+		Threads: int(stat.Threads),
+		RSS:     status.RSS,
+		Swap:    status.Swap,
+	}, true
+}

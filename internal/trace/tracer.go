@@ -1,0 +1,553 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package trace joins the probe and the tracker: it owns the loop that reads the
+// ring, keeps the tree, judges orphans as they are made, heals gaps, and hands the
+// stream to whoever subscribes.
+//
+//	ring -> Apply -> change -> judge -> record -> subscribers
+//	          ^                  |
+//	snapshot -+                  +-> slow questions (environment, service manager)
+//
+// One goroutine, that of Run, owns tree and names. Everyone else asks it by Do, or
+// reads events.
+package trace
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/procfs"
+	"github.com/abot-trace/abot-trace/internal/tracker"
+	"github.com/abot-trace/abot-trace/internal/wire"
+)
+
+// A Source delivers the kernel's records: the probe, or a test's own.
+type Source interface {
+	// Read hands at most limit waiting records to fn and returns how many there were.
+	Read(limit int, fn func(*event.Event)) int
+	// Wait blocks until there is something to read, Wake is called, or d has passed.
+	Wait(d time.Duration) error
+	// Wake ends a Wait; it may be called from any goroutine.
+	Wake()
+	// Tasks returns all processes as the kernel has them now; from any goroutine.
+	Tasks() ([]event.Task, error)
+	// Refused is how many records were lost for want of room, ever.
+	Refused() uint64
+}
+
+// How the loop waits. After records came it looks again soon, because those that can
+// wait are sent without a wake-up; when there were none it sleeps until woken, with a
+// timer for safety.
+const (
+	waitBusy   = 5 * time.Millisecond
+	waitIdle   = 100 * time.Millisecond
+	readBatch  = 1024
+	maxCommand = 64
+)
+
+// What is remembered of the stream.
+const (
+	recentLifecycle = 4096 // forks, execs, exits, fatal signals
+	recentNotable   = 4096 // everything else
+)
+
+// resyncPause is the least time between two resyncs: a ring that overflows without
+// end must not turn into snapshots without end.
+const resyncPause = 200 * time.Millisecond
+
+// Options of New.
+type Options struct {
+	// History is how many dead processes without living descendants are remembered;
+	// 0 is the tracker's default.
+	History int
+	// Owners is asked about units; nil where there is no service manager.
+	Owners Owners
+	// Log gets the tracer's own troubles; nil is slog.Default.
+	Log *slog.Logger
+	// OnEvent is called on the loop for each notable event (orphan, oom, lost,
+	// resync, and what Publish adds), before subscribers see it. It must not block.
+	OnEvent func(*wire.Event)
+	// OnTick is called on the loop after each look at the ring. It returns when it
+	// wants to be called again at the latest, in CLOCK_BOOTTIME ns; 0 is any time. It
+	// must not block.
+	OnTick func() uint64
+	// OnLeaseEnd is called on the loop when the holder of a lease has died, after its
+	// descendants were judged. It must not block.
+	OnLeaseEnd func(Lease)
+}
+
+// Tracer keeps the tree. Make it with New, run it with Run.
+type Tracer struct {
+	source  Source
+	tree    *tracker.Tree
+	proc    procfs.FS
+	owners  Owners
+	log     *slog.Logger
+	onEvent func(*wire.Event)
+	onTick  func() uint64
+	onLease func(Lease)
+	wakeAt  uint64 // what onTick asked for
+
+	names *resolver
+	conv  converter
+	views views
+
+	hub       hub
+	lifecycle recent[record]
+	notable   recent[*wire.Event]
+	seq       uint64
+	idPrefix  string
+
+	commands chan func()
+	ready    chan struct{} // closed when the first snapshot is merged
+	synced   bool
+	done     chan struct{}
+	slow     chan struct{}
+	stranded map[event.ID][]event.ID // by the direct orphan that is being judged
+	unproven []unproven              // adopters to confirm
+	leases   leases
+
+	resyncWhy string
+	resyncAt  time.Time
+	fill      filler
+	canary    canary
+	stats     stats
+}
+
+// A record is one lifecycle event, kept in short until somebody asks for it.
+type record struct {
+	seq     uint64
+	time    uint64
+	kind    tracker.ChangeKind
+	process tracker.Process
+	signal  event.Signal
+}
+
+// New returns a tracer that reads source.
+func New(source Source, opt Options) *Tracer {
+	t := &Tracer{
+		source:    source,
+		tree:      tracker.New(opt.History),
+		owners:    opt.Owners,
+		log:       opt.Log,
+		onEvent:   opt.OnEvent,
+		onTick:    opt.OnTick,
+		onLease:   opt.OnLeaseEnd,
+		names:     newResolver(),
+		lifecycle: newRecent[record](recentLifecycle),
+		notable:   newRecent[*wire.Event](recentNotable),
+		idPrefix:  eventIDPrefix(),
+		commands:  make(chan func(), maxCommand),
+		ready:     make(chan struct{}),
+		done:      make(chan struct{}),
+		slow:      make(chan struct{}, maxSlow),
+		stranded:  make(map[event.ID][]event.ID),
+	}
+	if t.log == nil {
+		t.log = slog.Default()
+	}
+	t.conv = converter{names: t.names, offset: bootOffset()}
+	t.views.conv.names = newResolver()
+	t.canary.init()
+	t.fill.init()
+	return t
+}
+
+// eventIDPrefix makes event ids unique: machine, boot, and this start.
+func eventIDPrefix() string {
+	short := func(path string) string {
+		b, err := os.ReadFile(path)
+		if err != nil || len(b) < 8 {
+			return "00000000"
+		}
+		return string(b[:8])
+	}
+	return fmt.Sprintf("%s-%s-%x", short("/etc/machine-id"), short("/proc/sys/kernel/random/boot_id"), BootNow()/1e6)
+}
+
+// ErrStopped is returned by what needs a running tracer.
+var ErrStopped = errors.New("the tracer has stopped")
+
+// Run reads the source until ctx ends. It returns nil then, and an error when the
+// source fails.
+func (t *Tracer) Run(ctx context.Context) error {
+	defer func() {
+		close(t.done)
+		t.hub.close()
+	}()
+	defer context.AfterFunc(ctx, t.source.Wake)()
+	t.resyncWhy = "start"
+	for ctx.Err() == nil {
+		n := t.source.Read(readBatch, t.handle)
+		t.runCommands()
+		t.tick()
+		if n == readBatch {
+			continue
+		}
+		if err := t.source.Wait(t.nap(n > 0)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// nap is how long the loop may sleep.
+func (t *Tracer) nap(busy bool) time.Duration {
+	d := waitIdle
+	switch {
+	case len(t.unproven) > 0:
+		d = time.Millisecond
+	case busy || t.resyncWhy != "":
+		d = waitBusy
+	}
+	if t.wakeAt == 0 {
+		return d
+	}
+	now := BootNow()
+	if t.wakeAt <= now {
+		return 0
+	}
+	return min(d, time.Duration(t.wakeAt-now))
+}
+
+func (t *Tracer) runCommands() {
+	for {
+		select {
+		case fn := <-t.commands:
+			fn()
+		default:
+			return
+		}
+	}
+}
+
+// tick does what is due apart from records.
+func (t *Tracer) tick() {
+	if news := t.tree.NoteRefused(t.source.Refused()); news > 0 {
+		t.lost(news, BootNow())
+	}
+	now := time.Now()
+	if t.resyncWhy != "" && now.Sub(t.resyncAt) >= resyncPause {
+		t.resync()
+	}
+	if len(t.unproven) > 0 {
+		t.confirm()
+	}
+	t.expireLeases()
+	t.canary.tick(now)
+	t.fill.tick(t)
+	t.stats.note(t)
+	if t.onTick != nil {
+		t.wakeAt = t.onTick()
+	}
+}
+
+// TreeHere returns the tree, for callers on the loop.
+func (t *Tracer) TreeHere() *tracker.Tree { return t.tree }
+
+// IDPrefix is what the ids of this start's events and kills begin with.
+func (t *Tracer) IDPrefix() string { return t.idPrefix }
+
+// Post runs fn on the loop, some time; from any goroutine but the loop's.
+func (t *Tracer) Post(fn func()) { t.post(fn) }
+
+// post runs fn on the loop, some time; from any goroutine but the loop's.
+func (t *Tracer) post(fn func()) {
+	select {
+	case t.commands <- fn:
+		t.source.Wake()
+	case <-t.done:
+	}
+}
+
+// Do runs fn on the loop and waits for it. fn owns the tree while it runs, and is to
+// be brief: nothing is read meanwhile.
+func (t *Tracer) Do(ctx context.Context, fn func(*tracker.Tree)) error {
+	finished := make(chan struct{})
+	run := func() {
+		defer close(finished)
+		fn(t.tree)
+	}
+	select {
+	case t.commands <- run:
+		t.source.Wake()
+	case <-t.done:
+		return ErrStopped
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-finished:
+		return nil
+	case <-t.done:
+		return ErrStopped
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Fresh is Do after everything that has happened before the call was applied: what fn
+// sees holds every fork, exec and exit that was over by then.
+func (t *Tracer) Fresh(ctx context.Context, fn func(*tracker.Tree)) error {
+	return t.Do(ctx, func(tree *tracker.Tree) {
+		t.drain()
+		fn(tree)
+	})
+}
+
+// drain applies what the ring holds.
+func (t *Tracer) drain() {
+	for range maxDrain {
+		if t.source.Read(readBatch, t.handle) == 0 {
+			return
+		}
+	}
+}
+
+// Whole reports whether no record is known to be missing from the tree as it stands.
+// On the loop.
+func (t *Tracer) Whole() bool { return t.resyncWhy == "" && t.tree.Refused() == t.source.Refused() }
+
+// Group returns the path and the unit of the control group that the process is in.
+// On the loop.
+func (t *Tracer) Group(p *tracker.Process) (cgroup, unit string) {
+	g := t.names.group(p.ID, p.Cgroup, !p.Dead)
+	return g.path, g.unitName()
+}
+
+// User returns the name of a user. On the loop.
+func (t *Tracer) User(uid uint32) string { return t.names.user(uid) }
+
+// Ready is closed when the first snapshot is in the tree. Records are not missed
+// before: they wait.
+func (t *Tracer) Ready() <-chan struct{} { return t.ready }
+
+// Subscribe returns the events of the types named from now on; of all types when
+// there are none. From any goroutine.
+func (t *Tracer) Subscribe(types ...string) *Subscription { return t.hub.subscribe(types) }
+
+// handle applies one record.
+func (t *Tracer) handle(e *event.Event) {
+	t.stats.seen(e)
+	for _, c := range t.tree.Apply(e) {
+		t.change(&c)
+	}
+	t.leases.tell(t.onLease)
+}
+
+func (t *Tracer) change(c *tracker.Change) {
+	switch c.Kind {
+	case tracker.Orphaned:
+		t.orphaned(c)
+	case tracker.Lost:
+		t.lost(c.Records, c.Time)
+	case tracker.Unseen:
+		t.needResync("a child that only the kernel knew")
+	case tracker.OOMKilled:
+		t.oom(c)
+	case tracker.Execed:
+		t.names.moved(c.ID)
+		t.remember(c)
+	default:
+		t.remember(c)
+	}
+}
+
+// orphaned takes a direct orphan to be judged; those stranded with it wait for its
+// verdict, which is theirs.
+func (t *Tracer) orphaned(c *tracker.Change) {
+	p, ok := t.tree.Get(c.ID)
+	if !ok || p.Orphan == nil {
+		return
+	}
+	if p.Orphan.Direct {
+		t.stats.orphaned.Add(1)
+		t.unproven = append(t.unproven, unproven{id: p.ID})
+		t.stranded[p.ID] = t.strandedBelow(p.ID)
+		t.judge(&p)
+	}
+}
+
+// strandedBelow returns the orphans that were announced together with root.
+func (t *Tracer) strandedBelow(root event.ID) []event.ID {
+	var ids []event.ID
+	for id := range t.tree.Descendants(root) {
+		if p, ok := t.tree.Get(id); ok && p.Orphan != nil && !p.Orphan.Direct && p.Orphan.Root == root {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+func (t *Tracer) lost(records, since uint64) {
+	t.publish(&wire.Event{Type: wire.TypeLost, Lost: &wire.Lost{Records: records, SinceNS: since}}, BootNow())
+	t.needResync(fmt.Sprintf("%d records lost", records))
+}
+
+func (t *Tracer) needResync(why string) {
+	if t.resyncWhy == "" {
+		t.resyncWhy = why
+	}
+}
+
+func (t *Tracer) oom(c *tracker.Change) {
+	p, ok := t.tree.Get(c.ID)
+	if !ok {
+		return
+	}
+	e := &wire.Event{Type: wire.TypeOOM, OOM: &wire.OOM{RSSBytes: c.OOM.RSSBytes}, Process: t.conv.process(&p)}
+	e.OOM.Cgroup = e.Process.Cgroup
+	t.publish(e, c.Time)
+}
+
+func (t *Tracer) publishOrphan(id event.ID) {
+	p, ok := t.tree.Get(id)
+	if !ok || p.Orphan == nil {
+		return
+	}
+	t.publish(&wire.Event{Type: wire.TypeOrphan, Process: t.conv.process(&p)}, p.Orphan.Since)
+}
+
+// publish numbers a notable event that happened at the CLOCK_BOOTTIME instant ns,
+// remembers it and hands it out.
+func (t *Tracer) publish(e *wire.Event, ns uint64) {
+	if ns == 0 {
+		ns = BootNow()
+	}
+	t.seq++
+	t.complete(e, t.seq, ns)
+	t.stats.published(e.Type)
+	t.notable.add(e)
+	if t.onEvent != nil {
+		t.onEvent(e)
+	}
+	t.hub.publish(e)
+}
+
+// Publish adds an event of the caller's own (a kill, an alert) to the stream, which
+// numbers it. From any goroutine but the loop's; e must not be changed afterwards.
+func (t *Tracer) Publish(e *wire.Event) { t.post(func() { t.publish(e, BootNow()) }) }
+
+// PublishHere is Publish for callers on the loop.
+func (t *Tracer) PublishHere(e *wire.Event) { t.publish(e, BootNow()) }
+
+func (t *Tracer) complete(e *wire.Event, seq, ns uint64) {
+	e.Schema, e.Seq, e.TimeNS = wire.Schema, seq, ns
+	e.ID = fmt.Sprintf("%s-%d", t.idPrefix, seq)
+	e.Time = wallTime(t.conv.offset, ns)
+}
+
+// remember keeps a lifecycle event in short, and hands it out where anyone listens.
+func (t *Tracer) remember(c *tracker.Change) {
+	p, ok := t.tree.Get(c.ID)
+	if !ok {
+		return
+	}
+	t.seq++
+	if c.Time == 0 {
+		c.Time = BootNow() // its exit was not seen, only that it is gone
+	}
+	r := t.lifecycle.slot()
+	*r = record{seq: t.seq, time: c.Time, kind: c.Kind, process: p, signal: c.Signal}
+	if p.Orphan != nil {
+		o := *p.Orphan
+		r.process.Orphan = &o
+	}
+	switch c.Kind {
+	case tracker.Forked:
+		t.canary.sawFork(&p)
+	case tracker.Exited:
+		t.sawLeaseExit(&p)
+	}
+	if kind := lifecycleTypes[c.Kind]; t.hub.wants(kind) {
+		t.hub.publish(t.expand(r, &t.conv))
+	}
+}
+
+var lifecycleTypes = [...]string{
+	tracker.Forked:   wire.TypeFork,
+	tracker.Execed:   wire.TypeExec,
+	tracker.Exited:   wire.TypeExit,
+	tracker.Signaled: wire.TypeSignal,
+}
+
+// expand makes the event of a record.
+func (t *Tracer) expand(r *record, conv *converter) *wire.Event {
+	e := &wire.Event{Type: lifecycleTypes[r.kind], Process: conv.process(&r.process)}
+	if r.kind == tracker.Signaled {
+		e.Signal = &wire.Signal{Signal: event.SignalName(r.signal.Signal)}
+		if !r.signal.FromKernel {
+			e.Signal.Sender = &wire.Sender{PID: r.signal.Sender.PID, Comm: r.signal.SenderComm.String(), UID: r.signal.SenderUID}
+		}
+	}
+	t.complete(e, r.seq, r.time)
+	return e
+}
+
+// stats are figures that any goroutine may read.
+type stats struct {
+	byKind   [8]atomic.Uint64
+	byType   [16]atomic.Uint64
+	orphaned atomic.Uint64
+	living   atomic.Int64
+	dead     atomic.Int64
+	orphans  atomic.Int64
+	lag      atomic.Uint64 // ns between the last record and its handling
+}
+
+func (s *stats) seen(e *event.Event) {
+	if int(e.Kind) < len(s.byKind) {
+		s.byKind[e.Kind].Add(1)
+	}
+}
+
+func (s *stats) published(kind string) {
+	for i, name := range wire.Types {
+		if name == kind {
+			s.byType[i].Add(1)
+		}
+	}
+}
+
+func (s *stats) note(t *Tracer) {
+	s.living.Store(int64(t.tree.Living()))
+	s.dead.Store(int64(t.tree.Remembered()))
+	s.orphans.Store(int64(t.tree.Orphans()))
+}
+
+// Stats are the tracer's figures at one instant.
+type Stats struct {
+	// Events counts by type, since the start; of fork, exec, exit, signal the records.
+	Events map[string]uint64
+	// Living, Dead and Orphans are the tree's size in processes.
+	Living, Dead, Orphans int
+	// Refused is how many records the ring had no room for.
+	Refused uint64
+	// CanarySeen is when the tracer last saw a process of its own from end to end.
+	CanarySeen time.Time
+}
+
+// Stats returns the figures; from any goroutine.
+func (t *Tracer) Stats() Stats {
+	s := Stats{
+		Events:     make(map[string]uint64, len(wire.Types)),
+		Living:     int(t.stats.living.Load()),
+		Dead:       int(t.stats.dead.Load()),
+		Orphans:    int(t.stats.orphans.Load()),
+		Refused:    t.source.Refused(),
+		CanarySeen: t.canary.lastSeen(),
+	}
+	for i, name := range wire.Types {
+		s.Events[name] = t.stats.byType[i].Load()
+	}
+	for _, k := range []event.Kind{event.KindFork, event.KindExec, event.KindExit, event.KindSignal} {
+		s.Events[k.String()] = t.stats.byKind[k].Load()
+	}
+	return s
+}

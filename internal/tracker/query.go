@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tracker
+
+import (
+	"iter"
+
+	"github.com/abot-trace/abot-trace/internal/event"
+)
+
+// End is how a process ended.
+type End struct {
+	// Time is CLOCK_BOOTTIME ns; 0 where the exit was not seen.
+	Time uint64
+	// Status is meaningful where Known.
+	Status event.Status
+	Known  bool
+	OOM    bool
+	// Killer is the signal that ended it and its sender; nil where not known.
+	Killer  *event.Signal
+	PeakRSS uint64 // bytes, an upper bound
+	CPU     uint64 // ns
+}
+
+func (e *end) public() End {
+	return End{Time: e.time, Status: e.status, Known: e.known, OOM: e.oom, Killer: e.killer,
+		PeakRSS: e.peakRSS, CPU: e.cpu}
+}
+
+// A Process is one process as the tree knows it: a copy, valid for ever.
+type Process struct {
+	ID      event.ID
+	HostPID int32
+	// Parent is the kernel parent now; zero when dead or not known.
+	Parent event.ID
+	// Spawner is who made it; zero where that is not known.
+	Spawner     event.ID
+	SpawnerComm event.Comm // empty where the spawner is forgotten
+	// Caller is who called fork, where that is not Spawner (CLONE_PARENT).
+	Caller  event.ID
+	Lineage Lineage
+
+	Comm      event.Comm
+	Filename  string // as given to execve; empty where not seen
+	Cmdline   string // NUL-separated; empty where not seen
+	Truncated bool
+	UID       uint32
+	Cgroup    uint64
+	// AtFork is its state at the fork; meaningful where AtForkKnown.
+	AtFork      event.Origin
+	AtForkKnown bool
+
+	Kthread, Subreaper, NSInit bool
+	MarksKnown, Keep, Leash    bool
+
+	Dead bool
+	End  End // when Dead
+	// Orphan is shared with the tree, which changes it: read it before the next call
+	// that may, or copy it. nil when it is no orphan.
+	Orphan *Orphan
+}
+
+func (t *Tree) process(r ref) Process {
+	n := t.at(r)
+	w := t.words.get(n.words)
+	p := Process{
+		ID:          n.id(),
+		HostPID:     n.hostPID,
+		Spawner:     event.ID{PID: n.spawnPID, Start: n.spawnAt},
+		Caller:      t.callers[r],
+		Lineage:     n.lineage,
+		Comm:        n.comm,
+		Filename:    w.filename,
+		Cmdline:     w.cmdline,
+		Truncated:   n.is(flagTruncated),
+		UID:         n.uid,
+		Cgroup:      t.cgroups.get(n.cgroup),
+		AtFork:      t.origins.get(n.origin),
+		AtForkKnown: n.origin != 0,
+		Kthread:     n.is(flagKthread),
+		Subreaper:   n.is(flagSubreaper),
+		NSInit:      n.is(flagNSInit),
+		MarksKnown:  n.is(flagMarksKnown),
+		Keep:        n.is(flagKeep),
+		Leash:       n.is(flagLeash),
+		Orphan:      t.orphans[r],
+	}
+	if n.kernel.parent != 0 {
+		p.Parent = t.at(n.kernel.parent).id()
+	}
+	if s := t.find(p.Spawner); s != 0 {
+		p.SpawnerComm = t.at(s).comm
+	}
+	if n.is(flagDead) {
+		e := t.ends[r]
+		p.Dead, p.End, p.Orphan = true, e.public(), e.orphan
+	}
+	return p
+}
+
+// Get returns the process with that identity, living or remembered.
+func (t *Tree) Get(id event.ID) (Process, bool) {
+	r := t.find(id)
+	if r == 0 {
+		return Process{}, false
+	}
+	return t.process(r), true
+}
+
+// Has reports whether the process is alive.
+func (t *Tree) Has(id event.ID) bool {
+	r, ok := t.live[id.PID]
+	return ok && t.at(r).start == id.Start
+}
+
+// Lookup returns the identity of the living process that has the pid now.
+func (t *Tree) Lookup(pid int32) (event.ID, bool) {
+	r, ok := t.live[pid]
+	if !ok {
+		return event.ID{}, false
+	}
+	return t.at(r).id(), true
+}
+
+// LastDead returns the youngest remembered process that had the pid.
+func (t *Tree) LastDead(pid int32) (event.ID, bool) {
+	var last event.ID
+	for id := range t.dead {
+		if id.PID == pid && id.Start > last.Start {
+			last = id
+		}
+	}
+	return last, !last.IsZero()
+}
+
+// All yields every process: the living, and the dead that a living descendant's
+// lineage needs; with the history, every dead one that is remembered. The order is
+// not defined. The tree must not change meanwhile.
+func (t *Tree) All(history bool) iter.Seq[Process] {
+	return func(yield func(Process) bool) {
+		for _, r := range t.live {
+			if !yield(t.process(r)) {
+				return
+			}
+		}
+		for _, r := range t.dead {
+			if !history && t.at(r).held == 0 {
+				continue
+			}
+			if !yield(t.process(r)) {
+				return
+			}
+		}
+	}
+}
+
+// OrphanIDs yields the living orphans. The tree must not change meanwhile.
+func (t *Tree) OrphanIDs() iter.Seq2[event.ID, *Orphan] {
+	return func(yield func(event.ID, *Orphan) bool) {
+		for r, o := range t.orphans {
+			if !yield(t.at(r).id(), o) {
+				return
+			}
+		}
+	}
+}
+
+// Children yields the processes that id spawned and that are alive, or dead and
+// remembered.
+func (t *Tree) Children(id event.ID) iter.Seq[event.ID] {
+	return func(yield func(event.ID) bool) {
+		r := t.find(id)
+		if r == 0 {
+			return
+		}
+		for child := t.at(r).spawner.first; child != 0; child = t.at(child).spawner.next {
+			if !yield(t.at(child).id()) {
+				return
+			}
+		}
+	}
+}
+
+// Descendants yields the living processes that descend from id by lineage, parents
+// before children, without id itself; also those below dead ones.
+func (t *Tree) Descendants(id event.ID) iter.Seq[event.ID] {
+	return func(yield func(event.ID) bool) {
+		if r := t.find(id); r != 0 {
+			t.descend(r, yield)
+		}
+	}
+}
+
+func (t *Tree) descend(r ref, yield func(event.ID) bool) bool {
+	for child := t.at(r).spawner.first; child != 0; child = t.at(child).spawner.next {
+		n := t.at(child)
+		if !n.is(flagDead) && !yield(n.id()) {
+			return false
+		}
+		if !t.descend(child, yield) {
+			return false
+		}
+	}
+	return true
+}
+
+// Ancestors yields the line of spawners of id, nearest first, dead ones included, as
+// far as it is remembered.
+func (t *Tree) Ancestors(id event.ID) iter.Seq[Process] {
+	return func(yield func(Process) bool) {
+		r := t.find(id)
+		if r == 0 {
+			return
+		}
+		for at := t.at(r).spawner.parent; at != 0; at = t.at(at).spawner.parent {
+			if !yield(t.process(at)) {
+				return
+			}
+		}
+	}
+}
