@@ -115,7 +115,7 @@ func commands() []*cli.Command {
 		leaseCommand(),
 		superviseCommand(),
 		stageCommand(),
-		replayCommand(nil),
+		replayCommand(),
 		versionCommand(),
 		completionCommand(),
 		completeWordsCommand(),

@@ -7,67 +7,67 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/abot-trace/abot-trace/internal/api"
 	"github.com/abot-trace/abot-trace/internal/config"
 	"github.com/abot-trace/abot-trace/internal/policy"
 	"github.com/abot-trace/abot-trace/internal/replay"
+	"github.com/abot-trace/abot-trace/internal/safetext"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
-// recorder opens the events that a running daemon has kept since an instant, as
-// NDJSON, the oldest first. The caller closes it.
-type recorder func(c *cli.Context, since time.Time) (io.ReadCloser, error)
-
-// replayCommand returns the command. With a recorder, --since asks the daemon for
-// its events; without one, events come from a file or a pipe.
-func replayCommand(recorded recorder) *cli.Command {
-	command := &cli.Command{
+func replayCommand() *cli.Command {
+	return &cli.Command{
 		Name:      "replay",
 		Usage:     "say what a configuration would have killed over recorded events",
 		ArgsUsage: "FILE",
-		Description: "Rebuilds the process tree from the events, runs the rules of FILE over it with the\n" +
-			"events' own clock, and prints what each would have done, when and why. Nothing is\n" +
-			"signalled. Rules on memory hold only where the events tell memory.\n\n" +
-			"Examples:\n\n" +
-			"   abot-trace events --json --since 7d | abot-trace replay --events - config.yaml\n" +
-			"   abot-trace replay --events recorded.ndjson --json config.yaml",
+		Description: `Rebuilds the process tree from the events, runs the rules of FILE over it with the
+events' own clock, and prints what each would have done, when and why. Nothing is
+signalled. Rules on memory hold only where the events tell memory.
+
+Examples:
+   abot-trace replay --since 7d /etc/abot-trace/config.yaml
+   abot-trace events --json | abot-trace replay --events - config.yaml
+   abot-trace replay --events recorded.ndjson --json config.yaml`,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "events", Usage: "NDJSON as `abot-trace events --json` writes it; - is standard input", DefaultText: "none"},
-			jsonFlag(),
+			&cli.StringFlag{Name: "since", Usage: "what it would have done since `T`, over the events that the daemon remembers: an age as 24h or 7d, or a time"},
+			&cli.StringFlag{Name: "events", Usage: "over the events of `FILE`, NDJSON as events --json writes it; - is standard input"},
+			jsonFlag(), socketFlag(),
 		},
-		Action: func(c *cli.Context) error { return runReplay(c, recorded) },
+		Action: runReplay,
 	}
-	if recorded != nil {
-		command.Flags = append(command.Flags, &cli.StringFlag{Name: "since",
-			Usage: "replay what the daemon has recorded in this time: 24h, 7d"})
-	}
-	return command
 }
 
-func runReplay(c *cli.Context, recorded recorder) error {
+func runReplay(c *cli.Context) error {
 	if c.NArg() != 1 {
 		return usageError("replay wants one configuration, got %d", c.NArg())
+	}
+	file, since := c.String("events"), c.String("since")
+	if (file == "") == (since == "") {
+		return usageError("replay wants either --since or --events")
+	}
+	from, err := parseSince(since)
+	if err != nil {
+		return usageError("--since: %w", err)
 	}
 	cfg, err := config.Load(c.Args().First(), config.Options{})
 	if err != nil {
 		return invalidConfig(err)
 	}
-	events, err := replayEvents(c, recorded)
-	if err != nil {
-		return err
-	}
-	defer events.Close()
-	printer := replayPrinter{w: c.App.Writer, json: c.Bool("json")}
+	printer := replayPrinter{w: c.App.Writer, json: c.Bool("json"), from: from}
 	player, err := replay.New(func() (*policy.Engine, error) { return cfg.Engine(false) }, printer.act)
 	if err != nil {
 		return err
 	}
-	summary, err := player.Run(events)
+	play := replayFile
+	if since != "" {
+		play = replayDaemon
+	}
+	summary, err := play(c, player)
 	if err != nil {
 		return err
 	}
@@ -77,39 +77,45 @@ func runReplay(c *cli.Context, recorded recorder) error {
 	return printer.summary(c.App.ErrWriter, summary)
 }
 
-// replayEvents opens the one source of events that was asked for.
-func replayEvents(c *cli.Context, recorded recorder) (io.ReadCloser, error) {
-	file, since := c.String("events"), c.String("since")
-	switch {
-	case file != "" && since != "":
-		return nil, usageError("--events and --since exclude each other")
-	case since != "":
-		age, err := config.ParseDuration(since)
-		if err != nil {
-			return nil, usageError("--since: %w", err)
-		}
-		return recorded(c, time.Now().Add(-age))
-	case file == "-":
-		return io.NopCloser(os.Stdin), nil
-	case file != "":
-		return os.Open(file)
-	case recorded != nil:
-		return nil, usageError("replay wants --since or --events")
-	default:
-		return nil, usageError("replay wants --events")
+// replayFile plays a file or standard input.
+func replayFile(c *cli.Context, player *replay.Player) (replay.Summary, error) {
+	name := c.String("events")
+	if name == "-" {
+		return player.Run(os.Stdin)
 	}
+	f, err := os.Open(name)
+	if err != nil {
+		return replay.Summary{}, err
+	}
+	defer f.Close()
+	return player.Run(f)
+}
+
+// replayDaemon plays all that the daemon remembers: what was spawned before --since
+// may have been orphaned after it.
+func replayDaemon(c *cli.Context, player *replay.Player) (replay.Summary, error) {
+	ctx, stop := interruptible(c)
+	defer stop()
+	if err := api.NewClient(c.String("socket")).Events(ctx, nil, 0, false, player.Apply); err != nil {
+		return replay.Summary{}, explained(err)
+	}
+	return player.End()
 }
 
 // replayPrinter writes acts as they come.
 type replayPrinter struct {
 	w     io.Writer
 	json  bool
+	from  uint64 // CLOCK_BOOTTIME ns; what was before is not told
 	acts  int
 	trees int
 	freed uint64
 }
 
 func (p *replayPrinter) act(a replay.Act) error {
+	if a.At < p.from {
+		return nil
+	}
 	p.acts++
 	if a.Action == policy.ActionKill && a.Carries {
 		p.trees++
@@ -129,7 +135,7 @@ func (p *replayPrinter) act(a replay.Act) error {
 func replayText(a replay.Act) string {
 	var b strings.Builder
 	line := func(format string, args ...any) {
-		b.WriteString(strings.TrimRight(escape(fmt.Sprintf(format, args...)), " ") + "\n")
+		b.WriteString(strings.TrimRight(safetext.Terminal(fmt.Sprintf(format, args...)), " ") + "\n")
 	}
 	what := "would kill"
 	switch {
@@ -150,20 +156,6 @@ func replayText(a replay.Act) string {
 	}
 	for _, s := range a.Spared {
 		line("    spares pid %d (%s): %s", s.ID.PID, s.Comm, s.Reason)
-	}
-	return b.String()
-}
-
-// escape writes s so that a terminal shows it and does nothing else.
-func escape(s string) string {
-	var b strings.Builder
-	for _, r := range s {
-		if strconv.IsPrint(r) {
-			b.WriteRune(r)
-		} else {
-			q := strconv.QuoteRune(r)
-			b.WriteString(q[1 : len(q)-1])
-		}
 	}
 	return b.String()
 }

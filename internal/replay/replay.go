@@ -90,12 +90,15 @@ func (p *Player) Run(r io.Reader) (Summary, error) {
 		}
 		switch {
 		case errors.Is(err, io.EOF):
-			return p.summary, p.due(p.now)
+			return p.End()
 		case err != nil && !errors.Is(err, errLong):
 			return p.summary, fmt.Errorf("read events: %w", err)
 		}
 	}
 }
+
+// End lets what was due until the last event act, and returns what was seen.
+func (p *Player) End() (Summary, error) { return p.summary, p.due(p.now) }
 
 var errLong = errors.New("line too long")
 
