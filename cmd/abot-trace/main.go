@@ -117,6 +117,7 @@ func commands() []*cli.Command {
 		leaseCommand(),
 		superviseCommand(),
 		stageCommand(),
+		replayCommand(),
 		versionCommand(),
 		completionCommand(),
 		completeWordsCommand(),

@@ -19,10 +19,11 @@ import (
 	"github.com/abot-trace/abot-trace/internal/nearest"
 )
 
-// Limits of a file. The parser's cost grows faster than its input, so both are
-// checked before it sees any of it.
+// Limits of a file. The parser's cost grows faster than its input (with the square of
+// the keys of one map), so they are checked before it sees any of it.
 const (
 	maxFile    = 1 << 20 // bytes
+	maxLines   = 20000
 	maxNesting = 64
 )
 
@@ -70,6 +71,9 @@ func parseSafely(data []byte) (file *ast.File, err error) {
 func guardText(data []byte) error {
 	if len(data) > maxFile {
 		return errors.New("the file is larger than 1 MiB")
+	}
+	if bytes.Count(data, []byte("\n")) > maxLines {
+		return fmt.Errorf("the file has more than %d lines", maxLines)
 	}
 	if !utf8.Valid(data) {
 		return errors.New("the file is not UTF-8 text")

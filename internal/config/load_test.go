@@ -94,6 +94,7 @@ func TestRefusedFiles(t *testing.T) {
 	}{
 		{name: "empty", file: file{text(""), 0o644, 0}},
 		{name: "ten-megabytes", file: file{io.NopCloser(bytes.NewReader(bytes.Repeat([]byte("# padding\n"), 1<<20))), 0o644, 0}},
+		{name: "too-many-lines", file: file{text(strings.Repeat("a: b\n", maxLines+1)), 0o644, 0}},
 		{name: "directory", file: file{nil, dirMode, 0}},
 		{name: "fifo", file: file{nil, fs.ModeNamedPipe | 0o644, 0}},
 		{name: "world-writable", file: file{text(rules), 0o646, 0}},
@@ -192,5 +193,24 @@ func TestOpenFile(t *testing.T) {
 	}
 	if _, err := Load(filepath.Join(dir, "none.yaml"), Options{}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("missing: got %v", err)
+	}
+}
+
+// TestTrustForReal: the owner and the mode are the open file's own. Root's file is
+// refused for its mode, another's for its owner too.
+func TestTrustForReal(t *testing.T) {
+	path := filepath.Join(write(t, map[string]string{"config.yaml": "rules: []\n"}), "config.yaml")
+	if err := os.Chmod(path, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	want := "can be written by others than root (mode 0666)"
+	if os.Geteuid() != 0 {
+		want = "not to root"
+	}
+	if _, err := Load(path, Options{Trusted: true}); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %q", err, want)
+	}
+	if _, err := Load(path, Options{}); err != nil {
+		t.Errorf("untrusted: %v", err)
 	}
 }

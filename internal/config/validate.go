@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/nearest"
+	"github.com/abot-trace/abot-trace/internal/notify"
 	"github.com/abot-trace/abot-trace/internal/policy"
 )
 
@@ -222,6 +223,9 @@ func (w *Webhook) validate(r *report) {
 	timeout(r, "notify.webhook.timeout", &w.Timeout)
 	if f := w.HMACSecretFile; f.At.IsSet() && !filepath.IsAbs(f.Value) {
 		r.add(f.At, "notify.webhook.hmac_secret_file: %q is not an absolute path", f.Value)
+	}
+	if _, err := notify.ParseTemplate(w.Template.Value); err != nil {
+		r.add(w.Template.At, "notify.webhook.template: %s", strings.TrimPrefix(err.Error(), "template: "))
 	}
 	if !w.URL.At.IsSet() {
 		r.add(w.At, "notify.webhook: a url is missing")

@@ -41,8 +41,9 @@ func genForest() *rapid.Generator[*forest] {
 			p.MainPID = rarely("main")
 			// The roots of a real tree are orphans for a reason; here any will do.
 			p.Orphan = spawner != 0 && f.processes[id(spawner)].Dead || rapid.Bool().Draw(t, "orphan")
+			// A verdict without an orphaning means nothing.
+			p.Verdict = rapid.SampledFrom(Verdicts).Draw(t, "verdict")
 			if p.Orphan {
-				p.Verdict = rapid.SampledFrom(Verdicts).Draw(t, "verdict")
 				p.Since = at(time.Duration(rapid.IntRange(0, 200).Draw(t, "since")) * time.Second)
 			}
 		}
@@ -194,8 +195,15 @@ func TestDecisionsAreSafe(t *testing.T) {
 func TestLivingOwner(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		f := genForest().Draw(t, "forest")
-		decisions := mustEngineOf(t, Options{Rules: genRules().Draw(t, "rules")}).Evaluate(f, idleHost(), at(300*time.Second))
-		for _, d := range decisions {
+		e := mustEngineOf(t, Options{Rules: genRules().Draw(t, "rules")})
+		var decisions []Decision
+		for id := range f.processes { // orphan or not: the caller may be wrong
+			decisions = append(decisions, e.EvaluateOrphan(f, idleHost(), id, at(300*time.Second))...)
+		}
+		for _, d := range append(decisions, e.Evaluate(f, idleHost(), at(300*time.Second))...) {
+			if !f.processes[d.Root].Orphan {
+				t.Fatalf("the root of %+v is no orphan", d)
+			}
 			for _, target := range d.Targets {
 				owned := true
 				for p := f.processes[target.ID]; p != nil; p = f.processes[p.Spawner] {

@@ -3,7 +3,6 @@
 package policy
 
 import (
-	"fmt"
 	"slices"
 
 	"github.com/abot-trace/abot-trace/internal/event"
@@ -132,6 +131,21 @@ func (e *Engine) Targets(view View, d *Decision) ([]Target, []Spared) {
 	return e.members(view, d)
 }
 
+// Spares says why one member of d's tree must not be signalled after all, as the view
+// knows it now, or nothing. It is for the look before every signal: what the kill
+// itself has changed is no reason.
+func (e *Engine) Spares(view View, d *Decision, id event.ID) string {
+	var p Process
+	switch {
+	case !view.Process(id, &p):
+		return "it is not known any more"
+	case id == d.Root:
+		return e.spare(&p)
+	default:
+		return e.leaveOut(d.rule, &p, d.At)
+	}
+}
+
 // Holds checks d once more, right before its first signal: the root must still live
 // and meet every condition. It returns why not.
 func (e *Engine) Holds(view View, host *Host, d *Decision, now uint64) (bool, string) {
@@ -151,106 +165,4 @@ func (e *Engine) Holds(view View, host *Host, d *Decision, now uint64) (bool, st
 		}
 	}
 	return true, ""
-}
-
-// RuleReason says whether one rule applies to a process, and why.
-type RuleReason struct {
-	Name    string
-	Applies bool   // it acts, would act, or waits only for time to pass
-	Why     string // one sentence
-	ActsAt  uint64 // the instant at which it acts if nothing changes; 0 if none
-}
-
-// Explain says for each rule why it applies to id or not. It changes nothing.
-func (e *Engine) Explain(view View, host *Host, id event.ID, now uint64) []RuleReason {
-	c := e.candidate(view, host, now)
-	reasons := make([]RuleReason, len(e.rules))
-	found := c.reset(id)
-	for i, r := range e.rules {
-		reasons[i] = RuleReason{Name: r.Name}
-		switch {
-		case !found:
-			reasons[i].Why = "no such process"
-		case c.p.Dead:
-			reasons[i].Why = "it is dead"
-		case !c.p.Orphan:
-			reasons[i].Why = "it is not an orphan: who spawned it lives, or is not known to be dead"
-		default:
-			e.explain(c, i, r, &reasons[i])
-		}
-	}
-	return reasons
-}
-
-func (e *Engine) explain(c *candidate, i int, r *rule, reason *RuleReason) {
-	if why := e.spare(&c.p); why != "" && r.Action == ActionKill {
-		reason.Why = why
-		return
-	}
-	var waiting uint64
-	for _, condition := range r.conditions {
-		ok, at := condition.holds(c)
-		if ok {
-			continue
-		}
-		if at == 0 {
-			reason.Why, reason.ActsAt = condition.describe(c), 0
-			return
-		}
-		reason.Why, waiting = condition.describe(c), max(waiting, at)
-	}
-	reason.Applies = true
-	s := e.state[stateKey{i, c.p.ID}]
-	if waiting != 0 {
-		reason.Why = "it will apply with time: " + reason.Why
-		reason.ActsAt = after(waiting, r.For)
-		return
-	}
-	e.explainHolding(c, i, r, s, reason)
-}
-
-// explainHolding explains a rule whose conditions all hold.
-func (e *Engine) explainHolding(c *candidate, i int, r *rule, s *state, reason *RuleReason) {
-	act := "it would kill"
-	switch {
-	case r.Action == ActionNotify:
-		act = "it notifies"
-	case r.Mode == ModeEnforce && e.withheld(r, &c.p) == "":
-		act = "it kills"
-	}
-	what := fmt.Sprintf("%s (mode %s, scope %s): %s", act, r.Mode, r.Scope, conditionsMet(c, r))
-	if why := e.withheld(r, &c.p); why != "" && r.Action == ActionKill {
-		what += "; reported only, because " + why
-	}
-	switch {
-	case s != nil && s.acted:
-		reason.Why = "it has acted on this tree; " + what
-	case e.coveredByAncestor(c, i, r):
-		reason.Why = "it has acted on the tree of an ancestor; " + what
-	default:
-		since, retry := c.now, uint64(0)
-		if s != nil {
-			since, retry = s.since, s.retry
-		}
-		reason.Why, reason.ActsAt = what, max(after(since, r.For), retry, c.now)
-	}
-}
-
-func conditionsMet(c *candidate, r *rule) string {
-	text := ""
-	for i, condition := range r.conditions {
-		if i > 0 {
-			text += ", "
-		}
-		text += condition.describe(c)
-	}
-	return text
-}
-
-func (e *Engine) coveredByAncestor(c *candidate, i int, r *rule) (covered bool) {
-	e.above(c, r, func(a *Process) bool {
-		covered = e.acted(i, a.ID)
-		return !covered
-	})
-	return covered
 }

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/abot-trace/abot-trace/internal/api"
+	"github.com/abot-trace/abot-trace/internal/config"
+	"github.com/abot-trace/abot-trace/internal/policy"
+	"github.com/abot-trace/abot-trace/internal/replay"
+	"github.com/abot-trace/abot-trace/internal/safetext"
+	"github.com/abot-trace/abot-trace/internal/wire"
+)
+
+func replayCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "replay",
+		Usage:     "say what a configuration would have killed over recorded events",
+		ArgsUsage: "FILE",
+		Description: `Rebuilds the process tree from the events, runs the rules of FILE over it with the
+events' own clock, and prints what each would have done, when and why. Nothing is
+signalled. Rules on memory hold only where the events tell memory.
+
+Examples:
+   abot-trace replay --since 7d /etc/abot-trace/config.yaml
+   abot-trace events --json | abot-trace replay --events - config.yaml
+   abot-trace replay --events recorded.ndjson --json config.yaml`,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "since", Usage: "what it would have done since `T`, over the events that the daemon remembers: an age as 24h or 7d, or a time"},
+			&cli.StringFlag{Name: "events", Usage: "over the events of `FILE`, NDJSON as events --json writes it; - is standard input"},
+			jsonFlag(), socketFlag(),
+		},
+		Action: runReplay,
+	}
+}
+
+func runReplay(c *cli.Context) error {
+	if c.NArg() != 1 {
+		return usageError("replay wants one configuration, got %d", c.NArg())
+	}
+	file, since := c.String("events"), c.String("since")
+	if (file == "") == (since == "") {
+		return usageError("replay wants either --since or --events")
+	}
+	from, err := parseSince(since)
+	if err != nil {
+		return usageError("--since: %w", err)
+	}
+	cfg, err := config.Load(c.Args().First(), config.Options{})
+	if err != nil {
+		return invalidConfig(err)
+	}
+	printer := replayPrinter{w: c.App.Writer, json: c.Bool("json"), from: from}
+	player, err := replay.New(func() (*policy.Engine, error) { return cfg.Engine(false) }, printer.act)
+	if err != nil {
+		return err
+	}
+	play := replayFile
+	if since != "" {
+		play = replayDaemon
+	}
+	summary, err := play(c, player)
+	if err != nil {
+		return err
+	}
+	if summary.Events == 0 && summary.Unreadable > 0 {
+		return fmt.Errorf("none of %d lines is an event", summary.Unreadable)
+	}
+	return printer.summary(c.App.ErrWriter, summary)
+}
+
+// replayFile plays a file or standard input.
+func replayFile(c *cli.Context, player *replay.Player) (replay.Summary, error) {
+	name := c.String("events")
+	if name == "-" {
+		return player.Run(os.Stdin)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return replay.Summary{}, err
+	}
+	defer f.Close()
+	return player.Run(f)
+}
+
+// replayDaemon plays all that the daemon remembers: what was spawned before --since
+// may have been orphaned after it.
+func replayDaemon(c *cli.Context, player *replay.Player) (replay.Summary, error) {
+	ctx, stop := interruptible(c)
+	defer stop()
+	if err := api.NewClient(c.String("socket")).Events(ctx, nil, 0, false, player.Apply); err != nil {
+		return replay.Summary{}, explained(err)
+	}
+	return player.End()
+}
+
+// replayPrinter writes acts as they come.
+type replayPrinter struct {
+	w     io.Writer
+	json  bool
+	from  uint64 // CLOCK_BOOTTIME ns; what was before is not told
+	acts  int
+	trees int
+	freed uint64
+}
+
+func (p *replayPrinter) act(a replay.Act) error {
+	if a.At < p.from {
+		return nil
+	}
+	p.acts++
+	if a.Action == policy.ActionKill && a.Carries {
+		p.trees++
+	}
+	for _, t := range a.Targets {
+		p.freed += t.RSS + t.Swap
+	}
+	if p.json {
+		return json.NewEncoder(p.w).Encode(replayEvent(a, p.acts))
+	}
+	_, err := io.WriteString(p.w, replayText(a))
+	return err
+}
+
+// replayText is one act for people. Names and reasons hold what processes call
+// themselves: each line is escaped as a whole.
+func replayText(a replay.Act) string {
+	var b strings.Builder
+	line := func(format string, args ...any) {
+		b.WriteString(strings.TrimRight(safetext.Terminal(fmt.Sprintf(format, args...)), " ") + "\n")
+	}
+	what := "would kill"
+	switch {
+	case a.Action == policy.ActionNotify:
+		what = "would notify of"
+	case !a.Carries:
+		what = "would report"
+	}
+	line("%s  %s: %s pid %d (%s), %s", a.Time.Format(time.RFC3339), a.Rule, what, a.Root.PID, a.Root.Comm, a.Verdict)
+	for _, reason := range a.Reasons {
+		line("    because %s", reason)
+	}
+	if a.Withheld != "" {
+		line("    not ended: %s", a.Withheld)
+	}
+	for _, t := range a.Targets {
+		line("    signals pid %d (%s) %s", t.ID.PID, t.Comm, t.Cmdline)
+	}
+	for _, s := range a.Spared {
+		line("    spares pid %d (%s): %s", s.ID.PID, s.Comm, s.Reason)
+	}
+	return b.String()
+}
+
+// replayEvent is one act in the words of the event stream.
+func replayEvent(a replay.Act, n int) wire.Event {
+	root := a.Root
+	event := wire.Event{Schema: wire.Schema, ID: fmt.Sprintf("replay-%d", n), Seq: uint64(n),
+		Time: a.Time, TimeNS: a.At, Type: wire.TypeKill, Process: &root}
+	if a.Action == policy.ActionNotify {
+		event.Type = wire.TypeAlert
+		event.Alert = &wire.Alert{Name: a.Rule, State: wire.AlertWarning, Since: a.Time, Message: strings.Join(a.Reasons, "; ")}
+		return event
+	}
+	reason := strings.Join(a.Reasons, "; ")
+	if a.Withheld != "" {
+		reason += "; not ended: " + a.Withheld
+	}
+	kill := &wire.Kill{KillID: event.ID, Rule: a.Rule, Mode: policy.ModeObserve, Scope: a.Scope,
+		GraceSeconds: a.Grace.Seconds(), Verdict: a.Verdict, Reason: reason,
+		Processes: []wire.Killed{}, Outcome: wire.KillObserved}
+	for _, t := range a.Targets {
+		killed := wire.Killed{PID: t.ID.PID, StartNS: t.ID.Start, Comm: t.Comm, Outcome: wire.OutcomeWouldKill}
+		if t.MemoryKnown {
+			rss, swap := t.RSS, t.Swap
+			killed.RSSBytes, killed.SwapBytes = &rss, &swap
+		}
+		kill.Processes = append(kill.Processes, killed)
+	}
+	event.Kill = kill
+	return event
+}
+
+// summary says how far the answer can be believed, on standard error, so that the
+// acts stay by themselves.
+func (p *replayPrinter) summary(w io.Writer, s replay.Summary) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d events, %d orphanings", s.Events, s.Orphans)
+	if s.Events > 0 {
+		fmt.Fprintf(&b, ", %s to %s", s.From.Format(time.RFC3339), s.To.Format(time.RFC3339))
+	}
+	fmt.Fprintf(&b, ": %d trees would have been ended\n", p.trees)
+	if p.freed > 0 {
+		fmt.Fprintf(&b, "they held %s when last sampled\n", policy.FormatBytes(p.freed))
+	}
+	for _, note := range []struct {
+		count uint64
+		text  string
+	}{
+		{s.Lost, "%d records were lost before they were recorded: what they would have shown is missing\n"},
+		{uint64(s.Unreadable), "%d lines were no events and were passed over\n"},
+		{uint64(s.Boots), "the clock went back %d times: other boots, judged on their own\n"},
+	} {
+		if note.count > 0 {
+			fmt.Fprintf(&b, note.text, note.count)
+		}
+	}
+	if !s.Sampled {
+		b.WriteString("the events tell no memory: rules on memory could not hold\n")
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}

@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package replay
+
+import (
+	"strings"
+
+	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/policy"
+	"github.com/abot-trace/abot-trace/internal/wire"
+)
+
+// tree is the process tree as the events tell it: a [policy.View]. Dead processes
+// are kept while a descendant of theirs lives.
+type tree struct {
+	nodes   map[event.ID]*node
+	orphans map[event.ID]bool // living ones
+}
+
+type node struct {
+	process  wire.Process
+	spawner  event.ID
+	observed bool
+	told     bool // an event was about it; else it is known as a spawner only
+	dead     bool
+	children []event.ID // living, or kept for a living descendant
+}
+
+func newTree() *tree {
+	return &tree{make(map[event.ID]*node), make(map[event.ID]bool)}
+}
+
+// apply takes in what an event says of its process, and returns who that is.
+func (t *tree) apply(e *wire.Event) event.ID {
+	id := idOf(e.Process.PID, e.Process.StartNS)
+	n := t.nodes[id]
+	if n == nil {
+		if len(t.nodes) >= maxProcesses {
+			return id
+		}
+		n = &node{}
+		t.nodes[id] = n
+	}
+	n.update(e.Process)
+	if by := e.Process.SpawnedBy; by != nil && n.spawner.IsZero() {
+		t.link(id, n, by)
+	}
+	n.observed = n.process.Lineage == wire.LineageObserved
+	// Nobody comes back to life, but a mere name may turn out to be alive.
+	n.dead = n.told && n.dead || e.Type == wire.TypeExit || e.Process.State == wire.StateDead
+	n.told = true
+	if l := leaker(n); l != nil {
+		t.learnLeaker(l)
+	}
+	if n.process.Orphan != nil && !n.dead {
+		t.orphans[id] = true
+	} else {
+		delete(t.orphans, id)
+	}
+	return id
+}
+
+// link hangs n below its spawner, which is taken for dead until an event is about it.
+// That makes no orphan: only an orphaning does.
+func (t *tree) link(id event.ID, n *node, by *wire.Ref) {
+	spawner := idOf(by.PID, by.StartNS)
+	// Lineage goes back in time: a stream that says otherwise would make a loop.
+	if spawner.Start > id.Start || spawner.Start == id.Start && spawner.PID >= id.PID {
+		return
+	}
+	parent := t.nodes[spawner]
+	if parent == nil {
+		if len(t.nodes) >= maxProcesses {
+			return
+		}
+		parent = &node{process: wire.Process{PID: by.PID, StartNS: by.StartNS, Comm: by.Comm}, dead: true}
+		t.nodes[spawner] = parent
+	}
+	n.spawner = spawner
+	parent.children = append(parent.children, id)
+}
+
+// learnLeaker keeps the command line that only the orphan's own event tells.
+func (t *tree) learnLeaker(l *wire.Leaker) {
+	n := t.nodes[idOf(l.PID, l.StartNS)]
+	if n == nil {
+		return
+	}
+	if l.Comm != "" {
+		n.process.Comm = l.Comm
+	}
+	if len(n.process.Cmdline) == 0 {
+		n.process.Cmdline = l.Cmdline
+	}
+}
+
+func leaker(n *node) *wire.Leaker {
+	if n.process.Orphan == nil {
+		return nil
+	}
+	return n.process.Orphan.Leaker
+}
+
+// update takes over what an event says; what it leaves out stays as it was known.
+func (n *node) update(p *wire.Process) {
+	old := n.process
+	n.process = *p
+	merge(&n.process.Comm, old.Comm)
+	merge(&n.process.Exe, old.Exe)
+	merge(&n.process.User, old.User)
+	merge(&n.process.Unit, old.Unit)
+	merge(&n.process.Cgroup, old.Cgroup)
+	merge(&n.process.Lineage, old.Lineage)
+	if p.Cmdline == nil {
+		n.process.Cmdline = old.Cmdline
+	}
+	if p.UID == nil {
+		n.process.UID = old.UID
+	}
+	if p.RSSBytes == nil {
+		n.process.RSSBytes, n.process.SwapBytes = old.RSSBytes, old.SwapBytes
+	}
+	if p.CPUPercent == nil {
+		n.process.CPUPercent = old.CPUPercent
+	}
+	if p.Orphan == nil {
+		n.process.Orphan = old.Orphan
+	}
+}
+
+func merge(field *string, old string) {
+	if *field == "" {
+		*field = old
+	}
+}
+
+// forget drops a dead process that no descendant needs any more, and then its
+// ancestors that were kept for it alone. It returns who was dropped.
+func (t *tree) forget(id event.ID) (gone []event.ID) {
+	for {
+		n := t.nodes[id]
+		if n == nil || !n.dead || len(n.children) > 0 {
+			return gone
+		}
+		delete(t.nodes, id)
+		delete(t.orphans, id)
+		gone = append(gone, id)
+		parent := t.nodes[n.spawner]
+		if parent == nil {
+			return gone
+		}
+		for i, child := range parent.children {
+			if child == id {
+				last := len(parent.children) - 1
+				parent.children[i] = parent.children[last]
+				parent.children = parent.children[:last]
+				break
+			}
+		}
+		id = n.spawner
+	}
+}
+
+// wire returns what is known of id.
+func (t *tree) wire(id event.ID) wire.Process {
+	if n := t.nodes[id]; n != nil {
+		return n.process
+	}
+	return wire.Process{PID: id.PID, StartNS: id.Start}
+}
+
+// Orphans implements policy.View.
+func (t *tree) Orphans(yield func(event.ID) bool) {
+	for id := range t.orphans {
+		if !yield(id) {
+			return
+		}
+	}
+}
+
+// Process implements policy.View.
+func (t *tree) Process(id event.ID, p *policy.Process) bool {
+	n := t.nodes[id]
+	if n == nil {
+		return false
+	}
+	w := &n.process
+	*p = policy.Process{
+		ID: id, Spawner: n.spawner, Observed: n.observed, Dead: n.dead,
+		Comm: w.Comm, Exe: w.Exe, Cmdline: strings.Join(w.Cmdline, " "), User: w.User,
+		Unit: w.Unit, Cgroup: w.Cgroup, Threads: w.Threads, Kthread: w.Kthread,
+	}
+	if w.UID != nil {
+		p.UID = *w.UID
+	}
+	if w.RSSBytes != nil {
+		p.RSS, p.MemoryKnown = *w.RSSBytes, true
+	}
+	if w.SwapBytes != nil {
+		p.Swap = *w.SwapBytes
+	}
+	if w.CPUPercent != nil {
+		p.CPUPercent, p.CPUKnown = *w.CPUPercent, true
+	}
+	if w.Orphan != nil {
+		p.Orphan, p.Verdict, p.Since = true, w.Orphan.Verdict, w.Orphan.SinceNS
+	}
+	return true
+}
+
+// Children implements policy.View.
+func (t *tree) Children(id event.ID, yield func(event.ID) bool) {
+	n := t.nodes[id]
+	if n == nil {
+		return
+	}
+	for _, child := range n.children {
+		if !yield(child) {
+			return
+		}
+	}
+}
+
+// TreeMemory implements policy.View: the latest figure that an orphan's event gave
+// for its tree, else the sum over its processes.
+func (t *tree) TreeMemory(id event.ID) (bytes uint64, known bool) {
+	n := t.nodes[id]
+	if n == nil {
+		return 0, false
+	}
+	if o := n.process.Orphan; o != nil && o.Tree != nil && o.Tree.RSSBytes != nil {
+		bytes = *o.Tree.RSSBytes
+		if o.Tree.SwapBytes != nil {
+			bytes += *o.Tree.SwapBytes
+		}
+		return bytes, true
+	}
+	stack := []event.ID{id}
+	for len(stack) > 0 {
+		n := t.nodes[stack[len(stack)-1]]
+		stack = stack[:len(stack)-1]
+		if n == nil {
+			continue
+		}
+		stack = append(stack, n.children...)
+		if n.dead {
+			continue
+		}
+		if n.process.RSSBytes == nil {
+			return 0, false
+		}
+		bytes += *n.process.RSSBytes
+		if n.process.SwapBytes != nil {
+			bytes += *n.process.SwapBytes
+		}
+	}
+	return bytes, true
+}
