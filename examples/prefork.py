@@ -17,6 +17,7 @@ import socket
 import sys
 
 WORKERS = 3
+WATCHED = {signal.SIGTERM, signal.SIGCHLD}
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -35,7 +36,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 def serve(listener):
     """The worker: accept from the shared socket until told to stop."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
     server = http.server.HTTPServer(listener.getsockname(), Handler, bind_and_activate=False)
     server.socket.close()
     server.socket = listener
@@ -54,23 +55,33 @@ def spawn(listener):
     return pid
 
 
+def reap(workers):
+    """Forgets the workers that have died."""
+    while workers:
+        pid, _ = os.waitpid(-1, os.WNOHANG)
+        if pid == 0:
+            return
+        workers.discard(pid)
+
+
 def main():
     host, port = sys.argv[1].rsplit(":", 1)
     listener = socket.create_server((host, int(port)))
     os.write(1, f"listening on {listener.getsockname()[1]}\n".encode())
+    # Signals are waited for, not handled: no worker is reaped behind our back, so
+    # that a pid in workers never names another process.
+    signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     workers = set()
-
-    def stop(*_):
-        for pid in workers:
-            os.kill(pid, signal.SIGTERM)
-        sys.exit(0)
-
-    signal.signal(signal.SIGTERM, stop)
     while True:
         while len(workers) < WORKERS:
             workers.add(spawn(listener))
-        pid, _ = os.wait()
-        workers.discard(pid)
+        if signal.sigwait(WATCHED) == signal.SIGTERM:
+            break
+        reap(workers)
+    for pid in workers:
+        os.kill(pid, signal.SIGTERM)
+    for pid in workers:
+        os.waitpid(pid, 0)
 
 
 if __name__ == "__main__":
