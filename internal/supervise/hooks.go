@@ -29,7 +29,8 @@ func (s *supervisor) runHooks(kind string, hooks [][]string) {
 	}
 }
 
-// runHook runs one hook without a shell. A further TERM or INT ends it early.
+// runHook runs one hook without a shell. Signals that come meanwhile shorten the
+// grace, not the hook, which has its own time-out.
 func (s *supervisor) runHook(kind string, argv []string) {
 	name := kind + " hook " + strconv.Quote(strings.Join(argv, " "))
 	pid, err := s.startHook(kind, argv)
@@ -40,12 +41,8 @@ func (s *supervisor) runHook(kind string, argv []string) {
 	hook := &child{pid: pid}
 	s.hook, s.childless = hook, false
 	defer func() { s.hook = nil }()
-	hurry := s.hurry
-	s.wait(time.Now().Add(s.HookTimeout), func() bool { return hook.done || s.hurry > hurry })
+	s.wait(time.Now().Add(s.HookTimeout), func() bool { return hook.done })
 	switch {
-	case !hook.done && s.hurry > hurry:
-		s.Report("%s: ended early by a further signal", name)
-		s.killHook(hook)
 	case !hook.done:
 		s.Report("%s: did not end within %v", name, s.HookTimeout)
 		s.killHook(hook)

@@ -3,6 +3,8 @@
 package supervise
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -117,17 +119,25 @@ func TestHookLeftovers(t *testing.T) {
 	s.wantEnd(t, 0)
 }
 
-// A further TERM ends the hook that runs, and the later ones still run.
-func TestSecondSignalEndsHook(t *testing.T) {
-	s := start(t, options{Argv: []string{"sh", "-c", "echo up >&3; read x"}, Grace: never,
-		BeforeTerm: [][]string{{"sh", "-c", "echo hook >&3; exec sleep 1111"}},
+// Further signals shorten the grace, but every hook runs to its end.
+func TestFurtherSignalsSpareHooks(t *testing.T) {
+	goOn := filepath.Join(t.TempDir(), "go-on")
+	s := start(t, options{Argv: []string{"sh", "-c", "trap '' TERM INT; echo up >&3; while :; do sleep 0.05; done"}, Grace: never,
+		BeforeTerm: [][]string{{"sh", "-c", "echo hook >&3; until test -e " + goOn + "; do sleep 0.01; done; echo done >&3"}, say("second")},
 		OnExit:     [][]string{say("last")}})
 	s.life.expect(t, "up")
 	s.signal(t, unix.SIGTERM)
 	s.life.expect(t, "hook")
 	s.signal(t, unix.SIGTERM)
-	s.life.expect(t, "last")
-	s.code(t)
-	s.life.rest(t)
-	eventually(t, "the report", func() bool { return strings.Contains(s.stderr.String(), "ended early by a further signal") })
+	s.signal(t, unix.SIGINT)
+	eventually(t, "the signals are taken", func() bool { return !pending(t, s.Process.Pid) })
+	if err := os.WriteFile(goOn, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.code(t); got != 128+9 {
+		t.Errorf("exit code %d, want %d", got, 128+9)
+	}
+	if got, want := strings.Join(s.life.rest(t), " "), "done second last"; got != want {
+		t.Errorf("hooks ran %q, want %q", got, want)
+	}
 }

@@ -38,9 +38,9 @@ type lease struct {
 
 type peerKey struct{}
 
-func newDaemon(t *testing.T) *fakeDaemon {
+func newDaemon(t *testing.T, status int) *fakeDaemon {
 	t.Helper()
-	d := &fakeDaemon{path: filepath.Join(t.TempDir(), "sock"), status: http.StatusOK}
+	d := &fakeDaemon{path: filepath.Join(t.TempDir(), "sock"), status: status}
 	l, err := net.Listen("unix", d.path)
 	if err != nil {
 		t.Fatal(err)
@@ -86,7 +86,7 @@ func (d *fakeDaemon) lease(w http.ResponseWriter, r *http.Request) {
 }
 
 func TestSuperviseTakesALease(t *testing.T) {
-	d := newDaemon(t)
+	d := newDaemon(t, http.StatusOK)
 	s := start(t, options{Argv: []string{"sh", "-c", "echo up >&3; read x"}, Grace: 7500 * time.Millisecond, Socket: d.path})
 	s.life.expect(t, "up")
 	// The lease is there before CMD is.
@@ -101,8 +101,7 @@ func TestSuperviseTakesALease(t *testing.T) {
 }
 
 func TestRefusedLease(t *testing.T) {
-	d := newDaemon(t)
-	d.status = http.StatusForbidden
+	d := newDaemon(t, http.StatusForbidden)
 	s := start(t, options{Argv: []string{"true"}, Socket: d.path})
 	s.wantEnd(t, ExitFailed)
 	eventually(t, "the message", func() bool {
@@ -113,7 +112,7 @@ func TestRefusedLease(t *testing.T) {
 // What only the daemon knows to be of the tree ends with it; what it names by a
 // wrong start, and our own ancestors, are not touched.
 func TestLineageFromTheDaemon(t *testing.T) {
-	d := newDaemon(t)
+	d := newDaemon(t, http.StatusOK)
 	outside := startSleep(t, "1111")
 	reused := startSleep(t, "1112")
 	s := start(t, options{Argv: []string{"sh", "-c", "echo up >&3; read x"}, Grace: time.Second, Socket: d.path})
@@ -161,7 +160,7 @@ func startSleep(t *testing.T, seconds string) descend.Proc {
 
 func TestDial(t *testing.T) {
 	dir := t.TempDir()
-	listening := newDaemon(t).path
+	listening := newDaemon(t, http.StatusOK).path
 	plain := filepath.Join(dir, "plain")
 	if err := os.WriteFile(plain, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -200,7 +199,7 @@ func TestDial(t *testing.T) {
 
 func TestDialRefusesAStrangersSocket(t *testing.T) {
 	needRoot(t)
-	path := newDaemon(t).path
+	path := newDaemon(t, http.StatusOK).path
 	if err := os.Chown(path, 12345, 12345); err != nil {
 		t.Fatal(err)
 	}

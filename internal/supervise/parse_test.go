@@ -3,6 +3,9 @@
 package supervise
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -203,6 +206,40 @@ func TestMaskHolds(t *testing.T) {
 	}{{"SigIgn:", 1, true}, {"SigIgn:", 13, true}, {"SigIgn:", 15, false}, {"SigIgn:", 0, false}, {"SigCgt:", 1, false}, {"SigBlk:", 1, false}} {
 		if got := maskHolds(status, tt.name, tt.sig); got != tt.want {
 			t.Errorf("%s %d: got %v", tt.name, tt.sig, got)
+		}
+	}
+}
+
+// A file that is there but not executable is told apart from none, and an
+// executable further on wins.
+func TestLookPath(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name string, mode os.FileMode) {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), nil, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("a/both", 0o644)
+	write("b/both", 0o755)
+	write("a/plain", 0o644)
+	path := dir + "/none:" + dir + "/a:" + dir + "/b"
+	tests := []struct {
+		name, want string
+		err        error
+	}{
+		{"both", dir + "/b/both", nil},
+		{"plain", "", unix.EACCES},
+		{"missing", "", unix.ENOENT},
+		{"", "", unix.ENOENT},
+		{dir + "/a", "", unix.EACCES},
+		{dir + "/a/plain/x", "", unix.ENOTDIR},
+	}
+	for _, tt := range tests {
+		if got, err := lookPath(tt.name, path); got != tt.want || !errors.Is(err, tt.err) {
+			t.Errorf("%q: got %q, %v; want %q, %v", tt.name, got, err, tt.want, tt.err)
 		}
 	}
 }

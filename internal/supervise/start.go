@@ -82,7 +82,8 @@ func lookPath(name, path string) (string, error) {
 		if err == nil {
 			return file, nil
 		}
-		if errors.Is(err, unix.EACCES) {
+		// A directory that we may not search says nothing about the file.
+		if errors.Is(err, unix.EACCES) && unix.Access(file, unix.F_OK) == nil {
 			found = err
 		}
 	}
