@@ -92,6 +92,9 @@ func (s *Snapshot) parent(id event.ID, byID map[event.ID]*event.Task) ref {
 	if byID[id] == nil {
 		s.seen[id] = struct{}{}
 	}
+	if _, held := s.tree.live[id.PID]; held {
+		return s.tree.find(id)
+	}
 	return s.tree.known(id)
 }
 
