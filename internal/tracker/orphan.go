@@ -237,20 +237,24 @@ func (t *Tree) Wordless(limit int, accept func(event.ID) bool) []event.ID {
 }
 
 // ConfirmParent records that the kernel was asked for the parent of id: its adopter
-// is no longer only expected. It reports false when id is no living process.
+// is no longer only expected. It reports false when that says nothing: id is no living
+// process, or its parent is none that the tree knows. A dying process is reported
+// before the kernel gives its children away, so asked too early the kernel still names
+// the dead one: ask again.
 func (t *Tree) ConfirmParent(id event.ID, ppid int32) bool {
-	r := t.find(id)
-	if r == 0 || t.at(r).is(flagDead) {
+	r := t.living(t.find(id))
+	parent, known := t.live[ppid]
+	if r == 0 || !known && ppid != 0 || known && !t.older(parent, r) {
 		return false
 	}
-	parent := t.live[ppid]
 	t.setKernelParent(r, parent)
 	o := t.orphans[r]
 	if o == nil || !o.Direct {
 		return true
 	}
 	if parent == 0 {
-		o.Adopter, o.AdopterComm = event.ID{}, event.Comm{}
+		// Outside the reader's pid namespace.
+		o.Adopter, o.AdopterComm, o.AdopterKind = event.ID{}, event.Comm{}, event.AdopterUnknown
 	} else {
 		p := t.at(parent)
 		if o.Adopter != p.id() {

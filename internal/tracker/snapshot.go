@@ -49,7 +49,7 @@ func (t *Tree) Begin(tasks []event.Task, began uint64) *Snapshot {
 	// Parents may come after their children in the order of pids.
 	for i := range tasks {
 		if r := t.living(t.find(tasks[i].ID)); r != 0 {
-			t.setKernelParent(r, t.find(tasks[i].Parent))
+			t.setKernelParent(r, s.parent(tasks[i].Parent, byID))
 		}
 	}
 	for _, r := range added {
@@ -86,6 +86,18 @@ func (s *Snapshot) take(task *event.Task) (r ref, isNew bool) {
 	return r, isNew
 }
 
+// parent returns the node of a process that a task names as its parent. A pass may
+// leave out a living one that it names: some kernels hide their init.
+func (s *Snapshot) parent(id event.ID, byID map[event.ID]*event.Task) ref {
+	if byID[id] == nil {
+		s.seen[id] = struct{}{}
+	}
+	if _, held := s.tree.live[id.PID]; held {
+		return s.tree.find(id)
+	}
+	return s.tree.known(id)
+}
+
 // describe takes over what a snapshot says of a process itself.
 func (t *Tree) describe(r ref, task *event.Task) {
 	n := t.at(r)
@@ -115,7 +127,7 @@ func (t *Tree) infer(r ref, task, parentTask *event.Task, first bool) {
 		return
 	}
 	p := t.at(parent)
-	reaper := p.is(flagNSInit | flagSubreaper)
+	reaper := p.pid == 1 || p.is(flagNSInit|flagSubreaper)
 	if reaper && adopted(task, parentTask) {
 		t.orphanFound(r, parent, adopterKind(p))
 		return
