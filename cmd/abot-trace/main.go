@@ -112,6 +112,7 @@ func commands() []*cli.Command {
 		eventsCommand(),
 		orphansCommand(),
 		checkCommand(),
+		doctorCommand(),
 		leaseCommand(),
 		superviseCommand(),
 		stageCommand(),

@@ -27,7 +27,7 @@ const families = "5.10,6.1,6.12,newest"
 
 // packages whose tests run in the guests: those that depend on the kernel. Their tests
 // need nothing there but themselves and busybox.
-var packages = []string{"internal/probe", "internal/procfs", "internal/tracker", "internal/enforce"}
+var packages = []string{"internal/probe", "internal/procfs", "internal/enforce", "internal/descend"}
 
 func main() {
 	kernels := flag.String("kernels", families, "comma-separated kernel `versions`")

@@ -71,7 +71,8 @@ func parseReport(r io.Reader) (*result, error) {
 		return nil, errors.New("the guest did not report to the end")
 	}
 	var doc wire.Doctor
-	if err := json.Unmarshal([]byte(doctor.String()), &doc); err != nil {
+	// What follows the document is its verdict, for people.
+	if err := json.NewDecoder(strings.NewReader(doctor.String())).Decode(&doc); err != nil {
 		return nil, fmt.Errorf("doctor --json: %w: %q", err, doctor.String())
 	}
 	res.checks = doc.Checks
