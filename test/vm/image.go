@@ -16,7 +16,7 @@ import (
 const module = "github.com/abot-trace/abot-trace/"
 
 // applets are the shell tools that the packages' tests start.
-var applets = []string{"sh", "sleep", "cat", "true", "false", "setsid", "nohup", "kill", "ps", "mkdir", "rm", "ln", "test", "echo"}
+var applets = []string{"sh", "sleep", "cat", "false", "setsid", "nohup", "kill", "ps", "mkdir", "rm", "ln", "test", "echo"}
 
 // buildImage writes the guest's initramfs: its init, a static test binary for each
 // package, abot-trace itself, and busybox.
@@ -48,6 +48,7 @@ func buildImage(ctx context.Context, apt *aptDir, work, image string) (err error
 	for _, name := range applets {
 		c.link("bin/"+name, "busybox")
 	}
+	c.file("bin/true", programs["init"], 0o755)
 	c.link("usr/bin", "../bin")
 	for name, path := range programs {
 		c.file(name, path, 0o755)

@@ -38,7 +38,14 @@ func (r report) send(l line) {
 	}
 }
 
+// needsMore are tests that need Python, which the guest has not.
+const needsMore = "Python"
+
 func main() {
+	// By another name it is "true", which busybox is by that name only.
+	if os.Getpid() != 1 {
+		return
+	}
 	defer powerOff()
 	if err := prepare(); err != nil {
 		fmt.Println("guest: prepare:", err)
@@ -62,7 +69,7 @@ func main() {
 	}
 	for _, path := range tests {
 		name := strings.ReplaceAll(strings.TrimSuffix(filepath.Base(path), ".test"), "@", "/")
-		runProgram(r, name, "/src/"+name, path, "-test.v", "-test.timeout=10m", "-test.short")
+		runProgram(r, name, "/src/"+name, path, "-test.v", "-test.timeout=10m", "-test.short", "-test.skip="+needsMore)
 	}
 	r.send(line{Program: "guest", Ended: true})
 	// What is still in the port's buffer would die with the machine.
