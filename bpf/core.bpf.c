@@ -289,6 +289,20 @@ int BPF_PROG(on_signal, int sig, void *info, struct task_struct *task, int group
 	return 0;
 }
 
+/*
+ * Up to 6.1 the counters are an array of a typedef, into which the verifier follows no
+ * direct read; without probe reads the figures stay 0 there.
+ */
+static __always_inline __s64 rss_pages_array(struct mm_struct___array *mm, bool swap)
+{
+	long count[NR_MM_COUNTERS] = {};
+
+	if (probe_reads)
+		BPF_CORE_READ_INTO(&count, mm, rss_stat.count);
+	return swap ? count[MM_SWAPENTS] :
+		      count[MM_FILEPAGES] + count[MM_ANONPAGES] + count[MM_SHMEMPAGES];
+}
+
 static __always_inline __u64 rss_pages(struct mm_struct *mm, bool swap)
 {
 	struct mm_struct___array *array = (void *)mm;
@@ -298,10 +312,7 @@ static __always_inline __u64 rss_pages(struct mm_struct *mm, bool swap)
 	if (!mm)
 		return 0;
 	if (bpf_core_field_exists(array->rss_stat.count))
-		sum = swap ? array->rss_stat.count[MM_SWAPENTS].counter :
-			     array->rss_stat.count[MM_FILEPAGES].counter +
-				     array->rss_stat.count[MM_ANONPAGES].counter +
-				     array->rss_stat.count[MM_SHMEMPAGES].counter;
+		sum = rss_pages_array(array, swap);
 	else
 		sum = swap ? percpu->rss_stat[MM_SWAPENTS].count :
 			     percpu->rss_stat[MM_FILEPAGES].count +

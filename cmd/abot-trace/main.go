@@ -114,6 +114,7 @@ func commands() []*cli.Command {
 		explainCommand(),
 		cleanupCommand(),
 		checkCommand(),
+		doctorCommand(),
 		leaseCommand(),
 		superviseCommand(),
 		stageCommand(),

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package doctor finds out what this kernel, these capabilities and this service can
+// do, one line each, with what to do about what they cannot. It changes nothing: what
+// it loads it forgets, and it attaches nothing.
+package doctor
+
+import (
+	"context"
+	"slices"
+
+	"github.com/abot-trace/abot-trace/internal/wire"
+)
+
+// Status of a check.
+const (
+	OK       = "ok"
+	Degraded = "degraded" // it traces, with something less
+	Missing  = "missing"  // what is needed is not there
+)
+
+// Settings say where to look.
+type Settings struct {
+	Socket string // the daemon's
+	Config string // the configuration's main file
+	Unit   string // the service's name
+	Root   string // of /proc, /sys and /run; "" is the real one
+}
+
+// A Report is what was found, in the order of reading.
+type Report struct {
+	Checks []wire.DoctorCheck
+	vital  []string // names of the checks without which there is no tracing
+}
+
+// CanTrace reports whether nothing that tracing needs is missing.
+func (r *Report) CanTrace() bool {
+	return !slices.ContainsFunc(r.Checks, func(c wire.DoctorCheck) bool {
+		return c.Status == Missing && slices.Contains(r.vital, c.Name)
+	})
+}
+
+func (r *Report) add(name, status, detail, hint string) {
+	if status == OK {
+		hint = ""
+	}
+	r.Checks = append(r.Checks, wire.DoctorCheck{Name: name, Status: status, Detail: detail, Hint: hint})
+}
+
+// need is add for a check without which there is no tracing.
+func (r *Report) need(name, status, detail, hint string) {
+	r.vital = append(r.vital, name)
+	r.add(name, status, detail, hint)
+}
+
+// Examine runs every check.
+func Examine(ctx context.Context, s Settings) *Report {
+	r := &Report{}
+	traced := r.service(ctx, s)
+	service := r.Checks
+	r.Checks = nil
+	r.kernel(s)
+	r.capabilities(traced)
+	r.memlock()
+	r.programs(traced)
+	r.namespace(s)
+	r.ring(s)
+	r.Checks = append(r.Checks, service...)
+	r.journald(s)
+	r.configuration(s)
+	return r
+}

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package doctor
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/abot-trace/abot-trace/internal/api"
+	"github.com/abot-trace/abot-trace/internal/wire"
+)
+
+// find returns the check of that name.
+func find(t *testing.T, r *Report, name string) wire.DoctorCheck {
+	t.Helper()
+	for _, c := range r.Checks {
+		if c.Name == name {
+			return c
+		}
+	}
+	t.Fatalf("no check %q in %v", name, r.Checks)
+	return wire.DoctorCheck{}
+}
+
+func TestCanTrace(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		fill func(*Report)
+		want bool
+	}{
+		{"nothing found", func(*Report) {}, true},
+		{"degraded", func(r *Report) { r.need("btf", Degraded, "", "") }, true},
+		{"something lesser is missing", func(r *Report) { r.add("journald", Missing, "", "") }, true},
+		{"something vital is missing", func(r *Report) { r.add("kernel", OK, "", ""); r.need("btf", Missing, "", "") }, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := &Report{}
+			tt.fill(r)
+			if got := r.CanTrace(); got != tt.want {
+				t.Errorf("got %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+// TestHints proves that what is well carries no advice, and all else does.
+func TestHints(t *testing.T) {
+	r := Examine(t.Context(), Settings{Socket: filepath.Join(t.TempDir(), "none"), Config: "/nonexistent/config.yaml", Unit: "abot-trace"})
+	for _, c := range r.Checks {
+		if (c.Status == OK) != (c.Hint == "") {
+			t.Errorf("%s is %s with hint %q", c.Name, c.Status, c.Hint)
+		}
+		if c.Detail == "" {
+			t.Errorf("%s says nothing", c.Name)
+		}
+	}
+	if got := find(t, r, "socket"); got.Status != Degraded || !strings.Contains(got.Detail, "no daemon") {
+		t.Errorf("socket: got %v", got)
+	}
+}
+
+func TestStream(t *testing.T) {
+	now := time.Now()
+	ago := func(d time.Duration) *time.Time { seen := now.Add(-d); return &seen }
+	for _, tt := range []struct {
+		name   string
+		status api.Status
+		want   string
+		traced bool
+	}{
+		{"complete", api.Status{CanarySeen: ago(time.Second)}, OK, true},
+		{"records lost", api.Status{CanarySeen: ago(time.Second), Refused: 7}, Degraded, true},
+		{"just started", api.Status{}, Degraded, false},
+		{"silent", api.Status{CanarySeen: ago(time.Minute)}, Missing, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := &Report{}
+			if got := r.stream(&tt.status, now); got != tt.traced {
+				t.Errorf("traced: got %v, want %v", got, tt.traced)
+			}
+			if got := find(t, r, "stream").Status; got != tt.want {
+				t.Errorf("status: got %s, want %s", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestUnitState(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		props  map[string]any
+		status string
+		detail string
+	}{
+		{"running", map[string]any{"LoadState": "loaded", "ActiveState": "active", "MainPID": uint32(7),
+			"NFileDescriptorStore": uint32(9), "NRestarts": uint32(0)}, OK, "main process 7, 9 descriptors"},
+		{"stopped", map[string]any{"LoadState": "loaded", "ActiveState": "inactive", "SubState": "dead"}, Degraded, "inactive (dead)"},
+		{"failed", map[string]any{"LoadState": "loaded", "ActiveState": "failed", "SubState": "failed"}, Degraded, "failed"},
+		{"not there", map[string]any{"LoadState": "not-found", "ActiveState": "inactive"}, Degraded, "not installed"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := &Report{}
+			r.unitState("abot-trace", tt.props)
+			got := find(t, r, "unit")
+			if got.Status != tt.status || !strings.Contains(got.Detail, tt.detail) {
+				t.Errorf("got %v, want %s with %q", got, tt.status, tt.detail)
+			}
+		})
+	}
+	r := &Report{}
+	r.unitState("abot-trace", map[string]any{"LoadState": "loaded", "ActiveState": "active", "LogRateLimitIntervalUSec": uint64(30e6)})
+	if got := find(t, r, "journal rate limit"); got.Status != Degraded {
+		t.Errorf("a rate limit: got %v", got)
+	}
+}
+
+func TestProcessRate(t *testing.T) {
+	for _, tt := range []struct {
+		name, stat, uptime string
+		made               uint64
+		up                 time.Duration
+		fails              bool
+	}{
+		{"usual", "cpu 1 2\nctxt 5\nprocesses 1234\nprocs_running 1\n", "100.50 80.00\n", 1234, 100*time.Second + 500*time.Millisecond, false},
+		{"no line", "cpu 1 2\n", "1.0 1.0\n", 0, 0, true},
+		{"no number", "processes many\n", "1.0 1.0\n", 0, 0, true},
+		{"no uptime", "processes 1\n", "", 0, 0, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			root := t.TempDir()
+			if err := os.Mkdir(root+"/proc", 0o755); err != nil {
+				t.Fatal(err)
+			}
+			for name, text := range map[string]string{"stat": tt.stat, "uptime": tt.uptime} {
+				if err := os.WriteFile(root+"/proc/"+name, []byte(text), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			made, up, err := processRate(root)
+			if (err != nil) != tt.fails {
+				t.Fatalf("error: got %v, want one: %v", err, tt.fails)
+			}
+			if !tt.fails && (made != tt.made || up != tt.up) {
+				t.Errorf("got %d in %v, want %d in %v", made, up, tt.made, tt.up)
+			}
+		})
+	}
+}
+
+func TestSplitRelease(t *testing.T) {
+	for _, tt := range []struct {
+		release      string
+		major, minor int
+	}{
+		{"6.1.0-56-cloud-amd64", 6, 1},
+		{"5.10.0", 5, 10},
+		{"7.3", 7, 3},
+		{"strange", 0, 0},
+	} {
+		if major, minor := splitRelease(tt.release); major != tt.major || minor != tt.minor {
+			t.Errorf("%s: got %d.%d, want %d.%d", tt.release, major, minor, tt.major, tt.minor)
+		}
+	}
+}
+
+// TestMissingBTF looks at a root without the kernel's types.
+func TestMissingBTF(t *testing.T) {
+	r := &Report{}
+	r.kernel(Settings{Root: t.TempDir()})
+	if got := find(t, r, "btf"); got.Status != Missing {
+		t.Errorf("got %v, want missing", got)
+	}
+	if r.CanTrace() {
+		t.Error("it claims that tracing works without BTF")
+	}
+}
+
+func TestConfiguration(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for _, tt := range []struct{ name, path, status, detail string }{
+		{"none", filepath.Join(dir, "missing.yaml"), OK, "defaults"},
+		{"invalid", write("bad.yaml", "ruels: []\n"), Degraded, "rules"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := &Report{}
+			r.configuration(Settings{Config: tt.path})
+			got := find(t, r, "configuration")
+			if got.Status != tt.status || !strings.Contains(got.Detail, tt.detail) {
+				t.Errorf("got %v, want %s with %q", got, tt.status, tt.detail)
+			}
+		})
+	}
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"time"
+
+	systemd "github.com/coreos/go-systemd/v22/dbus"
+
+	"github.com/abot-trace/abot-trace/internal/api"
+	"github.com/abot-trace/abot-trace/internal/config"
+)
+
+// canaryPatience is how long the daemon may go without seeing its own canary.
+const canaryPatience = 30 * time.Second
+
+// service looks at the daemon through its socket and through systemd. It reports
+// whether a daemon traces.
+func (r *Report) service(ctx context.Context, s Settings) (traced bool) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	status, err := api.NewClient(s.Socket).Status(ctx)
+	switch {
+	case errors.Is(err, api.ErrNoDaemon):
+		r.add("socket", Degraded, "no daemon at "+s.Socket, "start it: systemctl start "+s.Unit)
+	case err != nil:
+		r.add("socket", Degraded, err.Error(), "run it as root, or join the group of socket.group")
+	default:
+		r.add("socket", OK, fmt.Sprintf("daemon %d answers: %d processes, %d orphans", status.PID, status.Living, status.Orphans), "")
+		traced = r.stream(status, time.Now())
+	}
+	r.unit(ctx, s)
+	return traced
+}
+
+// stream tells whether the daemon sees events, and whether it has seen all.
+func (r *Report) stream(status *api.Status, now time.Time) bool {
+	switch {
+	case status.CanarySeen == nil:
+		r.add("stream", Degraded, "the daemon has not seen its own canary yet", "try again in ten seconds")
+		return false
+	case now.Sub(*status.CanarySeen) > canaryPatience:
+		r.need("stream", Missing, fmt.Sprintf("the daemon has not seen its own canary for %s", now.Sub(*status.CanarySeen).Round(time.Second)),
+			"restart it; if it stays so, report it with the journal of the service")
+		return false
+	case status.Refused > 0:
+		r.add("stream", Degraded, fmt.Sprintf("%d records were lost since the start; the lineage that they held is marked", status.Refused),
+			"look for what makes so many processes, or for what keeps the daemon from running")
+	default:
+		r.add("stream", OK, "complete: no record was lost", "")
+	}
+	return true
+}
+
+// unit asks systemd for the service.
+func (r *Report) unit(ctx context.Context, s Settings) {
+	if _, err := os.Stat(s.Root + "/run/systemd/system"); err != nil {
+		r.add("unit", Degraded, "systemd does not run here", "run the daemon by what does; its events wait in bpffs across a restart")
+		return
+	}
+	conn, err := systemd.NewSystemConnectionContext(ctx)
+	if err != nil {
+		r.add("unit", Degraded, "cannot ask systemd: "+err.Error(), "install dbus, or look with: systemctl status "+s.Unit)
+		return
+	}
+	defer conn.Close()
+	props, err := conn.GetAllPropertiesContext(ctx, s.Unit+".service")
+	if err != nil {
+		r.add("unit", Degraded, "cannot ask systemd: "+err.Error(), "look with: systemctl status "+s.Unit)
+		return
+	}
+	r.unitState(s.Unit, props)
+}
+
+// unitState judges the properties of org.freedesktop.systemd1.Unit and .Service.
+func (r *Report) unitState(unit string, props map[string]any) {
+	state := fmt.Sprint(props["ActiveState"])
+	switch {
+	case props["LoadState"] == "not-found":
+		r.add("unit", Degraded, unit+".service is not installed", "install the package")
+		return
+	case state != "active" && state != "reloading":
+		r.add("unit", Degraded, fmt.Sprintf("%s.service is %s (%v)", unit, state, props["SubState"]),
+			fmt.Sprintf("journalctl -u %s says why; start it: systemctl start %s", unit, unit))
+	default:
+		r.add("unit", OK, fmt.Sprintf("active, main process %v, %v descriptors kept for a restart, %v restarts",
+			props["MainPID"], props["NFileDescriptorStore"], props["NRestarts"]), "")
+	}
+	if interval, ok := props["LogRateLimitIntervalUSec"].(uint64); ok && interval != 0 {
+		r.add("journal rate limit", Degraded, "journald may drop records of the service, and tells the sender nothing",
+			"set LogRateLimitIntervalSec=0 for the unit, as the package does")
+	}
+}
+
+// journald looks for its socket: records go there in its own protocol.
+func (r *Report) journald(s Settings) {
+	const socket = "/run/systemd/journal/socket"
+	conn, err := net.Dial("unixgram", s.Root+socket)
+	if err != nil {
+		r.add("journald", Degraded, "not reachable: "+err.Error(), "records go to stderr only")
+		return
+	}
+	conn.Close()
+	r.add("journald", OK, socket, "")
+}
+
+// configuration reads what the daemon would read, as strictly.
+func (r *Report) configuration(s Settings) {
+	cfg, err := config.Load(s.Config, config.Options{Trusted: true})
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		r.add("configuration", OK, "no "+s.Config+": defaults, without rules", "")
+	case err != nil:
+		r.add("configuration", Degraded, err.Error(), "abot-trace check "+s.Config)
+	default:
+		rules, _ := cfg.Policy()
+		armed := 0
+		for _, rule := range rules {
+			if rule.Mode == "enforce" {
+				armed++
+			}
+		}
+		r.add("configuration", OK, fmt.Sprintf("%s: %d rules, %d armed", s.Config, len(rules), armed), "")
+	}
+}
