@@ -29,7 +29,7 @@ func notifyHelperCommand() *cli.Command {
 		Usage:  "deliver notices, without any capability; started by the daemon or by systemd",
 		Hidden: true,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "listen", Usage: "take connections on the unix `SOCKET` and not on standard input"},
+			&cli.StringFlag{Name: "socket", Usage: "take connections on the unix `SOCKET` and not on standard input"},
 		},
 		Action: func(c *cli.Context) error {
 			if err := noArgs(c); err != nil {
@@ -41,7 +41,7 @@ func notifyHelperCommand() *cli.Command {
 			ctx, stop := interruptible(c)
 			defer stop()
 			log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-			listener, err := helperListener(c.String("listen"))
+			listener, err := helperListener(c.String("socket"))
 			if err != nil {
 				return err
 			}
@@ -53,7 +53,8 @@ func notifyHelperCommand() *cli.Command {
 	}
 }
 
-// helperListener returns the socket that systemd or --listen gives; nil for neither.
+// helperListener returns the socket that systemd or --socket gives; nil for neither.
+// Who may connect says what is run: that is the socket's owner and group.
 func helperListener(path string) (*net.UnixListener, error) {
 	passed, err := activation.Listeners()
 	if err != nil {
@@ -68,13 +69,22 @@ func helperListener(path string) (*net.UnixListener, error) {
 	if path == "" {
 		return nil, nil
 	}
-	old := unix.Umask(0o177)
+	addr := &net.UnixAddr{Name: path, Net: "unix"}
+	// One that nobody listens on was left by a helper that was killed.
+	if conn, err := net.DialUnix("unix", nil, addr); err == nil {
+		conn.Close()
+		return nil, fmt.Errorf("%s: another helper listens", path)
+	} else if errors.Is(err, unix.ECONNREFUSED) {
+		if err := os.Remove(path); err != nil {
+			return nil, err
+		}
+	}
+	old := unix.Umask(0o117)
 	defer unix.Umask(old)
-	return net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	return net.ListenUnix("unix", addr)
 }
 
-// serveHelper serves one daemon after the other, and none but root and its own user:
-// who connects says what is run.
+// serveHelper serves one daemon after the other.
 func serveHelper(ctx context.Context, l *net.UnixListener, log *slog.Logger) error {
 	defer context.AfterFunc(ctx, func() { _ = l.Close() })()
 	for {
@@ -85,37 +95,13 @@ func serveHelper(ctx context.Context, l *net.UnixListener, log *slog.Logger) err
 		if err != nil {
 			return fmt.Errorf("accept: %w", err)
 		}
-		err = trustedPeer(conn)
-		if err == nil {
-			stop := context.AfterFunc(ctx, func() { _ = conn.CloseRead() })
-			err = helper.Serve(ctx, conn, conn, log)
-			stop()
-		}
-		if err != nil {
+		stop := context.AfterFunc(ctx, func() { _ = conn.CloseRead() })
+		if err := helper.Serve(ctx, conn, conn, log); err != nil {
 			log.Warn("connection", "error", err)
 		}
+		stop()
 		conn.Close()
 	}
-}
-
-func trustedPeer(conn *net.UnixConn) error {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var peer *unix.Ucred
-	if ctrlErr := raw.Control(func(fd uintptr) {
-		peer, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	}); ctrlErr != nil {
-		return ctrlErr
-	}
-	if err != nil {
-		return fmt.Errorf("peer: %w", err)
-	}
-	if peer.Uid != 0 && int(peer.Uid) != os.Getuid() {
-		return fmt.Errorf("peer: user %d may not send notices", peer.Uid)
-	}
-	return nil
 }
 
 func notifyTestCommand() *cli.Command {

@@ -118,7 +118,14 @@ func TestNotifyTestTellsFailure(t *testing.T) {
 // The helper on a socket serves one connection after the other.
 func TestNotifyHelperListens(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "s")
-	helper := command(t, "notify-helper", "--listen", socket)
+	// A helper that was killed leaves its socket behind.
+	stale, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stale.SetUnlinkOnClose(false)
+	stale.Close()
+	helper := command(t, "notify-helper", "--socket", socket)
 	helper.Stderr = os.Stderr
 	if err := helper.Start(); err != nil {
 		t.Fatal(err)
@@ -129,6 +136,10 @@ func TestNotifyHelperListens(t *testing.T) {
 			t.Errorf("helper ended with %v", err)
 		}
 	}()
+	dialSoon(t, socket).Close() // ends without settings, which harms nobody
+	if info, err := os.Stat(socket); err != nil || info.Mode().Perm() != 0o660 {
+		t.Errorf("socket %v, %v, want mode 0660", info.Mode(), err)
+	}
 	for range 2 {
 		conn := dialSoon(t, socket)
 		settings := notify.Settings{Exec: []notify.Exec{{Command: []string{"/bin/true"}}}}
