@@ -145,6 +145,35 @@ func TestRealJournaldStopped(t *testing.T) {
 	}
 }
 
+// The catalog is one that journalctl takes, entry by entry.
+func TestRealCatalog(t *testing.T) {
+	root := t.TempDir()
+	text, err := os.ReadFile("../../deploy/systemd/abot-trace.catalog")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{"/usr/lib/systemd/catalog", "/var/lib/systemd/catalog"} {
+		if err := os.MkdirAll(root+dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(root+"/usr/lib/systemd/catalog/abot-trace.catalog", text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("journalctl", "--root", root, "--update-catalog").CombinedOutput(); err != nil || len(out) > 0 {
+		t.Fatalf("update: %v\n%s", err, out)
+	}
+	out, err := exec.Command("journalctl", "--root", root, "--list-catalog").CombinedOutput()
+	if err != nil {
+		t.Fatalf("list: %v\n%s", err, out)
+	}
+	for kind, id := range MessageIDs {
+		if !strings.Contains(string(out), id+" abot-trace:") {
+			t.Errorf("%s: %s is not listed in\n%s", kind, id, out)
+		}
+	}
+}
+
 func journaldPID(t *testing.T) int {
 	t.Helper()
 	var pid int
