@@ -128,7 +128,7 @@ type Metrics struct {
 }
 
 // Severities are the words of min_severity, the least first.
-var Severities = []string{"info", "warning", "critical"}
+var Severities = []string{"debug", "info", "notice", "warning", "error", "critical"}
 
 // Defaults of what a rule or a hook leaves out.
 const (

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/abot-trace/abot-trace/internal/alert"
+	"github.com/abot-trace/abot-trace/internal/config"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/sample"
 	"github.com/abot-trace/abot-trace/internal/wire"
@@ -144,5 +145,11 @@ func TestValidate(t *testing.T) {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+func TestDefaultsAreTheConfigurations(t *testing.T) {
+	if diff := cmp.Diff(Defaults(), FromConfig(config.Default().Monitor)); diff != "" {
+		t.Errorf("-Defaults +configuration:\n%s", diff)
 	}
 }

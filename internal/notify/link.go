@@ -75,12 +75,12 @@ func DialSocket(path string) Dialer {
 	}
 }
 
-// Spawn returns a Dialer that starts the helper as a child, which ends when the
-// connection is closed. It gets no environment but PATH and the proxy settings.
-func Spawn(argv ...string) Dialer {
+// Spawn returns a Dialer that starts the program at path as the helper, which ends
+// when the connection is closed. It gets no environment but PATH and the proxy
+// settings.
+func Spawn(path string, argv ...string) Dialer {
 	return func(context.Context) (Conn, error) {
-		cmd := exec.Command(argv[0], argv[1:]...)
-		cmd.Env = HelperEnv()
+		cmd := &exec.Cmd{Path: path, Args: argv, Env: HelperEnv()}
 		cmd.Stderr = os.Stderr
 		in, helperIn, err := os.Pipe()
 		if err != nil {

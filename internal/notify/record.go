@@ -50,6 +50,9 @@ func RecordOf(e *Event) Record {
 		}
 	}
 	if e.Kill != nil {
+		if e.Process == nil || e.Process.Orphan == nil {
+			b.raw("ABOT_VERDICT", e.Kill.Verdict)
+		}
 		b.kill(e.Kill)
 	}
 	if e.Alert != nil {
@@ -130,7 +133,6 @@ func (b *builder) kill(k *wire.Kill) {
 	b.raw("ABOT_MODE", k.Mode)
 	b.text("ABOT_KILL_ID", k.KillID)
 	b.raw("ABOT_OUTCOME", k.Outcome)
-	b.raw("ABOT_VERDICT", k.Verdict)
 	b.text("ABOT_REASON", k.Reason)
 	if k.Mode == "enforce" {
 		b.raw("ABOT_FREED_BYTES", strconv.FormatUint(k.FreedBytes, 10))

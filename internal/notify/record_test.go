@@ -71,7 +71,7 @@ func TestRecordOf(t *testing.T) {
 	}{
 		{wire.TypeOrphan, `warning: ` + who + ` was orphaned by sh\xff[6] (SIGKILL (out of memory) by 5 (bash)): leaked`, true, nil},
 		{wire.TypeKill, `notice: rule r ended ` + who + ` with its tree of 2, 4 KiB freed`, true,
-			[]string{"ABOT_RULE=r", "ABOT_MODE=enforce", "ABOT_KILL_ID=k1", "ABOT_OUTCOME=done", "ABOT_VERDICT=leaked", "ABOT_REASON=old",
+			[]string{"ABOT_RULE=r", "ABOT_MODE=enforce", "ABOT_KILL_ID=k1", "ABOT_OUTCOME=done", "ABOT_REASON=old",
 				"ABOT_FREED_BYTES=4096", `ABOT_KILLED=7 died x\n`, "ABOT_KILLED=8 zombie y"}},
 		{wire.TypeAlert, "critical: memory is critical: 91.5 %", false,
 			[]string{"ABOT_ALERT=memory", "ABOT_ALERT_STATE=critical", "ABOT_ALERT_PREVIOUS=ok", "ABOT_ALERT_VALUE=91.5"}},
@@ -99,6 +99,15 @@ func TestRecordOf(t *testing.T) {
 	for _, kind := range wire.Types {
 		if !told[kind] {
 			t.Errorf("type %s is not tested", kind)
+		}
+	}
+}
+
+// A verdict is told once: the orphan's, or else the kill's.
+func TestVerdictOnce(t *testing.T) {
+	for _, e := range []*Event{full(wire.TypeKill), {Type: wire.TypeKill, Kill: &wire.Kill{Verdict: wire.VerdictLeaked}}} {
+		if got := strings.Count(strings.Join(lines(RecordOf(e)), "\n"), "ABOT_VERDICT=leaked"); got != 1 {
+			t.Errorf("%d verdicts, want 1", got)
 		}
 	}
 }

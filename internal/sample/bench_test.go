@@ -31,33 +31,35 @@ func crowds() []int {
 	return out
 }
 
-// crowd starts n sleeping processes, all of which end with the benchmark: each is
-// a child of one shell that reads from a pipe that only this process holds.
-func crowd(b *testing.B, n int) {
+// crowd starts n sleeping processes, all of which end with the test: each is a child
+// of one shell, whose pid it returns, and reads from a pipe that only this process
+// holds.
+func crowd(b testing.TB, n int) (shell int) {
 	b.Helper()
 	// A background job's own standard input would be /dev/null.
 	const script = `exec 3<&0; i=0; while [ $i -lt $0 ]; do cat <&3 & i=$((i+1)); done; echo ready; wait`
-	shell := exec.Command("sh", "-c", script, strconv.Itoa(n))
-	in, err := shell.StdinPipe()
+	cmd := exec.Command("sh", "-c", script, strconv.Itoa(n))
+	in, err := cmd.StdinPipe()
 	if err != nil {
 		b.Fatal(err)
 	}
-	out, err := shell.StdoutPipe()
+	out, err := cmd.StdoutPipe()
 	if err != nil {
 		b.Fatal(err)
 	}
-	if err := shell.Start(); err != nil {
+	if err := cmd.Start(); err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() {
 		in.Close()
 		_, _ = io.Copy(io.Discard, out)
-		_ = shell.Wait()
+		_ = cmd.Wait()
 	})
 	var ready string
 	if _, err := fmt.Fscanln(out, &ready); err != nil {
 		b.Fatal(err)
 	}
+	return cmd.Process.Pid
 }
 
 // benchSource measures passes over the processes that run now, through any source.

@@ -104,9 +104,11 @@ func worthWatching(mounts []mount) []mount {
 	}
 	var out []mount
 	for _, m := range top {
-		if !m.readOnly && !pseudo[m.fstype] && !strings.HasPrefix(m.source, "/dev/loop") {
-			out = append(out, m)
+		// Under /sys a tmpfs only holds other mounts.
+		if m.readOnly || pseudo[m.fstype] || strings.HasPrefix(m.source, "/dev/loop") || strings.HasPrefix(m.point, "/sys/") {
+			continue
 		}
+		out = append(out, m)
 	}
 	slices.SortFunc(out, func(a, b mount) int {
 		return cmp.Or(cmp.Compare(len(a.point), len(b.point)), cmp.Compare(a.point, b.point))

@@ -160,6 +160,7 @@ func TestWorthWatching(t *testing.T) {
 32 22 0:34 / /var/lib/docker/overlay2/x/merged rw - overlay overlay rw
 33 22 8:2 / /boot rw - vfat /dev/sda2 rw
 34 33 0:35 / /boot rw - autofs systemd-1 rw
+35 22 0:36 / /sys/fs/cgroup rw - tmpfs tmpfs rw
 `
 	mounts, err := parseMounts(strings.NewReader(info))
 	if err != nil {

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package notify
+
+import (
+	"fmt"
+
+	"github.com/abot-trace/abot-trace/internal/config"
+)
+
+// FromConfig returns the settings of a configuration; socket is where the daemon
+// serves its metrics.
+func FromConfig(c *config.Config, socket string) (Settings, error) {
+	var s Settings
+	var err error
+	if s.Journald, err = severity(c.Notify.Journald.MinSeverity); err != nil {
+		return s, fmt.Errorf("notify.journald: %w", err)
+	}
+	for i, w := range c.Notify.Webhook {
+		hook := Webhook{URL: w.URL.Value, HMACSecretFile: w.HMACSecretFile.Value, Template: w.Template.Value, Timeout: w.Timeout.Value}
+		if hook.MinSeverity, err = severity(w.MinSeverity); err != nil {
+			return s, fmt.Errorf("notify.webhook[%d]: %w", i, err)
+		}
+		s.Webhooks = append(s.Webhooks, hook)
+	}
+	for i, e := range c.Notify.Exec {
+		run := Exec{Timeout: e.Timeout.Value}
+		for _, arg := range e.Command {
+			run.Command = append(run.Command, arg.Value)
+		}
+		if run.MinSeverity, err = severity(e.MinSeverity); err != nil {
+			return s, fmt.Errorf("notify.exec[%d]: %w", i, err)
+		}
+		s.Exec = append(s.Exec, run)
+	}
+	if listen := c.Metrics.Listen.Value; listen != "" {
+		s.Metrics = &MetricsProxy{Listen: listen, Socket: socket}
+	}
+	return s, s.Validate()
+}
+
+// severity reads a word of the configuration; none is info.
+func severity(word config.Text) (Severity, error) {
+	if word.Value == "" {
+		return SeverityInfo, nil
+	}
+	return ParseSeverity(word.Value)
+}

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package notify
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/abot-trace/abot-trace/internal/config"
+)
+
+func TestFromConfig(t *testing.T) {
+	c, err := config.Parse("test.yaml", []byte(`
+notify:
+  journald: {min_severity: warning}
+  webhook:
+    - {url: "https://h/x", min_severity: critical, hmac_secret_file: /etc/key, timeout: 3s, template: "{{.Text}}"}
+    - {url: "http://h/y"}
+  exec:
+    - {command: [/bin/page, "a,b"], timeout: 5s}
+metrics: {listen: "127.0.0.1:9733"}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := FromConfig(c, "/run/s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Settings{Journald: SeverityWarning,
+		Webhooks: []Webhook{{URL: "https://h/x", MinSeverity: SeverityCritical, HMACSecretFile: "/etc/key", Timeout: 3 * time.Second, Template: "{{.Text}}"},
+			{URL: "http://h/y", Timeout: got.Webhooks[1].Timeout}},
+		Exec:    []Exec{{Command: []string{"/bin/page", "a,b"}, Timeout: 5 * time.Second}},
+		Metrics: &MetricsProxy{Listen: "127.0.0.1:9733", Socket: "/run/s"}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if _, err := FromConfig(config.Default(), ""); err != nil {
+		t.Errorf("the default configuration: %v", err)
+	}
+}
+
+// The configuration accepts the words that this package knows, and no others.
+func TestSeveritiesOfTheConfiguration(t *testing.T) {
+	if diff := cmp.Diff(severityNames, config.Severities); diff != "" {
+		t.Errorf("-notify +config:\n%s", diff)
+	}
+}
