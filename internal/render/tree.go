@@ -215,7 +215,7 @@ func orphanNote(o *wire.Orphan, now time.Time) string {
 		b.WriteString("stranded")
 	}
 	b.WriteString(" (" + o.Verdict + ")")
-	if o.Since != nil {
+	if o.Since != nil && now.After(*o.Since) {
 		b.WriteString(" for " + Since(now, o.Since))
 	}
 	if o.Leaker != nil {
