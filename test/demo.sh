@@ -17,17 +17,22 @@ if [ -z "${ABOT_DEMO_DIR:-}" ]; then
 	ln -s "$binary" "$dir/abot-trace"
 	# Not the shim that some installations have first in PATH: it would be part of the tree.
 	ln -s "$(python3 -c 'import sys; print(sys.executable)')" "$dir/python3"
-	ABOT_DEMO_DIR=$dir unshare --pid --fork --mount-proc --kill-child "$(realpath "$0")"
+	ABOT_DEMO_DIR=$dir unshare --pid --fork --mount-proc --kill-child "$0"
 	exit
 fi
 cd "$ABOT_DEMO_DIR"
 export PATH=$PWD:$PATH ABOT_TRACE_SOCKET=$PWD/abot.sock
 
-step() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
+bold='' plain=''
+if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
+	bold=$'\033[1m' plain=$'\033[0m'
+fi
+
+step() { printf '\n%s== %s%s\n' "$bold" "$*" "$plain"; }
 
 # Shows a command and runs it.
 show() {
-	printf '\n\033[1m$ %s\033[0m\n' "$*"
+	printf '\n%s$ %s%s\n' "$bold" "$*" "$plain"
 	"$@"
 }
 
