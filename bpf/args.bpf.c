@@ -201,25 +201,6 @@ int BPF_PROG(on_exec_args, struct task_struct *task, int old_pid, struct linux_b
 	return 0;
 }
 
-/* As nested_number does, from a pointer that only probe reads can follow. */
-static __noinline __u32 nested_raw(struct pid *pid)
-{
-	__u32 level = BPF_CORE_READ(pid, level);
-	struct upid upid;
-
-	for (__u32 i = 1; i < MAX_NS_DEPTH; i++) {
-		if (i > level)
-			break;
-		if (bpf_probe_read_kernel(&upid, sizeof(upid),
-					  (void *)pid + bpf_core_field_offset(struct pid, numbers) +
-						  i * sizeof(upid)))
-			break;
-		if (BPF_CORE_READ(upid.ns, ns.inum) == reader_ns)
-			return upid.nr;
-	}
-	return 0;
-}
-
 /* As fill_origin does, from a pointer that only probe reads can follow. */
 static __always_inline void read_origin(struct origin *origin, struct task_struct *task)
 {

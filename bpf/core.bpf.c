@@ -250,6 +250,14 @@ static __always_inline bool is_fatal(struct task_struct *task, int sig)
 	return handler == 0 /* SIG_DFL */;
 }
 
+/* The number of the process that runs, in the reader's namespace below the initial one. */
+static __always_inline __u32 current_number(void)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+
+	return nested_raw(BPF_CORE_READ(task, group_leader, thread_pid));
+}
+
 SEC("tp_btf/signal_generate")
 int BPF_PROG(on_signal, int sig, void *info, struct task_struct *task, int group, int result)
 {
@@ -274,9 +282,9 @@ int BPF_PROG(on_signal, int sig, void *info, struct task_struct *task, int group
 	}
 	e->hdr.ordinal = now;
 	ids = bpf_get_current_pid_tgid();
-	/* Only the host number is known here; the reader finds the rest by it. */
+	/* No start: direct reads do not reach whoever runs. The reader finds it by the pid. */
 	e->sender.host_pid = ids >> 32;
-	e->sender.pid = reader_ns == 0 ? ids >> 32 : 0;
+	e->sender.pid = reader_ns == 0 ? ids >> 32 : current_number();
 	e->sender.start = 0;
 	e->sender_uid = bpf_get_current_uid_gid();
 	e->signal = sig;

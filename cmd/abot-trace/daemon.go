@@ -45,6 +45,10 @@ Examples:
 			if err := noArgs(c); err != nil {
 				return err
 			}
+			// Before the socket, whose directory an ordinary user cannot make either.
+			if err := probe.Check(); err != nil {
+				return explained(err)
+			}
 			ctx, stop := signal.NotifyContext(c.Context, unix.SIGTERM, os.Interrupt)
 			defer stop()
 			reload := make(chan os.Signal, 1)

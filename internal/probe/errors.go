@@ -101,6 +101,15 @@ func checkCapabilities() error {
 	return nil
 }
 
+// Check finds out within a millisecond whether Open is bound to fail: on a kernel that
+// is too old or has no BTF, and without the capabilities. nil promises nothing.
+func Check() error {
+	if err := checkKernel(); err != nil {
+		return err
+	}
+	return checkCapabilities()
+}
+
 // btfPath is where the kernel shows its types; tests replace it.
 var btfPath = "/sys/kernel/btf/vmlinux"
 

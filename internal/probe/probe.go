@@ -56,10 +56,7 @@ type Probe struct {
 // Open loads and attaches everything. From its return on nothing is missed: records
 // wait in the ring until they are read. The error says what is missing: see [Hint].
 func Open(opt Options) (_ *Probe, err error) {
-	if err := checkKernel(); err != nil {
-		return nil, err
-	}
-	if err := checkCapabilities(); err != nil {
+	if err := Check(); err != nil {
 		return nil, err
 	}
 	// Before 5.11 BPF memory counts against the limit. Where raising it is refused

@@ -171,12 +171,7 @@ func (f *forest) line(p *wire.Process, lead string) {
 	note, paint := f.note(p, now)
 	text := Command(p)
 	if f.opt.Width > 0 {
-		// The note is what people look for: the command gives way.
-		room := f.opt.Width - utf8.RuneCountInString(left) - utf8.RuneCountInString(lead)
-		if note != "" {
-			room -= utf8.RuneCountInString(note) + 2
-		}
-		text = cut(text, max(room, 16))
+		text, note = fit(text, note, f.opt.Width-utf8.RuneCountInString(left)-utf8.RuneCountInString(lead))
 	}
 	if p.State == wire.StateDead {
 		text = f.opt.paint(dim, text)
@@ -189,6 +184,23 @@ func (f *forest) line(p *wire.Process, lead string) {
 		f.out.WriteString(f.opt.paint(paint, note))
 	}
 	f.out.WriteByte('\n')
+}
+
+// The least columns for a command, and for a note, however narrow the terminal is: a
+// line that says neither who nor what helps nobody.
+const (
+	minText = 16
+	minNote = 20
+)
+
+// fit shortens a command and its note to room columns. The note is what people look
+// for: the command gives way first.
+func fit(text, note string, room int) (string, string) {
+	if note == "" {
+		return cut(text, max(room, minText)), ""
+	}
+	text = cut(text, max(room-utf8.RuneCountInString(note)-2, minText))
+	return text, cut(note, max(room-utf8.RuneCountInString(text)-2, minNote))
 }
 
 // note is what is remarkable about a process.
@@ -215,7 +227,7 @@ func orphanNote(o *wire.Orphan, now time.Time) string {
 		b.WriteString("stranded")
 	}
 	b.WriteString(" (" + o.Verdict + ")")
-	if o.Since != nil {
+	if o.Since != nil && now.After(*o.Since) {
 		b.WriteString(" for " + Since(now, o.Since))
 	}
 	if o.Leaker != nil {
