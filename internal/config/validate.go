@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/nearest"
-	"github.com/abot-trace/abot-trace/internal/notify"
+	"github.com/abot-trace/abot-trace/internal/notify/body"
 	"github.com/abot-trace/abot-trace/internal/policy"
 )
 
@@ -224,7 +224,7 @@ func (w *Webhook) validate(r *report) {
 	if f := w.HMACSecretFile; f.At.IsSet() && !filepath.IsAbs(f.Value) {
 		r.add(f.At, "notify.webhook.hmac_secret_file: %q is not an absolute path", f.Value)
 	}
-	if _, err := notify.ParseTemplate(w.Template.Value); err != nil {
+	if _, err := body.ParseTemplate(w.Template.Value); err != nil {
 		r.add(w.Template.At, "notify.webhook.template: %s", strings.TrimPrefix(err.Error(), "template: "))
 	}
 	if !w.URL.At.IsSet() {

@@ -126,7 +126,7 @@ func (d *daemon) build(p *probe.Probe) error {
 	if err := d.control.Configure(d.cfg); err != nil {
 		return err
 	}
-	settings, err := noticeSettings(d.cfg, d.Socket)
+	settings, err := notify.FromConfig(d.cfg, d.Socket)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,8 @@ import (
 	sd "github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
 
+	"github.com/abot-trace/abot-trace/internal/monitor"
+	"github.com/abot-trace/abot-trace/internal/notify"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -59,11 +61,7 @@ func (d *daemon) reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	notices, err := noticeSettings(cfg, d.Socket)
-	if err != nil {
-		return err
-	}
-	monitoring, err := monitorSettings(cfg)
+	notices, err := notify.FromConfig(cfg, d.Socket)
 	if err != nil {
 		return err
 	}
@@ -78,7 +76,7 @@ func (d *daemon) reload(ctx context.Context) error {
 	}
 	d.link.Configure(notices)
 	d.notices.Configure(notices)
-	d.watch.configure(monitoring, cfg.Metrics.Textfile.Value)
+	d.watch.configure(monitor.FromConfig(cfg.Monitor), cfg.Metrics.Textfile.Value)
 	return nil
 }
 

@@ -31,12 +31,7 @@ type watcher struct {
 }
 
 func newWatcher(d *daemon) *watcher {
-	settings, err := monitorSettings(d.cfg)
-	if err != nil {
-		// The configuration was checked as a whole when it was read.
-		d.Log.Error("thresholds: the defaults are used", "err", err)
-		settings = monitor.Defaults()
-	}
+	settings := monitor.FromConfig(d.cfg.Monitor)
 	return &watcher{
 		d:        d,
 		sampler:  sample.NewSampler(sample.TaskFunc(d.probe.EachTask), nil),

@@ -3,7 +3,6 @@
 package notify
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
@@ -259,9 +258,4 @@ func killSentence(who string, k *wire.Kill) string {
 	default:
 		return fmt.Sprintf("rule %s ended %s, %s freed", k.Rule, trees, alert.FormatBytes(float64(k.FreedBytes)))
 	}
-}
-
-func toJSON(v any) (string, error) {
-	text, err := json.Marshal(v)
-	return string(text), err
 }

@@ -7,8 +7,9 @@ import (
 	"fmt"
 	"net/url"
 	"path/filepath"
-	"text/template"
 	"time"
+
+	"github.com/abot-trace/abot-trace/internal/notify/body"
 )
 
 // Settings say who is told what. They travel to the helper as JSON.
@@ -92,7 +93,7 @@ func (w Webhook) Validate() error {
 	case w.Timeout < 0:
 		return fmt.Errorf("timeout %v is negative", w.Timeout)
 	}
-	if _, err := ParseTemplate(w.Template); err != nil {
+	if _, err := body.ParseTemplate(w.Template); err != nil {
 		return fmt.Errorf("template: %w", err)
 	}
 	return nil
@@ -109,11 +110,4 @@ func (e Exec) Validate() error {
 		return fmt.Errorf("timeout %v is negative", e.Timeout)
 	}
 	return nil
-}
-
-// ParseTemplate returns the template of a webhook's body. It has one function more
-// than text/template: json, which quotes a value.
-func ParseTemplate(text string) (*template.Template, error) {
-	return template.New("webhook").Option("missingkey=error").
-		Funcs(template.FuncMap{"json": toJSON}).Parse(text)
 }

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/notify"
+	"github.com/abot-trace/abot-trace/internal/notify/body"
 )
 
 // Bounds of one webhook delivery.
@@ -56,7 +57,7 @@ func newWebhook(label string, s notify.Webhook) (*webhook, error) {
 	}
 	w.host = u.Host
 	if s.Template != "" {
-		if w.template, err = notify.ParseTemplate(s.Template); err != nil {
+		if w.template, err = body.ParseTemplate(s.Template); err != nil {
 			return nil, fmt.Errorf("%s: template: %w", label, err)
 		}
 	}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+)
+
+// flagsFirst moves the flags that stand behind arguments before them, where the
+// library looks for them: `check F --json` is `check --json F`. What follows "--", and
+// the words of a command that takes another command, stay where they are.
+func flagsFirst(app *cli.App, args []string) []string {
+	if len(args) < 2 {
+		return args
+	}
+	cmd := app.Command(args[1])
+	if cmd == nil || cmd.Name == "supervise" {
+		return args
+	}
+	var flags, words []string
+	rest := args[2:]
+	for i := 0; i < len(rest); i++ {
+		word := rest[i]
+		if word == "--" {
+			words = append(words, rest[i:]...)
+			break
+		}
+		if len(word) < 2 || word[0] != '-' {
+			words = append(words, word)
+			continue
+		}
+		flags = append(flags, word)
+		if takesValue(cmd, word) && i+1 < len(rest) {
+			i++
+			flags = append(flags, rest[i])
+		}
+	}
+	return slices.Concat(args[:2], flags, words)
+}
+
+// takesValue reports whether the flag's value is the next word.
+func takesValue(cmd *cli.Command, word string) bool {
+	if strings.Contains(word, "=") {
+		return false
+	}
+	name := strings.TrimLeft(word, "-")
+	for _, f := range cmd.Flags {
+		if !slices.Contains(f.Names(), name) {
+			continue
+		}
+		doc, ok := f.(cli.DocGenerationFlag)
+		return ok && doc.TakesValue()
+	}
+	return false
+}
