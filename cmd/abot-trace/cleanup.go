@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -82,7 +81,7 @@ func runCleanup(c *cli.Context) error {
 // cleanup has the daemon do the pass, or does it here.
 func cleanup(ctx context.Context, c *cli.Context) ([]wire.Kill, error) {
 	req := api.CleanupRequest{Enforce: c.Bool("enforce")}
-	if path := c.String("config"); path != "" {
+	if path := configPath(c); path != "" {
 		abs, err := filepath.Abs(path)
 		if err != nil {
 			return nil, fmt.Errorf("configuration: %w", err)
@@ -121,14 +120,7 @@ func firstPID(k wire.Kill) int32 {
 // ownControl is a tracer of our own with the rules of the configuration, and one
 // sample taken. It knows nothing from before.
 func ownControl(ctx context.Context, c *cli.Context) (*control.Controller, func(), error) {
-	path := c.String("config")
-	if path == "" {
-		path = config.DefaultPath
-	}
-	cfg, err := config.Load(path, config.Options{Trusted: c.Bool("enforce")})
-	if errors.Is(err, os.ErrNotExist) && !c.IsSet("config") {
-		cfg, err = config.Default(), nil
-	}
+	cfg, err := loadConfig(c, config.Options{Trusted: c.Bool("enforce")})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -22,10 +22,6 @@ func socketFlag() cli.Flag {
 		EnvVars: []string{"ABOT_TRACE_SOCKET"}}
 }
 
-func configFlag() cli.Flag {
-	return &cli.StringFlag{Name: "config", Usage: "configuration `FILE`; conf.d beside it is read too", DefaultText: config.DefaultPath}
-}
-
 func daemonCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "daemon",
@@ -56,11 +52,20 @@ Examples:
 			defer signal.Stop(reload)
 			log := slog.New(slog.NewTextHandler(c.App.ErrWriter, nil))
 			return explained(daemon.Run(ctx, daemon.Settings{
-				Config: c.String("config"), Socket: c.String("socket"), Group: c.String("group"),
+				Config: configPath(c), Socket: c.String("socket"), Group: c.String("group"),
 				Version: buildVersion(), Log: log, Reload: reload,
 			}))
 		},
 	}
+}
+
+// configPath is the path that --config gives, empty without the flag: then the default
+// one may be missing.
+func configPath(c *cli.Context) string {
+	if !c.IsSet("config") {
+		return ""
+	}
+	return c.String("config")
 }
 
 // noArgs refuses arguments that mean nothing.

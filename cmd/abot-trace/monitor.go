@@ -68,7 +68,7 @@ func unknownAtLeast(err error) error {
 }
 
 func runMonitor(c *cli.Context) error {
-	cfg, err := loadConfig(c)
+	cfg, err := loadConfig(c, config.Options{})
 	if err != nil {
 		return err
 	}
@@ -108,8 +108,8 @@ func runMonitor(c *cli.Context) error {
 
 // loadConfig reads the configuration that --config names. Without the flag a missing
 // file is the default configuration.
-func loadConfig(c *cli.Context) (*config.Config, error) {
-	cfg, err := config.Load(c.String("config"), config.Options{})
+func loadConfig(c *cli.Context, o config.Options) (*config.Config, error) {
+	cfg, err := config.Load(c.String("config"), o)
 	if errors.Is(err, fs.ErrNotExist) && !c.IsSet("config") {
 		return config.Default(), nil
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
+	"github.com/abot-trace/abot-trace/internal/config"
 	"github.com/abot-trace/abot-trace/internal/notify"
 	"github.com/abot-trace/abot-trace/internal/notify/helper"
 	"github.com/abot-trace/abot-trace/internal/wire"
@@ -130,7 +131,7 @@ Examples:
 }
 
 func notifyTest(c *cli.Context) error {
-	cfg, err := loadConfig(c)
+	cfg, err := loadConfig(c, config.Options{})
 	if err != nil {
 		return err
 	}

@@ -240,7 +240,7 @@ func onTerminal(key string) func(*testing.T, peer) string {
 		}
 		slave.Close()
 		defer endDescendants(t)
-		screen := watch(master)
+		screen := watchScreen(master)
 		screen.await("ready", patience)
 		if _, err := master.WriteString(key); err != nil {
 			t.Fatal(err)
@@ -269,7 +269,7 @@ type screen struct {
 	ended bool
 }
 
-func watch(r io.Reader) *screen {
+func watchScreen(r io.Reader) *screen {
 	s := &screen{more: make(chan struct{}, 1)}
 	go func() {
 		buf := make([]byte, 4096)
