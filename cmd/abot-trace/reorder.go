@@ -11,13 +11,15 @@ import (
 
 // flagsFirst moves the flags that stand behind arguments before them, where the
 // library looks for them: `check F --json` is `check --json F`. What follows "--", and
-// the words of a command that takes another command, stay where they are.
+// the words of a command that takes another command, stay where they are; so does what
+// is typed while it is completed.
 func flagsFirst(app *cli.App, args []string) []string {
 	if len(args) < 2 {
 		return args
 	}
 	cmd := app.Command(args[1])
-	if cmd == nil || cmd.Name == "supervise" {
+	completing := args[len(args)-1] == "--generate-bash-completion"
+	if cmd == nil || cmd.Hidden || cmd.Name == "supervise" || completing {
 		return args
 	}
 	var flags, words []string
