@@ -300,3 +300,38 @@ func TestClosedStderr(t *testing.T) {
 	s.signal(t, unix.SIGTERM)
 	s.wantEnd(t, 128+15)
 }
+
+// A process that the supervisor may not signal is reported and left, and does not
+// hold it up for ever. Here it is a child of root that the supervisor inherits.
+func TestRefusedProcess(t *testing.T) {
+	needRoot(t)
+	arg := `{"Argv":["true"],"First":"all","Grace":100000000,"KillPatience":300000000}`
+	s := startCommand(t, "sh", "-c", `sleep 1111 3>&- & exec setpriv --reuid 65534 --regid 65534 --clear-groups "$0" supervise "$1"`,
+		readableCopy(t), arg)
+	s.wantEnd(t, 0)
+	eventually(t, "the report", func() bool {
+		return strings.Contains(s.stderr.String(), `("sleep") could not be ended: not permitted to signal it`)
+	})
+}
+
+// readableCopy copies the test binary to where everybody can execute it.
+func readableCopy(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "supervise-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	binary, err := os.ReadFile(self(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "supervise.test")
+	if err := os.WriteFile(file, binary, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}

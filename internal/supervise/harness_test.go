@@ -60,6 +60,7 @@ type options struct {
 	Keep               string
 	Cgroup, ReportOnly bool
 	Limits, Socket     string
+	KillPatience       time.Duration
 }
 
 func superviseMain(arg string) int {
@@ -70,8 +71,9 @@ func superviseMain(arg string) int {
 	cfg := Config{
 		Argv: o.Argv, Grace: o.Grace, First: o.First, HookTimeout: o.HookTimeout,
 		BeforeTerm: o.BeforeTerm, OnExit: o.OnExit, Cgroup: o.Cgroup, ReportOnly: o.ReportOnly,
-		Stage:  []string{os.Args[0], "stage"},
-		Report: func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) },
+		killPatience: o.KillPatience,
+		Stage:        []string{os.Args[0], "stage"},
+		Report:       func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) },
 	}
 	if o.Keep != "" {
 		cfg.Keep = []*regexp.Regexp{regexp.MustCompile(o.Keep)}

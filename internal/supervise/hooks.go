@@ -88,7 +88,7 @@ func (s *supervisor) hookEnv(kind string) []string {
 // killHook kills a hook with its descendants. What left the hook's side ends with
 // the tree, or after an on-exit hook as its leftovers.
 func (s *supervisor) killHook(hook *child) {
-	until := time.Now().Add(killPatience)
+	until := time.Now().Add(s.killPatience)
 	for !hook.done && time.Now().Before(until) {
 		if procs, err := descend.List(hook.pid); err == nil {
 			for _, p := range procs {

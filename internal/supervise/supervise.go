@@ -70,6 +70,10 @@ type Config struct {
 	Stage []string
 	// Report tells people one line; it must not be nil.
 	Report func(format string, args ...any)
+
+	// killPatience is how long nothing may change, after KILL, until what is left
+	// is reported and left. 0 means defaultKillPatience; tests cannot wait that long.
+	killPatience time.Duration
 }
 
 // A child is a process that the supervisor forked itself.
@@ -78,6 +82,9 @@ type child struct {
 	done   bool
 	status unix.WaitStatus
 }
+
+// is reports whether p is the child. Once reaped, its pid may name another.
+func (c *child) is(p descend.Proc) bool { return !c.done && c.pid == p.PID }
 
 func (c *child) code() int {
 	if c.status.Signaled() {
@@ -124,6 +131,9 @@ func Run(cfg Config) (code int, err error) {
 		Config: cfg, self: os.Getpid(),
 		termed: map[identity]bool{}, killed: map[identity]bool{},
 		kept: map[identity]bool{}, refused: map[identity]bool{},
+	}
+	if s.killPatience == 0 {
+		s.killPatience = defaultKillPatience
 	}
 	if err := descend.Check(); err != nil {
 		return ExitFailed, err

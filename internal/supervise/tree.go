@@ -20,9 +20,9 @@ const (
 	// termRounds bounds how often the tree is walked for processes forked while
 	// TERM went round. What is born later may be somebody's orderly clean-up.
 	termRounds = 5
-	// killPatience is how long nothing may change, after KILL, until what is left
-	// is reported and left: it sleeps uninterruptibly or belongs to someone else.
-	killPatience = 10 * time.Second
+	// defaultKillPatience is for processes that sleep uninterruptibly or belong to
+	// someone else.
+	defaultKillPatience = 10 * time.Second
 	// trackerPatience is how long Python's resource tracker may take to clean up
 	// after the others are gone. Killed before, it leaks shared memory.
 	trackerPatience = time.Second
@@ -72,7 +72,7 @@ func (s *supervisor) keep(p descend.Proc) bool {
 	if s.kept[id] {
 		return true
 	}
-	if p.PID == s.main.pid || s.hook != nil && p.PID == s.hook.pid {
+	if s.main.is(p) || s.hook != nil && s.hook.is(p) {
 		return false
 	}
 	why := s.whyKeep(p)
@@ -191,7 +191,7 @@ func (s *supervisor) term(grace time.Duration) {
 			}
 			s.termed[id] = true
 			fresh++
-			if p.PID == s.main.pid {
+			if s.main.is(p) {
 				s.signalMain(s.stop)
 				continue
 			}
@@ -244,7 +244,7 @@ func (s *supervisor) kill() []descend.Proc {
 		if round >= 2 {
 			s.cgroup.kill(len(s.kept) > 0)
 		}
-		if time.Since(last) > killPatience {
+		if time.Since(last) > s.killPatience {
 			return targets
 		}
 		reaped := s.reaped
