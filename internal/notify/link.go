@@ -76,12 +76,12 @@ func DialSocket(path string) Dialer {
 	}
 }
 
-// Spawn returns a Dialer that starts the program at path as the helper, which ends
-// when the connection is closed. It gets no environment but PATH and the proxy
-// settings.
-func Spawn(path string, argv ...string) Dialer {
+// Spawn returns a Dialer that starts the program at path, which is abot-trace, with
+// args as the helper, which ends when the connection is closed. It gets no
+// environment but PATH and the proxy settings.
+func Spawn(path string, args ...string) Dialer {
 	return func(context.Context) (Conn, error) {
-		cmd := &exec.Cmd{Path: path, Args: argv, Env: HelperEnv()}
+		cmd := &exec.Cmd{Path: path, Args: append([]string{Identifier}, args...), Env: HelperEnv()}
 		cmd.Stderr = os.Stderr
 		in, helperIn, err := os.Pipe()
 		if err != nil {

@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 
 func start(t *testing.T, s notify.Settings) *notify.Link {
 	t.Helper()
-	link := notify.NewLink(notify.Spawn("/proc/self/exe", os.Args[0], "notify-helper"), s, slog.New(slog.DiscardHandler))
+	link := notify.NewLink(notify.Spawn("/proc/self/exe", "notify-helper"), s, slog.New(slog.DiscardHandler))
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
