@@ -154,7 +154,7 @@ func notifyTest(c *cli.Context) error {
 
 	log := slog.New(slog.NewTextHandler(c.App.ErrWriter, nil))
 	journal := notify.NewJournal(c.String("journal-socket"))
-	link := notify.NewLink(notify.Spawn("/proc/self/exe", "abot-trace", "notify-helper"), settings, log)
+	link := notify.NewLink(notify.Spawn("/proc/self/exe", "notify-helper"), settings, log)
 	dispatcher := notify.NewDispatcher(journal, link, settings)
 	events := testEvents(time.Now())
 	for i := range events {

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/abot-trace/abot-trace/internal/daemon"
 	"github.com/abot-trace/abot-trace/internal/notify"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -159,6 +160,17 @@ func TestNotifyHelperListens(t *testing.T) {
 			t.Errorf("last report %+v", last)
 		}
 		conn.Close()
+	}
+}
+
+// The daemon looks for the helper where its unit has it listen.
+func TestHelperSocketIsTheUnits(t *testing.T) {
+	unit, err := os.ReadFile("../../deploy/systemd/abot-trace-notify.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "notify-helper --socket " + daemon.HelperSocket + "\n"; !strings.Contains(string(unit), want) {
+		t.Errorf("the unit lacks %q", want)
 	}
 }
 

@@ -169,13 +169,16 @@ func TestStoppedJournald(t *testing.T) {
 			t.Fatal("the queue is not bounded")
 		}
 	}
+	// It may be told in parts, as some room was found in between.
 	told := 0
-	for received := 0; received < accepted || told == 0; {
+	for received := 0; received < accepted || told < 10; {
 		got := server.receive(t)
 		if id := got["MESSAGE_ID"]; len(id) == 1 && id[0] == DroppedID {
-			if _, err := fmt.Sscan(got["ABOT_LOST"][0], &told); err != nil {
+			var part int
+			if _, err := fmt.Sscan(got["ABOT_LOST"][0], &part); err != nil {
 				t.Fatal(err)
 			}
+			told += part
 			continue
 		}
 		if want := fmt.Sprint("record ", received); got["MESSAGE"][0] != want {

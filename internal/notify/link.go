@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -75,12 +76,12 @@ func DialSocket(path string) Dialer {
 	}
 }
 
-// Spawn returns a Dialer that starts the program at path as the helper, which ends
-// when the connection is closed. It gets no environment but PATH and the proxy
-// settings.
-func Spawn(path string, argv ...string) Dialer {
+// Spawn returns a Dialer that starts the program at path, which is abot-trace, with
+// args as the helper, which ends when the connection is closed. It gets no
+// environment but PATH and the proxy settings.
+func Spawn(path string, args ...string) Dialer {
 	return func(context.Context) (Conn, error) {
-		cmd := &exec.Cmd{Path: path, Args: argv, Env: HelperEnv()}
+		cmd := &exec.Cmd{Path: path, Args: append([]string{Identifier}, args...), Env: HelperEnv()}
 		cmd.Stderr = os.Stderr
 		in, helperIn, err := os.Pipe()
 		if err != nil {
@@ -161,7 +162,9 @@ type Link struct {
 
 	mu       sync.Mutex
 	settings Settings
-	report   Report
+	report   Report // of the present helper
+	past     Report // of those before it
+	helpers  int    // how many there were
 
 	changed chan struct{}
 	cancel  context.CancelFunc
@@ -204,12 +207,29 @@ func (l *Link) Send(n *Notice) bool {
 	return false
 }
 
-// Stats returns the helper's last report and how many notices never got to it or
-// were lost with it.
+// Stats returns what all helpers so far have reported, and how many notices never
+// got to one or were lost with it.
 func (l *Link) Stats() (Report, uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.report, l.dropped.Load()
+	return l.past.plus(l.report), l.dropped.Load()
+}
+
+// plus adds two reports up.
+func (r Report) plus(other Report) Report {
+	sum := Report{Handled: r.Handled + other.Handled, Targets: maps.Clone(r.Targets)}
+	if sum.Targets == nil {
+		sum.Targets = map[string]Target{}
+	}
+	for name, t := range other.Targets {
+		s := sum.Targets[name]
+		s.Delivered, s.Failed, s.Dropped = s.Delivered+t.Delivered, s.Failed+t.Failed, s.Dropped+t.Dropped
+		if t.Error != "" {
+			s.Error = t.Error
+		}
+		sum.Targets[name] = s
+	}
+	return sum
 }
 
 // Close passes on what waits and lets the helper deliver it, until ctx ends.
@@ -295,10 +315,13 @@ func (l *Link) serve(ctx context.Context, settings Settings) error {
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { _ = conn.SetWriteDeadline(time.Now()) })()
+	l.mu.Lock()
+	helper := l.helpers
+	l.mu.Unlock()
 	gone := make(chan struct{})
 	go func() {
 		defer close(gone)
-		l.read(conn)
+		l.read(conn, helper)
 	}()
 	passed, replaced := uint64(0), false
 	defer func() { l.settle(passed, replaced) }()
@@ -362,15 +385,17 @@ func write(ctx context.Context, conn Conn, line []byte) error {
 	return err
 }
 
-// read keeps the helper's reports until it is gone.
-func (l *Link) read(conn io.Reader) {
+// read keeps the reports of one helper until it is gone, or another one serves.
+func (l *Link) read(conn io.Reader, helper int) {
 	lines := bufio.NewScanner(conn)
 	lines.Buffer(nil, MaxLine)
 	for lines.Scan() {
 		var r Report
 		if json.Unmarshal(lines.Bytes(), &r) == nil {
 			l.mu.Lock()
-			l.report = r
+			if l.helpers == helper {
+				l.report = r
+			}
 			l.mu.Unlock()
 		}
 	}
@@ -385,5 +410,6 @@ func (l *Link) settle(passed uint64, replaced bool) {
 	if passed > l.report.Handled && !replaced {
 		l.dropped.Add(passed - l.report.Handled)
 	}
-	l.report.Handled = 0
+	l.past, l.report = l.past.plus(l.report), Report{}
+	l.helpers++
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -19,7 +20,8 @@ import (
 const confinedMark = "ABOT_TRACE_HELPER_CONFINED=1"
 
 // Confine makes sure that no thread of this process has a capability or can gain
-// one, and that it adopts what its hooks leave behind. A thread can only give up
+// one, that it adopts what its hooks leave behind, and that it goes on delivering
+// when the daemon is gone and nobody reads its reports. A thread can only give up
 // its own, and Go has made several by now, so that it gives up those of one and
 // starts the program again from there: where it was needed, Confine does not return
 // but the program begins anew, with the same arguments.
@@ -40,6 +42,9 @@ func Confine() error {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("become subreaper: %w", err)
 	}
+	// A write to a closed standard output would end the program. Caught and not
+	// ignored: what is ignored, hooks inherit.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
 	return nil
 }
 

@@ -47,6 +47,13 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer, log *slog.Logger) e
 	if err := h.start(ctx, settings); err != nil {
 		return err
 	}
+	// The address is given up as soon as the daemon is done with us: its next helper
+	// wants it.
+	metrics, stopMetrics := context.WithCancel(ctx)
+	defer stopMetrics()
+	if settings.Metrics != nil {
+		h.work.Go(func() { serveMetrics(metrics, *settings.Metrics, log) })
+	}
 	reported := make(chan struct{})
 	go func() {
 		defer close(reported)
@@ -61,6 +68,7 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer, log *slog.Logger) e
 			h.accept(line.Notice)
 		}
 	}
+	stopMetrics()
 	h.drain(cancel)
 	<-reported
 	return lines.Err()
@@ -115,12 +123,6 @@ func (h *helper) start(ctx context.Context, s notify.Settings) error {
 	}
 	for i, e := range s.Exec {
 		targets = append(targets, newHook(fmt.Sprintf("exec[%d]", i), e, &hooks))
-	}
-	if s.Metrics != nil {
-		if err := serveMetrics(ctx, *s.Metrics, h.log); err != nil {
-			// Notices matter more than this.
-			h.log.Error("metrics", "listen", s.Metrics.Listen, "error", err)
-		}
 	}
 	for _, t := range targets {
 		q := &queue{t, make(chan *job, queueLength)}

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -39,7 +41,7 @@ func TestMain(m *testing.M) {
 
 func start(t *testing.T, s notify.Settings) *notify.Link {
 	t.Helper()
-	link := notify.NewLink(notify.Spawn("/proc/self/exe", os.Args[0], "notify-helper"), s, slog.New(slog.DiscardHandler))
+	link := notify.NewLink(notify.Spawn("/proc/self/exe", "notify-helper"), s, slog.New(slog.DiscardHandler))
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
@@ -251,6 +253,86 @@ func TestHelperIsStartedAgain(t *testing.T) {
 		case <-tick.C:
 		case <-deadline:
 			t.Fatal("no second helper")
+		}
+	}
+}
+
+// A daemon that is killed leaves nobody to read the reports: what it has handed over
+// is delivered all the same.
+func TestDeliversAfterTheDaemonIsGone(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "out")
+	cmd := exec.Command("/proc/self/exe", "notify-helper")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	reports, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	reports.Close()
+	settings := notify.Settings{Exec: []notify.Exec{{Command: shell(`echo x >>"$0"`, out)}}}
+	enc := json.NewEncoder(in)
+	for _, line := range []notify.Line{{Settings: &settings}, {Notice: notice("1")}, {Notice: notice("2")}, {Notice: notice("3")}} {
+		if err := enc.Encode(line); err != nil {
+			t.Fatal(err)
+		}
+	}
+	in.Close()
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	if got := read(t, out); got != "x\nx\nx\n" {
+		t.Errorf("ran %q", got)
+	}
+}
+
+// The address of the metrics moves from one helper to the next.
+func TestMetricsAddressIsHandedOn(t *testing.T) {
+	free, err := listenLoopback("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := free.Addr().String()
+	proxied := notify.Settings{Metrics: &notify.MetricsProxy{Listen: address, Socket: "/does/not/exist"}}
+	link := start(t, proxied) // finds the address in use at first
+	free.Close()
+	awaitAnswer(t, "http://"+address+"/metrics", http.StatusBadGateway)
+	// Only the next helper knows this socket.
+	socket := filepath.Join(t.TempDir(), "s")
+	daemon, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go http.Serve(daemon, status(http.StatusOK))
+	defer daemon.Close()
+	proxied.Metrics = &notify.MetricsProxy{Listen: address, Socket: socket}
+	link.Configure(proxied)
+	awaitAnswer(t, "http://"+address+"/metrics", http.StatusOK)
+}
+
+// awaitAnswer polls until the address answers with the status.
+func awaitAnswer(t *testing.T, url string, want int) {
+	t.Helper()
+	deadline := time.After(60 * time.Second)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		resp, err := http.Get(url)
+		if err == nil {
+			resp.Body.Close()
+			if resp.StatusCode == want {
+				return
+			}
+			err = fmt.Errorf("%s: status %d, want %d", url, resp.StatusCode, want)
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatal(err)
 		}
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"net/http"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/abot-trace/abot-trace/internal/notify"
 )
 
@@ -20,22 +22,25 @@ const maxMetrics = 8 << 20
 
 // serveMetrics serves GET /metrics on a loopback address until ctx ends, by asking
 // the daemon on its socket for each scrape.
-func serveMetrics(ctx context.Context, s notify.MetricsProxy, log *slog.Logger) error {
+func serveMetrics(ctx context.Context, s notify.MetricsProxy, log *slog.Logger) {
 	listener, err := listenLoopback(s.Listen)
+	// The helper before this one may be about to give the address up.
+	for errors.Is(err, unix.EADDRINUSE) && sleep(ctx, time.Second) {
+		listener, err = listenLoopback(s.Listen)
+	}
 	if err != nil {
-		return err
+		// Notices matter more than this.
+		log.Error("metrics", "listen", s.Listen, "error", err)
+		return
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", proxy(s.Socket))
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 5 * time.Second,
 		WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10}
-	context.AfterFunc(ctx, func() { _ = server.Close() })
-	go func() {
-		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			log.Error("metrics", "error", err)
-		}
-	}()
-	return nil
+	defer context.AfterFunc(ctx, func() { _ = server.Close() })()
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		log.Error("metrics", "error", err)
+	}
 }
 
 // listenLoopback refuses any address that another host could reach.
