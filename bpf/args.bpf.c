@@ -172,7 +172,7 @@ int BPF_PROG(on_exec_args, struct task_struct *task, int old_pid, struct linux_b
 	__u64 now = bpf_ktime_get_boot_ns();
 	__u32 marks;
 
-	if (!state)
+	if (!state || !is_visible(task))
 		return 0;
 	marks = find_marks(task->mm->env_start, task->mm->env_end);
 	if (len <= SMALL_ARGS && SEND_EXEC(SMALL_PATH, SMALL_ARGS, false))
@@ -181,25 +181,6 @@ int BPF_PROG(on_exec_args, struct task_struct *task, int old_pid, struct linux_b
 		SEND_EXEC(MEDIUM_PATH, MEDIUM_ARGS, true);
 	else
 		SEND_EXEC(LARGE_PATH, LARGE_ARGS, true);
-	return 0;
-}
-
-/* As nested_number does, from a pointer that only probe reads can follow. */
-static __noinline __u32 nested_raw(struct pid *pid)
-{
-	__u32 level = BPF_CORE_READ(pid, level);
-	struct upid upid;
-
-	for (__u32 i = 1; i < MAX_NS_DEPTH; i++) {
-		if (i > level)
-			break;
-		if (bpf_probe_read_kernel(&upid, sizeof(upid),
-					  (void *)pid + bpf_core_field_offset(struct pid, numbers) +
-						  i * sizeof(upid)))
-			break;
-		if (BPF_CORE_READ(upid.ns, ns.inum) == reader_ns)
-			return upid.nr;
-	}
 	return 0;
 }
 
@@ -258,7 +239,7 @@ int BPF_PROG(on_exit_children, struct task_struct *task)
 	struct ring_counters *state;
 	__u64 now;
 
-	if (task->signal->live.counter != 0 || at->next == at)
+	if (task->signal->live.counter != 0 || at->next == at || !is_visible(task))
 		return 0;
 	state = get_state();
 	if (!state)

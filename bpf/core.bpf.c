@@ -34,7 +34,7 @@ int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 	struct fork_event *e;
 	__u64 now;
 
-	if (child->group_leader != child)
+	if (child->group_leader != child || !is_visible(child))
 		return 0;
 	state = get_state();
 	if (!state)
@@ -65,7 +65,7 @@ int BPF_PROG(on_exec, struct task_struct *task)
 	struct exec_event *e;
 	__u64 now;
 
-	if (!state)
+	if (!state || !is_visible(task))
 		return 0;
 	now = bpf_ktime_get_boot_ns();
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
@@ -168,7 +168,7 @@ int BPF_PROG(on_exit, struct task_struct *task)
 	 * Only the last thread. Two that die together may both see 0, so the reader
 	 * takes exits as idempotent.
 	 */
-	if (signal->live.counter != 0)
+	if (signal->live.counter != 0 || !is_visible(task))
 		return 0;
 	state = get_state();
 	if (!state)
@@ -244,6 +244,14 @@ static __always_inline bool is_fatal(struct task_struct *task, int sig)
 	return handler == 0 /* SIG_DFL */;
 }
 
+/* The number of who runs in the reader's namespace, where that is not the initial one. */
+static __always_inline __u32 nested_current(void)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+
+	return nested_raw(BPF_CORE_READ(task, group_leader, thread_pid));
+}
+
 SEC("tp_btf/signal_generate")
 int BPF_PROG(on_signal, int sig, void *info, struct task_struct *task, int group, int result)
 {
@@ -251,7 +259,7 @@ int BPF_PROG(on_signal, int sig, void *info, struct task_struct *task, int group
 	struct signal_event *e;
 	__u64 now, ids;
 
-	if (result != TRACE_SIGNAL_DELIVERED || !is_fatal(task, sig))
+	if (result != TRACE_SIGNAL_DELIVERED || !is_fatal(task, sig) || !is_visible(task))
 		return 0;
 	state = get_state();
 	if (!state)
@@ -268,9 +276,9 @@ int BPF_PROG(on_signal, int sig, void *info, struct task_struct *task, int group
 	}
 	e->hdr.ordinal = now;
 	ids = bpf_get_current_pid_tgid();
-	/* Only the host number is known here; the reader finds the rest by it. */
+	/* Of who runs only the number is known without probe reads; the reader knows its start. */
 	e->sender.host_pid = ids >> 32;
-	e->sender.pid = reader_ns == 0 ? ids >> 32 : 0;
+	e->sender.pid = reader_ns == 0 ? ids >> 32 : nested_current();
 	e->sender.start = 0;
 	e->sender_uid = bpf_get_current_uid_gid();
 	e->signal = sig;
@@ -312,7 +320,7 @@ int BPF_PROG(on_oom, struct task_struct *task)
 	struct oom_event *e;
 	__u64 now;
 
-	if (!state)
+	if (!state || !is_visible(task))
 		return 0;
 	now = bpf_ktime_get_boot_ns();
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);

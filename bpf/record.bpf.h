@@ -102,9 +102,37 @@ static __noinline __u32 nested_number(struct pid *pid)
 	return 0;
 }
 
+/* As nested_number does, from a pointer that only probe reads can follow. */
+static __noinline __u32 nested_raw(struct pid *pid)
+{
+	__u32 level = BPF_CORE_READ(pid, level);
+	struct upid upid;
+
+	for (__u32 i = 1; i < MAX_NS_DEPTH; i++) {
+		if (i > level)
+			break;
+		if (bpf_probe_read_kernel(&upid, sizeof(upid),
+					  (void *)pid + bpf_core_field_offset(struct pid, numbers) +
+						  i * sizeof(upid)))
+			break;
+		if (BPF_CORE_READ(upid.ns, ns.inum) == reader_ns)
+			return upid.nr;
+	}
+	return 0;
+}
+
 static __always_inline __u32 number_of(struct pid *pid)
 {
 	return reader_ns == 0 ? (__u32)pid->numbers[0].nr : nested_number(pid);
+}
+
+/*
+ * Whether the reader can see the process of task. Asked before a record is reserved, so
+ * that strangers neither take room in the ring nor count as refused.
+ */
+static __always_inline bool is_visible(struct task_struct *task)
+{
+	return reader_ns == 0 || nested_number(task->group_leader->thread_pid) != 0;
 }
 
 /* Identifies the process of task; zero where the reader cannot see it. */
