@@ -189,7 +189,7 @@ int BPF_PROG(on_exec_args, struct task_struct *task, int old_pid, struct linux_b
 	__u64 now = bpf_ktime_get_boot_ns();
 	__u32 marks;
 
-	if (!state)
+	if (!state || !is_visible(task))
 		return 0;
 	marks = find_marks(task->mm->env_start, task->mm->env_end);
 	if (len <= SMALL_ARGS && SEND_EXEC(SMALL_PATH, SMALL_ARGS, false))
@@ -256,7 +256,7 @@ int BPF_PROG(on_exit_children, struct task_struct *task)
 	struct ring_counters *state;
 	__u64 now;
 
-	if (task->signal->live.counter != 0 || at->next == at)
+	if (task->signal->live.counter != 0 || at->next == at || !is_visible(task))
 		return 0;
 	state = get_state();
 	if (!state)

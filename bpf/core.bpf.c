@@ -48,7 +48,7 @@ int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 	struct fork_event *e;
 	__u64 now;
 
-	if (child->group_leader != child)
+	if (child->group_leader != child || !is_visible(child))
 		return 0;
 	state = get_state();
 	if (!state)
@@ -81,7 +81,7 @@ int BPF_PROG(on_exec, struct task_struct *task)
 	struct exec_event *e;
 	__u64 now;
 
-	if (!state)
+	if (!state || !is_visible(task))
 		return 0;
 	now = bpf_ktime_get_boot_ns();
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
@@ -174,7 +174,7 @@ int BPF_PROG(on_exit, struct task_struct *task)
 	 * Only the last thread. Two that die together may both see 0, so the reader
 	 * takes exits as idempotent.
 	 */
-	if (signal->live.counter != 0)
+	if (signal->live.counter != 0 || !is_visible(task))
 		return 0;
 	state = get_state();
 	if (!state)
@@ -265,7 +265,7 @@ int BPF_PROG(on_signal, int sig, void *info, struct task_struct *task, int group
 	struct signal_event *e;
 	__u64 now, ids;
 
-	if (result != TRACE_SIGNAL_DELIVERED || !is_fatal(task, sig))
+	if (result != TRACE_SIGNAL_DELIVERED || !is_fatal(task, sig) || !is_visible(task))
 		return 0;
 	state = get_state();
 	if (!state)
@@ -337,7 +337,7 @@ int BPF_PROG(on_oom, struct task_struct *task)
 	struct oom_event *e;
 	__u64 now;
 
-	if (!state)
+	if (!state || !is_visible(task))
 		return 0;
 	now = bpf_ktime_get_boot_ns();
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);

@@ -133,6 +133,15 @@ static __always_inline __u32 number_of(struct pid *pid)
 	return reader_ns == 0 ? (__u32)pid->numbers[0].nr : nested_number(pid);
 }
 
+/*
+ * Whether the reader can see the process of task. Asked before a record is reserved, so
+ * that strangers neither take room in the ring nor count as refused.
+ */
+static __always_inline bool is_visible(struct task_struct *task)
+{
+	return reader_ns == 0 || nested_number(task->group_leader->thread_pid) != 0;
+}
+
 /* Identifies the process of task; zero where the reader cannot see it. */
 static __always_inline void identify(struct process_id *id, struct task_struct *task)
 {

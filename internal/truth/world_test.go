@@ -25,7 +25,7 @@ import (
 )
 
 // patience bounds every wait for a fact. It is no measure of speed.
-const patience = 20 * time.Second
+const patience = 90 * time.Second
 
 // need fails in CI, and skips elsewhere, where err says that a test cannot run.
 func need(t testing.TB, err error) {
@@ -60,12 +60,14 @@ type world struct {
 	tree  *tracker.Tree
 
 	mine    map[event.ID]bool
-	pids    map[int32]event.ID  // the latest of mine with that pid
-	living  map[event.ID]bool   // of mine
-	forked  map[event.ID]uint64 // when
-	counts  map[event.Kind]int  // records about mine
+	pids    map[int32][]event.ID // of mine with that pid, the latest last
+	living  map[event.ID]bool    // of mine
+	forked  map[event.ID]uint64  // when
+	counts  map[event.Kind]int   // records about mine
+	all     map[event.Kind]int   // records
 	orphans []announcement
 	lost    uint64
+	peak    int // processes in the tree at once, living and dead
 }
 
 // An announcement is one orphaning as it was reported.
@@ -77,6 +79,8 @@ type announcement struct {
 func newWorld(t testing.TB, opt probe.Options) *world {
 	t.Helper()
 	needRoot(t)
+	_, err := python() // before anything counts
+	need(t, err)
 	p, err := probe.Open(opt)
 	if err != nil {
 		t.Fatal(err)
@@ -87,7 +91,7 @@ func newWorld(t testing.TB, opt probe.Options) *world {
 		}
 	})
 	w := &world{t: t, probe: p, tree: tracker.New(0), mine: map[event.ID]bool{}, living: map[event.ID]bool{},
-		pids: map[int32]event.ID{}, forked: map[event.ID]uint64{}, counts: map[event.Kind]int{}}
+		pids: map[int32][]event.ID{}, forked: map[event.ID]uint64{}, counts: map[event.Kind]int{}, all: map[event.Kind]int{}}
 	w.resync()
 	return w
 }
@@ -112,6 +116,7 @@ func (w *world) resync() (found, vanished int) {
 	w.drain()
 	found, vanished, changes := merge.End()
 	w.take(changes)
+	maps.DeleteFunc(w.living, func(id event.ID, _ bool) bool { return !w.tree.Has(id) })
 	return found, vanished
 }
 
@@ -129,8 +134,10 @@ func (w *world) drain() int {
 func (w *world) apply(e *event.Event) {
 	if e.Kind == event.KindFork && (e.Fork.Spawner.PID == int32(os.Getpid()) || w.mine[e.Fork.Spawner] || w.mine[e.Fork.Caller]) {
 		w.mine[e.Subject], w.living[e.Subject] = true, true
-		w.pids[e.Subject.PID], w.forked[e.Subject] = e.Subject, e.Time
+		w.pids[e.Subject.PID] = append(w.pids[e.Subject.PID], e.Subject)
+		w.forked[e.Subject] = e.Time
 	}
+	w.all[e.Kind]++
 	if w.mine[e.Subject] {
 		w.counts[e.Kind]++
 		if e.Kind == event.KindExit {
@@ -138,6 +145,7 @@ func (w *world) apply(e *event.Event) {
 		}
 	}
 	w.take(w.tree.Apply(e))
+	w.peak = max(w.peak, w.tree.Living()+w.tree.Remembered())
 }
 
 func (w *world) take(changes []tracker.Change) {
@@ -172,6 +180,15 @@ func (w *world) until(ok func() bool, what func() string) {
 	}
 }
 
+// latest returns the last of mine that had the pid.
+func (w *world) latest(pid int32) event.ID {
+	ids := w.pids[pid]
+	if len(ids) == 0 {
+		return event.ID{}
+	}
+	return ids[len(ids)-1]
+}
+
 // settle applies everything that has happened until now: the stream is in order, so
 // a process that begins and ends now is seen last.
 func (w *world) settle() {
@@ -182,8 +199,8 @@ func (w *world) settle() {
 	}
 	pid := int32(cmd.Process.Pid)
 	w.until(func() bool {
-		id, seen := w.pids[pid]
-		return seen && !w.living[id]
+		id := w.latest(pid)
+		return !id.IsZero() && !w.living[id]
 	}, func() string { return fmt.Sprintf("the end of %d", pid) })
 }
 
@@ -197,8 +214,8 @@ type family struct {
 	stderr  bytes.Buffer
 }
 
-// start runs a family of testdata/families.py.
-func (w *world) start(name string) *family {
+// start runs a family of testdata/families.py, with more in its environment.
+func (w *world) start(name string, env ...string) *family {
 	w.t.Helper()
 	interpreter, err := python()
 	need(w.t, err)
@@ -209,7 +226,7 @@ func (w *world) start(name string) *family {
 	f := &family{world: w, release: release, lines: make(chan string, 4096), said: map[string][]event.ID{}}
 	f.cmd = exec.Command(interpreter, "testdata/families.py", name)
 	// The holder of the pipe's read end is this process, so that nobody inherits it.
-	f.cmd.Env = append(os.Environ(), fmt.Sprintf("HOLD=/proc/%d/fd/%d", os.Getpid(), r.Fd()))
+	f.cmd.Env = append(append(os.Environ(), env...), fmt.Sprintf("HOLD=/proc/%d/fd/%d", os.Getpid(), r.Fd()))
 	f.cmd.Stderr = &f.stderr
 	out, write, err := os.Pipe()
 	if err != nil {
@@ -251,8 +268,8 @@ func (f *family) listen() {
 			}
 			// It may have spoken before its record was read.
 			f.drain()
-			id, ok := f.pids[int32(pid)]
-			if !ok && pid != 0 {
+			id := f.latest(int32(pid))
+			if id.IsZero() && pid != 0 {
 				f.t.Fatalf("a stranger says %q", line)
 			}
 			f.said[role] = append(f.said[role], id)
@@ -285,7 +302,12 @@ func (f *family) finish() {
 	f.release.Close()
 	f.release = nil
 	_ = f.cmd.Wait() // most mains die on purpose
-	f.until(func() bool { return len(f.living) == 0 }, func() string {
+	f.until(func() bool {
+		if f.probe.Refused() > 0 {
+			f.resync() // their exits may be lost too
+		}
+		return len(f.living) == 0
+	}, func() string {
 		return fmt.Sprintf("the end of %v", slices.Collect(maps.Keys(f.living)))
 	})
 }

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 libc = ctypes.CDLL(None, use_errno=True)
 SYS = {
@@ -366,6 +367,79 @@ def nobody():
         subprocess.run("echo a | cat | wc -l; (true; (true)); true & wait", shell=True, stdout=subprocess.DEVNULL)
         in_thread(lambda: subprocess.run(["/bin/true"])).join()
         os.waitpid(child("short", lambda: None), 0)
+    tell("done")
+
+
+def spawn(count):
+    for _ in range(count):
+        os.waitpid(os.posix_spawn(os.environ["TINY"], ["tiny"], {}), 0)
+
+
+def storm():
+    """Two processes that do nothing but run a tiny program, 10,000 times each."""
+    pids = [child("runner", lambda: spawn(10_000)) for _ in range(2)]
+    for pid in pids:
+        os.waitpid(pid, 0)
+    tell("done")
+
+
+def crowd():
+    """Living, dying and orphaned processes amid many short ones."""
+    held = []
+    for i in range(30):
+        held.append(child("held"))
+        spawn(10)
+        os.waitpid(child("leaker", lambda: child("leaked")), 0)
+        if i % 3 == 0:
+            pid = held.pop(0)
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+    tell("done")
+    hold()
+
+
+def reuse_pid():
+    """One pid, used twice, leaks once each time."""
+
+    def leaker():
+        child("orphan")
+        kill_self()
+
+    for _ in range(10):
+        first = child("first", leaker)
+        os.waitpid(first, 0)
+        second = 0
+        while second != first:  # a thread of the test's may be quicker
+            with open("/proc/sys/kernel/ns_last_pid", "w") as f:
+                f.write(str(first - 1))
+            go = Gate()
+            second = os.fork()
+            if second == 0:
+                go.wait()
+                if os.getpid() == first:
+                    leaker()
+                os._exit(0)
+            go.open()
+            os.waitpid(second, 0)
+    tell("done")
+    hold()
+
+
+def bomb():
+    """Forks as fast as a pids-limited cgroup lets it; on refusal a process ends."""
+    with open(os.environ["CGROUP"] + "/cgroup.procs", "w") as f:
+        f.write(str(os.getpid()))
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    until = time.monotonic() + 3
+    main = os.getpid()
+    while time.monotonic() < until:
+        try:
+            os.fork()
+        except OSError:
+            if os.getpid() != main:
+                os._exit(0)
+    if os.getpid() != main:
+        os._exit(0)
     tell("done")
 
 
