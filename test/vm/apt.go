@@ -154,8 +154,16 @@ func (a *aptDir) kernel(ctx context.Context, family string) (*kernel, error) {
 	if _, err := os.Stat(k.image); err == nil {
 		return k, nil
 	}
-	return k, a.unpack(ctx, name, "./boot/vmlinuz-"+k.release, k.image)
+	err = a.unpack(ctx, name, "./boot/vmlinuz-"+k.release, k.image)
+	if errors.Is(err, errNoMember) {
+		// Newer packages have it in a part of its own.
+		err = a.unpack(ctx, "linux-binary-"+k.release, "./usr/lib/modules/"+k.release+"/vmlinuz", k.image)
+	}
+	return k, err
 }
+
+// errNoMember says that a package does not hold a file.
+var errNoMember = errors.New("not in the package")
 
 // imageName matches "linux-image-6.1.0-50-cloud-amd64" and, for newer ones,
 // "linux-image-6.12.117+deb12-cloud-amd64". Meta packages have no third number.
@@ -234,7 +242,7 @@ func extract(r io.Reader, member, path string) error {
 	for {
 		hdr, err := archive.Next()
 		if err == io.EOF {
-			return fmt.Errorf("no %s in the package", member)
+			return fmt.Errorf("%s: %w", member, errNoMember)
 		}
 		if err != nil {
 			return fmt.Errorf("read package: %w", err)

@@ -90,7 +90,7 @@ func buildPrograms(ctx context.Context, work string) (map[string]string, error) 
 // busybox fetches the static one; the program's place depends on the release.
 func (a *aptDir) busybox(ctx context.Context, path string) error {
 	err := a.unpack(ctx, "busybox-static", "./bin/busybox", path)
-	if err != nil {
+	if errors.Is(err, errNoMember) {
 		err = a.unpack(ctx, "busybox-static", "./usr/bin/busybox", path)
 	}
 	return err
