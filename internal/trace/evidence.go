@@ -34,10 +34,46 @@ type Owners interface {
 // memory lock, a service manager that does not answer. No answer is no proof.
 const slowTimeout = 500 * time.Millisecond
 
-// maxSlow bounds how many such questions are under way.
-const maxSlow = 64
+// Bounds on such questions: how many are under way, and how many wait for their turn.
+const (
+	maxSlow    = 64
+	maxWaiting = 8192
+)
 
 var errBusy = errors.New("too many questions at once")
+
+// slow runs what can block beside the loop, a bounded number at a time. It belongs to
+// the loop.
+type slow struct {
+	running int
+	waiting []func()
+}
+
+// slowly runs fn in a goroutine, now or when others are done, and reports whether it
+// ever will. fn must end with a post of what is to follow.
+func (t *Tracer) slowly(fn func()) bool {
+	if len(t.slow.waiting) == maxWaiting {
+		return false
+	}
+	t.slow.waiting = append(t.slow.waiting, fn)
+	t.nextSlow()
+	return true
+}
+
+func (t *Tracer) nextSlow() {
+	for t.slow.running < maxSlow && len(t.slow.waiting) > 0 {
+		fn := t.slow.waiting[0]
+		t.slow.waiting = t.slow.waiting[1:]
+		t.slow.running++
+		go func() {
+			fn()
+			t.post(func() {
+				t.slow.running--
+				t.nextSlow()
+			})
+		}()
+	}
+}
 
 // judge finds the verdict on a direct orphan that was just made, and announces it
 // with all that it stranded: at once where what is known suffices, else as soon as
@@ -50,16 +86,8 @@ func (t *Tracer) judge(p *tracker.Process) {
 		t.announce(p.ID, facts)
 		return
 	}
-	select {
-	case t.slow <- struct{}{}:
-	default:
-		facts.Errors = append(facts.Errors, errBusy.Error())
-		t.announce(p.ID, facts)
-		return
-	}
 	id := p.ID
-	go func() {
-		defer func() { <-t.slow }()
+	asked := t.slowly(func() {
 		facts := t.ask(id, facts, askMarks, askUnit)
 		t.post(func() {
 			if facts.MarksKnown {
@@ -67,7 +95,11 @@ func (t *Tracer) judge(p *tracker.Process) {
 			}
 			t.announce(id, facts)
 		})
-	}()
+	})
+	if !asked {
+		facts.Errors = append(facts.Errors, errBusy.Error())
+		t.announce(id, facts)
+	}
 }
 
 // facts gathers what can be known without waiting for anyone.
@@ -195,6 +227,10 @@ func (t *Tracer) announce(id event.ID, f verdict.Facts) {
 	t.tree.SetVerdict(id, v, evidence)
 	t.publishOrphan(id)
 	for _, stranded := range t.stranded[id] {
+		// By now its own spawner may be dead too, which takes it out of id's reach.
+		if p, ok := t.tree.Get(stranded); ok && p.Orphan != nil && p.Orphan.Verdict == "" {
+			t.tree.SetVerdict(stranded, v, evidence)
+		}
 		t.publishOrphan(stranded)
 	}
 	delete(t.stranded, id)

@@ -108,7 +108,7 @@ type Tracer struct {
 	ready    chan struct{} // closed when the first snapshot is merged
 	synced   bool
 	done     chan struct{}
-	slow     chan struct{}
+	slow     slow
 	stranded map[event.ID][]event.ID // by the direct orphan that is being judged
 	unproven []unproven              // adopters to confirm
 	leases   leases
@@ -146,7 +146,6 @@ func New(source Source, opt Options) *Tracer {
 		commands:  make(chan func(), maxCommand),
 		ready:     make(chan struct{}),
 		done:      make(chan struct{}),
-		slow:      make(chan struct{}, maxSlow),
 		stranded:  make(map[event.ID][]event.ID),
 	}
 	if t.log == nil {
@@ -498,7 +497,6 @@ type stats struct {
 	living   atomic.Int64
 	dead     atomic.Int64
 	orphans  atomic.Int64
-	lag      atomic.Uint64 // ns between the last record and its handling
 }
 
 func (s *stats) seen(e *event.Event) {
