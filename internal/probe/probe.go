@@ -11,13 +11,11 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
-	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/rlimit"
-	"golang.org/x/sys/unix"
 
 	"github.com/abot-trace/abot-trace/bpf"
 	"github.com/abot-trace/abot-trace/internal/event"
@@ -34,66 +32,114 @@ type Options struct {
 	// NoArgs leaves out the optional object: no file names, no arguments, no
 	// cross-check of children, nothing that confidentiality lockdown refuses.
 	NoArgs bool
+
+	// Store keeps the programs attached and their records waiting when this process
+	// ends; the next Open with it goes on from there. nil is none.
+	Store Store
+	// From is where the reader stood whose state is at hand; zero without one.
+	From Position
+	// Hold is how many bytes of handled records at most wait in the ring for a Commit,
+	// so that they are repeated to a successor that has not seen their effect. 0 gives
+	// each record back as soon as it is handled.
+	Hold uint64
+}
+
+var errLeftOut = errors.New("left out on request")
+
+func (o Options) ringBytes() uint32 {
+	if o.RingBytes == 0 {
+		return DefaultRingBytes
+	}
+	return o.RingBytes
 }
 
 // A Probe sees every fork, exec, exit, OOM kill and fatal signal of the reader's pid
 // namespace and those below it.
 //
-// Read, Wait and Close belong to one goroutine; Wake, Tasks, Refused and Lag may be
-// called from any.
+// Read, Wait, Position, Commit and Close belong to one goroutine; Wake, Tasks, Refused
+// and RefusedOf may be called from any.
 type Probe struct {
-	ring     *ring
-	counters *bpf.CoreRingCounters
-	mapped   []byte
-	snapshot *link.Iter
-	closers  []func() error
-	// ArgsError says why the optional object is not loaded; nil when it is.
-	argsErr error
+	now     *attachment // whose programs are attached for good
+	store   Store
+	past    Past
 	record  event.Event
 	decodes uint64 // records that could not be decoded
+
+	// before holds attachments of earlier versions, oldest first: their records come
+	// first. done holds those that are read to the end, until the next Commit.
+	before, done []*attachment
+	reading      atomic.Pointer[attachment]
+	overlap      overlap
 }
 
-// Open loads and attaches everything. From its return on nothing is missed: records
-// wait in the ring until they are read. The error says what is missing: see [Hint].
+// Open loads and attaches everything, or goes on with what the store has kept. From
+// its return on nothing is missed: records wait in the ring until they are read. The
+// error says what is missing: see [Hint].
 func Open(opt Options) (_ *Probe, err error) {
 	if err := Check(); err != nil {
 		return nil, err
 	}
-	// Before 5.11 BPF memory counts against the limit. Where raising it is refused
-	// and needed, the load says so.
-	_ = rlimit.RemoveMemlock()
-
-	p := &Probe{}
+	p := &Probe{store: opt.Store}
 	defer func() {
 		if err != nil {
 			_ = p.Close()
 		}
 	}()
-	core, err := p.loadCore(opt)
-	if err != nil {
+	if err := p.resume(opt); err != nil {
 		return nil, err
 	}
-	args, err := p.loadArgs(opt, core)
-	if err != nil {
-		p.argsErr = err
+	if p.now == nil {
+		if p.now, err = attach(opt); err != nil {
+			return nil, err
+		}
+		if err := p.now.keep(opt.Store); err != nil {
+			p.past.note("the programs end with this process: %v", err)
+		}
 	}
-	if err := p.openRing(core); err != nil {
-		return nil, err
-	}
-	if err := p.attach(core, args); err != nil {
-		return nil, err
-	}
+	p.begin(opt)
 	return p, nil
 }
 
-// ArgsError says why file names and arguments are not traced, nil when they are.
-func (p *Probe) ArgsError() error { return p.argsErr }
+// attach loads the programs, makes their ring and hooks them in.
+func attach(opt Options) (_ *attachment, err error) {
+	// Before 5.11 BPF memory counts against the limit. Where raising it is refused
+	// and needed, the load says so.
+	_ = rlimit.RemoveMemlock()
 
-func (p *Probe) closeLater(fn func() error) { p.closers = append(p.closers, fn) }
+	a := &attachment{links: make(map[string]link.Link)}
+	defer func() {
+		if err != nil {
+			_ = a.close()
+		}
+	}()
+	if a.version, err = thisVersion(); err != nil {
+		return nil, err
+	}
+	core, err := a.loadCore(opt)
+	if err != nil {
+		return nil, err
+	}
+	args, err := a.loadArgs(opt, core)
+	if err != nil {
+		a.argsErr = err
+	}
+	a.events, a.state = core.Maps[bpf.CoreMapEvents], core.Maps[bpf.CoreMapRingState]
+	if err := a.openRing(); err != nil {
+		return nil, err
+	}
+	a.began = bootNow()
+	if err := a.hook(core, args); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// ArgsError says why file names and arguments are not traced, nil when they are.
+func (p *Probe) ArgsError() error { return p.now.argsErr }
 
 // loadCore loads the core object: with probe reads for descriptor tables that have
 // grown, or where those are refused without.
-func (p *Probe) loadCore(opt Options) (*ebpf.Collection, error) {
+func (a *attachment) loadCore(opt Options) (*ebpf.Collection, error) {
 	coll, err := newCore(opt, !opt.NoArgs)
 	if err != nil && !opt.NoArgs {
 		coll, err = newCore(opt, false)
@@ -101,7 +147,7 @@ func (p *Probe) loadCore(opt Options) (*ebpf.Collection, error) {
 	if err != nil {
 		return nil, explain("load programs", err)
 	}
-	p.closeLater(func() error { coll.Close(); return nil })
+	a.closeLater(func() error { coll.Close(); return nil })
 	return coll, nil
 }
 
@@ -116,10 +162,7 @@ func newCore(opt Options, probeReads bool) (*ebpf.Collection, error) {
 	if err := setReader(spec); err != nil {
 		return nil, err
 	}
-	size := opt.RingBytes
-	if size == 0 {
-		size = DefaultRingBytes
-	}
+	size := opt.ringBytes()
 	if size&(size-1) != 0 || size < uint32(os.Getpagesize()) {
 		return nil, fmt.Errorf("ring of %d bytes: want a power of two of at least %d", size, os.Getpagesize())
 	}
@@ -130,9 +173,9 @@ func newCore(opt Options, probeReads bool) (*ebpf.Collection, error) {
 	return ebpf.NewCollection(spec)
 }
 
-func (p *Probe) loadArgs(opt Options, core *ebpf.Collection) (*ebpf.Collection, error) {
+func (a *attachment) loadArgs(opt Options, core *ebpf.Collection) (*ebpf.Collection, error) {
 	if opt.NoArgs {
-		return nil, errors.New("left out on request")
+		return nil, errLeftOut
 	}
 	spec, err := bpf.LoadArgs()
 	if err != nil {
@@ -151,7 +194,7 @@ func (p *Probe) loadArgs(opt Options, core *ebpf.Collection) (*ebpf.Collection, 
 	if err != nil {
 		return nil, explain("load argument programs", err)
 	}
-	p.closeLater(func() error { coll.Close(); return nil })
+	a.closeLater(func() error { coll.Close(); return nil })
 	return coll, nil
 }
 
@@ -206,25 +249,9 @@ func chooseOOM(spec *ebpf.CollectionSpec) error {
 	return nil
 }
 
-func (p *Probe) openRing(core *ebpf.Collection) error {
-	events := core.Maps[bpf.CoreMapEvents]
-	r, err := newRing(events.FD(), events.MaxEntries())
-	if err != nil {
-		return err
-	}
-	p.ring = r
-	state := core.Maps[bpf.CoreMapRingState]
-	p.mapped, err = unix.Mmap(state.FD(), 0, os.Getpagesize(), unix.PROT_READ, unix.MAP_SHARED)
-	if err != nil {
-		return fmt.Errorf("map ring state: %w", err)
-	}
-	p.counters = (*bpf.CoreRingCounters)(unsafe.Pointer(unsafe.SliceData(p.mapped)))
-	return nil
-}
-
-// attach hooks the programs in. The children's walk goes before the exit, whose
-// record follows its own.
-func (p *Probe) attach(core, args *ebpf.Collection) error {
+// hook attaches the programs. The children's walk goes before the exit, whose record
+// follows its own.
+func (a *attachment) hook(core, args *ebpf.Collection) error {
 	type hook struct {
 		coll *ebpf.Collection
 		name string
@@ -246,81 +273,95 @@ func (p *Probe) attach(core, args *ebpf.Collection) error {
 		if err != nil {
 			return explain("attach "+h.name, err)
 		}
-		p.closeLater(l.Close)
+		a.links[h.name] = l
 	}
 	iter, err := link.AttachIter(link.IterOptions{Program: core.Programs[bpf.CoreProgSnapshot]})
 	if err != nil {
 		return explain("attach "+bpf.CoreProgSnapshot, err)
 	}
-	p.snapshot = iter
-	p.closeLater(iter.Close)
+	a.links[keptSnapshot] = iter
 	return nil
 }
 
-// Close detaches and forgets everything that Open made.
+// Close gives up everything that Open made. What a store keeps stays attached, and its
+// records wait for the next Open.
 func (p *Probe) Close() error {
 	var errs []error
-	for i := len(p.closers) - 1; i >= 0; i-- {
-		errs = append(errs, p.closers[i]())
+	for _, a := range append(append(p.done, p.before...), p.now) {
+		if a != nil {
+			errs = append(errs, a.close())
+		}
 	}
-	p.closers = nil
-	if p.mapped != nil {
-		errs = append(errs, unix.Munmap(p.mapped))
-		p.mapped, p.counters = nil, nil
-	}
-	if p.ring != nil {
-		p.ring.close()
-		p.ring = nil
-	}
+	p.now, p.before, p.done = nil, nil, nil
 	return errors.Join(errs...)
 }
 
 // Read hands at most limit waiting records to fn, in the order in which they
 // happened, and returns how many it took from the ring. The event is reused: fn
 // keeps what it needs of it by value. A record is given back to the kernel when fn
-// has returned. Records that cannot be decoded are counted and left out.
+// has returned, or with Hold, later. Records that cannot be decoded are counted and
+// left out.
 func (p *Probe) Read(limit int, fn func(*event.Event)) int {
-	return p.ring.read(limit, func(b []byte) {
+	n := 0
+	for len(p.before) > 0 && n < limit {
+		got := p.readBefore(limit-n, fn)
+		if n += got; got == 0 && !p.advance() {
+			return n
+		}
+	}
+	a := p.now
+	return n + a.ring.read(limit-n, func(b []byte) {
 		if err := Decode(b, &p.record); err != nil {
 			p.decodes++
 			return
 		}
+		if p.overlap.repeats(&p.record) {
+			return
+		}
+		p.record.Refused += a.base
 		fn(&p.record)
 	})
 }
 
 // Wait blocks until something urgent happened, records have gathered, Wake was
 // called, or d has passed.
-func (p *Probe) Wait(d time.Duration) error { return p.ring.wait(d) }
+func (p *Probe) Wait(d time.Duration) error {
+	if len(p.before) > 0 {
+		d = min(d, time.Millisecond)
+	}
+	return p.now.ring.wait(d)
+}
 
 // Wake ends a Wait.
-func (p *Probe) Wake() { p.ring.wake() }
+func (p *Probe) Wake() { p.now.ring.wake() }
 
-// Refused is how many records the ring has refused since Open for want of room.
-func (p *Probe) Refused() uint64 { return atomic.LoadUint64(&p.counters.Refused) }
+// Refused is how many records the ring has refused for want of room, ever: it goes on
+// from what the reader before had counted.
+func (p *Probe) Refused() uint64 { return p.reading.Load().refused() }
 
-// RefusedOf is the share of one kind in Refused.
+// RefusedOf is the share of one kind, since the programs were attached.
 func (p *Probe) RefusedOf(kind event.Kind) uint64 {
-	if int(kind) >= len(p.counters.RefusedOf) {
+	counters := p.reading.Load().counters
+	if int(kind) >= len(counters.RefusedOf) {
 		return 0
 	}
-	return atomic.LoadUint64(&p.counters.RefusedOf[kind])
+	return atomic.LoadUint64(&counters.RefusedOf[kind])
 }
 
 // Malformed is how many records could not be decoded: not 0 means that programs and
 // reader disagree. It belongs to the reading goroutine.
 func (p *Probe) Malformed() uint64 { return p.decodes }
 
-// Pending is how many bytes wait in the ring, and Size how many it holds.
-func (p *Probe) Pending() uint64 { return p.ring.used() }
+// Pending is how many bytes wait in the ring to be read.
+func (p *Probe) Pending() uint64 { return p.now.ring.used() }
 
 // Size is how many bytes the ring holds.
-func (p *Probe) Size() uint64 { return p.ring.size }
+func (p *Probe) Size() uint64 { return p.now.ring.size }
 
 // Tasks returns every process of the reader's pid namespace and those below it, as
 // the kernel has them now: one read, no procfs. CPU and memory include all threads.
 func (p *Probe) Tasks() ([]event.Task, error) {
-	f, err := p.snapshot.Open()
+	f, err := p.now.snapshot().Open()
 	if err != nil {
 		return nil, fmt.Errorf("open task iterator: %w", err)
 	}
