@@ -113,6 +113,8 @@ type Tracer struct {
 	unproven []unproven              // adopters to confirm
 	leases   leases
 
+	missing   wire.Lost // not told yet
+	offsetAt  time.Time // when the wall clock was last asked
 	resyncWhy string
 	resyncAt  time.Time
 	fill      filler
@@ -231,7 +233,11 @@ func (t *Tracer) tick() {
 	if news := t.tree.NoteRefused(t.source.Refused()); news > 0 {
 		t.lost(news, BootNow())
 	}
+	t.tellLost()
 	now := time.Now()
+	if now.Sub(t.offsetAt) > time.Second {
+		t.conv.offset, t.offsetAt = bootOffset(), now
+	}
 	if t.resyncWhy != "" && now.Sub(t.resyncAt) >= resyncPause {
 		t.resync()
 	}
@@ -311,7 +317,9 @@ func (t *Tracer) drain() {
 
 // Whole reports whether no record is known to be missing from the tree as it stands.
 // On the loop.
-func (t *Tracer) Whole() bool { return t.resyncWhy == "" && t.tree.Refused() == t.source.Refused() }
+func (t *Tracer) Whole() bool {
+	return t.resyncWhy == "" && t.missing.Records == 0 && t.tree.Refused() == t.source.Refused()
+}
 
 // Group returns the path and the unit of the control group that the process is in.
 // On the loop.
@@ -384,9 +392,24 @@ func (t *Tracer) strandedBelow(root event.ID) []event.ID {
 	return ids
 }
 
+// lost counts records that the ring had no room for. They are told once a look, not
+// once a gap: a ring that overflows has a gap before most of its records.
 func (t *Tracer) lost(records, since uint64) {
-	t.publish(&wire.Event{Type: wire.TypeLost, Lost: &wire.Lost{Records: records, SinceNS: since}}, BootNow())
-	t.needResync(fmt.Sprintf("%d records lost", records))
+	if t.missing.Records == 0 {
+		t.missing.SinceNS = since
+	}
+	t.missing.Records += records
+}
+
+// tellLost publishes what was lost since the last look, and asks for a resync.
+func (t *Tracer) tellLost() {
+	if t.missing.Records == 0 {
+		return
+	}
+	lost := t.missing
+	t.missing = wire.Lost{}
+	t.publish(&wire.Event{Type: wire.TypeLost, Lost: &lost}, BootNow())
+	t.needResync(fmt.Sprintf("%d records lost", lost.Records))
 }
 
 func (t *Tracer) needResync(why string) {
