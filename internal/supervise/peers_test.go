@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package supervise
 
 import (
 	"bytes"
@@ -26,7 +26,7 @@ import (
 func buildBinary(t testing.TB) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "abot-trace")
-	if out, err := exec.Command("go", "build", "-o", file, ".").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", file, "../../cmd/abot-trace").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v: %s", err, out)
 	}
 	return file
@@ -55,9 +55,6 @@ func peers(t testing.TB) []peer {
 // TestSuperviseBesidePeers produces the table of exit codes, signals, descendants
 // and terminal behaviour beside tini and dumb-init, and checks our column.
 func TestSuperviseBesidePeers(t *testing.T) {
-	if err := proctest.Adopt(); err != nil {
-		t.Fatal(err)
-	}
 	plain := filepath.Join(t.TempDir(), "plain")
 	if err := os.WriteFile(plain, nil, 0o644); err != nil {
 		t.Fatal(err)
