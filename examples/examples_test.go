@@ -20,14 +20,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/abot-trace/abot-trace/internal/descend"
+	"github.com/abot-trace/abot-trace/internal/proctest"
 )
-
-// patience is the deadline for what must happen, on a slow and busy machine.
-const patience = 2 * time.Minute
 
 // The test is a subreaper, so that it sees, and ends, whatever is left.
 func TestMain(m *testing.M) {
-	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+	if err := proctest.Adopt(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -59,7 +57,7 @@ func TestExamples(t *testing.T) {
 	}
 	for _, e := range examples {
 		t.Run(e.name, func(t *testing.T) {
-			need(t, e.argv[0])
+			proctest.Need(t, e.argv[0])
 			grace := "60s"
 			if strings.Contains(e.name, "stubborn") {
 				grace = "300ms"
@@ -85,18 +83,6 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-// need skips what is not installed, but never in CI.
-func need(t *testing.T, program string) {
-	t.Helper()
-	if _, err := exec.LookPath(program); err == nil {
-		return
-	}
-	if os.Getenv("CI") != "" {
-		t.Fatalf("%s must be installed in CI", program)
-	}
-	t.Skipf("%s is not installed", program)
-}
-
 // running is a supervised example; everything in it holds its output.
 type running struct {
 	*exec.Cmd
@@ -113,7 +99,7 @@ func start(t *testing.T, argv []string) *running {
 	s := &running{exec.Command(argv[0], argv[1:]...), r, bufio.NewReader(r)}
 	s.Stdout, s.Stderr = w, w
 	s.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := r.SetReadDeadline(time.Now().Add(patience)); err != nil {
+	if err := r.SetReadDeadline(time.Now().Add(proctest.Patience)); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Start(); err != nil {
@@ -121,7 +107,7 @@ func start(t *testing.T, argv []string) *running {
 	}
 	w.Close()
 	t.Cleanup(func() {
-		endDescendants(t)
+		proctest.EndDescendants(t)
 		r.Close()
 	})
 	return s
@@ -146,7 +132,7 @@ func (s *running) ready(t *testing.T, n int) (said []string) {
 
 func (s *running) code(t *testing.T) int {
 	t.Helper()
-	timer := time.AfterFunc(patience, func() { s.Process.Kill() })
+	timer := time.AfterFunc(proctest.Patience, func() { s.Process.Kill() })
 	defer timer.Stop()
 	var exit *exec.ExitError
 	if err := s.Wait(); err != nil && !errors.As(err, &exit) {
@@ -171,7 +157,7 @@ func answers(t *testing.T, said []string) {
 		if !ok {
 			continue
 		}
-		client := http.Client{Timeout: patience}
+		client := http.Client{Timeout: proctest.Patience}
 		resp, err := client.Get("http://127.0.0.1:" + port)
 		if err != nil {
 			t.Fatal(err)
@@ -195,35 +181,6 @@ func noSharedMemory(t *testing.T, said []string) {
 				t.Errorf("%s is left: %v", file, err)
 				os.Remove(file)
 			}
-		}
-	}
-}
-
-// endDescendants kills and reaps what is left below the test.
-func endDescendants(t *testing.T) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	deadline := time.After(patience)
-	for {
-		procs, err := descend.List(os.Getpid())
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, p := range procs {
-			_ = descend.Signal(p, unix.SIGKILL)
-		}
-		pid := 1
-		for pid > 0 && err == nil {
-			pid, err = unix.Wait4(-1, nil, unix.WNOHANG, nil)
-		}
-		if len(procs) == 0 {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("left: %+v", procs)
 		}
 	}
 }

@@ -18,10 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/abot-trace/abot-trace/internal/descend"
+	"github.com/abot-trace/abot-trace/internal/proctest"
 )
-
-// patience is the deadline for what must happen, on a slow and busy machine.
-const patience = time.Minute
 
 // The test binary is also the program under test: "program MODE". The test is a
 // subreaper, so that it can end whatever is left behind.
@@ -29,7 +27,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == "program" {
 		program(os.Args[2])
 	}
-	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+	if err := proctest.Adopt(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -113,7 +111,7 @@ func run(t *testing.T, mode string) *running {
 		}
 	}()
 	t.Cleanup(func() {
-		endDescendants(t)
+		proctest.EndDescendants(t)
 		r.Close()
 	})
 	p.expect(t, "ready")
@@ -127,7 +125,7 @@ func (p *running) next(t *testing.T) string {
 	select {
 	case line := <-p.lines:
 		return line
-	case <-time.After(patience):
+	case <-time.After(proctest.Patience):
 		t.Fatal("nothing happens on the lifeline")
 		return ""
 	}
@@ -170,42 +168,9 @@ func sleeping(t *testing.T) (seconds []string) {
 	return seconds
 }
 
-// endDescendants kills and reaps what is left below the test.
-func endDescendants(t *testing.T) {
-	t.Helper()
-	poll(t, "the test's descendants end", func() bool {
-		procs, err := descend.List(os.Getpid())
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, p := range procs {
-			_ = descend.Signal(p, unix.SIGKILL)
-		}
-		for {
-			if pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); err != nil || pid == 0 {
-				return len(procs) == 0
-			}
-		}
-	})
-}
-
-func poll(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	deadline := time.After(patience)
-	for !holds() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("never came true: %s", what)
-		}
-	}
-}
-
 func waitForEscapes(t *testing.T) {
 	t.Helper()
-	poll(t, "all escapes run", func() bool { return slices.Equal(sleeping(t), sleeps) })
+	proctest.Eventually(t, "all escapes run", func() bool { return slices.Equal(sleeping(t), sleeps) })
 }
 
 // TestSubreaper wants every descendant gone, whatever it did to get away.
@@ -337,7 +302,7 @@ func TestAdoptedZombiesAreReaped(t *testing.T) {
 	if err := g.Start(cmd); err != nil {
 		t.Fatal(err)
 	}
-	poll(t, "only the registered child is a zombie", func() bool {
+	proctest.Eventually(t, "only the registered child is a zombie", func() bool {
 		zombies, err := descend.Zombies(os.Getpid())
 		living, lerr := descend.List(os.Getpid())
 		return err == nil && lerr == nil && len(living) == 0 && len(zombies) == 1 && zombies[0].PID == cmd.Process.Pid

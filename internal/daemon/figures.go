@@ -4,6 +4,7 @@ package daemon
 
 import (
 	"sync"
+	"time"
 
 	"github.com/abot-trace/abot-trace/internal/metrics"
 	"github.com/abot-trace/abot-trace/internal/wire"
@@ -35,6 +36,14 @@ func (f *figures) count(e *wire.Event) {
 	defer f.mu.Unlock()
 	f.kills[metrics.Kill{Rule: k.Rule, Mode: k.Mode, Outcome: k.Outcome}]++
 	f.freed += k.FreedBytes
+	if k.Outcome != wire.KillDone && k.Outcome != wire.KillPartial {
+		return
+	}
+	var longest float64
+	for _, p := range k.Processes {
+		longest = max(longest, p.WaitMS)
+	}
+	f.metrics.ObserveKill(time.Duration(longest * float64(time.Millisecond)))
 }
 
 // Snapshot implements metrics.Source.

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/abot-trace/abot-trace/internal/descend"
+	"github.com/abot-trace/abot-trace/internal/proctest"
 )
 
 // never is a grace that no test can sit out.
@@ -31,7 +32,7 @@ func TestSecondSignalShortensGrace(t *testing.T) {
 			s := start(t, options{Argv: tester(t, "deaf", "up"), Grace: never})
 			s.life.expect(t, "up")
 			s.signal(t, unix.SIGHUP)
-			eventually(t, "the first signal is taken", func() bool { return !pending(t, s.Process.Pid) })
+			proctest.Eventually(t, "the first signal is taken", func() bool { return !pending(t, s.Process.Pid) })
 			s.signal(t, second)
 			s.wantEnd(t, 128+9)
 		})
@@ -59,7 +60,7 @@ func TestStoppedCommandEnds(t *testing.T) {
 	if err := descend.Signal(child, unix.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "CMD is stopped", func() bool {
+	proctest.Eventually(t, "CMD is stopped", func() bool {
 		p, err := descend.Read(child.PID)
 		return err == nil && p.Stopped()
 	})
@@ -86,7 +87,7 @@ func TestForwardsSignals(t *testing.T) {
 	}
 	s.signal(t, unix.SIGTSTP)
 	child := onlyChild(t, s.Process.Pid)
-	eventually(t, "TSTP stops CMD", func() bool {
+	proctest.Eventually(t, "TSTP stops CMD", func() bool {
 		p, err := descend.Read(child.PID)
 		return err == nil && p.Stopped()
 	})
@@ -151,12 +152,12 @@ func TestKeep(t *testing.T) {
 			if now, err := descend.Read(kept.PID); err != nil || now.Start != kept.Start {
 				t.Errorf("the kept process is gone: %v", err)
 			}
-			for _, p := range mustList(t) {
+			for _, p := range proctest.Descendants(t) {
 				if commandLine(p) == "sleep 1112" {
 					t.Error("the process beside the kept one is left")
 				}
 			}
-			eventually(t, "the report", func() bool { return strings.Contains(s.stderr.String(), "kept process "+itoa(kept.PID)) })
+			proctest.Eventually(t, "the report", func() bool { return strings.Contains(s.stderr.String(), "kept process "+itoa(kept.PID)) })
 			contains(t, "report", s.stderr.String(), `("sleep"): `+tt.why)
 		})
 	}
@@ -165,7 +166,7 @@ func TestKeep(t *testing.T) {
 // waitForSleep waits until "sleep SECONDS" runs below pid.
 func waitForSleep(t *testing.T, pid int, seconds string) (found descend.Proc) {
 	t.Helper()
-	eventually(t, "sleep "+seconds+" runs", func() bool {
+	proctest.Eventually(t, "sleep "+seconds+" runs", func() bool {
 		procs, err := descend.List(pid)
 		if err != nil {
 			t.Fatal(err)
@@ -179,15 +180,6 @@ func waitForSleep(t *testing.T, pid int, seconds string) (found descend.Proc) {
 		return false
 	})
 	return found
-}
-
-func mustList(t *testing.T) []descend.Proc {
-	t.Helper()
-	procs, err := descend.List(os.Getpid())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return procs
 }
 
 // A keep mark on supervise itself speaks of supervise: its tree still ends.
@@ -210,14 +202,14 @@ func TestReportOnly(t *testing.T) {
 	if now, err := descend.Read(left.PID); err != nil || now.Start != left.Start {
 		t.Errorf("report-only ended a process: %v", err)
 	}
-	eventually(t, "the report", func() bool { return strings.Contains(s.stderr.String(), "would end process "+itoa(left.PID)) })
+	proctest.Eventually(t, "the report", func() bool { return strings.Contains(s.stderr.String(), "would end process "+itoa(left.PID)) })
 }
 
 func TestLimits(t *testing.T) {
 	script := "ulimit -n; ulimit -c; ulimit -Ht; ulimit -v"
 	s := start(t, options{Argv: []string{"sh", "-c", script}, Limits: "as=4GiB,nofile=77,core=0,cpu=90s:1h"})
 	s.wantEnd(t, 0)
-	eventually(t, "the output", func() bool { return s.stdout.String() == "77\n0\n3600\n4194304\n" })
+	proctest.Eventually(t, "the output", func() bool { return s.stdout.String() == "77\n0\n3600\n4194304\n" })
 }
 
 func TestExitCodes(t *testing.T) {
@@ -267,7 +259,7 @@ func TestExitCodes(t *testing.T) {
 // TestPid1 runs the supervisor as a container's init: in a pid namespace of its
 // own it must reap what it adopts and leave nothing.
 func TestPid1(t *testing.T) {
-	needRoot(t)
+	proctest.NeedRoot(t)
 	script := `for i in 1 2 3 4 5; do (setsid sh -c 'sleep 0.01 & echo up >&3' &) ; done
 		until test $(ls -d /proc/[0-9]* | wc -l) -le 4; do :; done
 		grep -l '^State:.Z' /proc/[0-9]*/status; echo reaped >&3; read x`
@@ -284,10 +276,10 @@ func TestPid1(t *testing.T) {
 // Without a procfs of its own pid namespace the supervisor must refuse: the
 // numbers there name other processes.
 func TestForeignProcfs(t *testing.T) {
-	needRoot(t)
+	proctest.NeedRoot(t)
 	s := startCommand(t, "unshare", "--pid", "--fork", "--kill-child", self(t), "supervise", `{"Argv":["true"]}`)
 	s.wantEnd(t, ExitFailed)
-	eventually(t, "the message", func() bool { return strings.Contains(s.stderr.String(), "another pid namespace") })
+	proctest.Eventually(t, "the message", func() bool { return strings.Contains(s.stderr.String(), "another pid namespace") })
 }
 
 // A closed standard error must not take the supervisor down and orphan the tree.
@@ -304,12 +296,12 @@ func TestClosedStderr(t *testing.T) {
 // A process that the supervisor may not signal is reported and left, and does not
 // hold it up for ever. Here it is a child of root that the supervisor inherits.
 func TestRefusedProcess(t *testing.T) {
-	needRoot(t)
+	proctest.NeedRoot(t)
 	arg := `{"Argv":["true"],"First":"all","Grace":100000000,"KillPatience":300000000}`
 	s := startCommand(t, "sh", "-c", `sleep 1111 3>&- & exec setpriv --reuid 65534 --regid 65534 --clear-groups "$0" supervise "$1"`,
 		readableCopy(t), arg)
 	s.wantEnd(t, 0)
-	eventually(t, "the report", func() bool {
+	proctest.Eventually(t, "the report", func() bool {
 		return strings.Contains(s.stderr.String(), `("sleep") could not be ended: not permitted to signal it`)
 	})
 }

@@ -12,12 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/abot-trace/abot-trace/internal/descend"
+	"github.com/abot-trace/abot-trace/internal/proctest"
 )
 
 // The cgroup goes with the tree; what is kept moves up, and cgroups that CMD made
 // below go, too.
 func TestCgroupIsRemoved(t *testing.T) {
-	needRoot(t)
+	proctest.NeedRoot(t)
 	own, err := ownCgroup()
 	if err != nil {
 		t.Fatal(err)
@@ -41,7 +42,7 @@ func TestCgroupIsRemoved(t *testing.T) {
 	if _, err := os.Stat(dir); !os.IsNotExist(err) {
 		t.Errorf("the cgroup is left: %v", err)
 	}
-	left := mustList(t)
+	left := proctest.Descendants(t)
 	if len(left) != 1 || left[0].PID != kept.PID {
 		t.Errorf("left %+v, want only the kept process %d", left, kept.PID)
 	}

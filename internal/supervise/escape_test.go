@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/abot-trace/abot-trace/internal/descend"
+	"github.com/abot-trace/abot-trace/internal/proctest"
 )
 
 // TestEscapeMatrix lets descendants try every way out, and wants none left under
@@ -38,7 +39,7 @@ func TestEscapeMatrix(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				argv, want := tester(t, "tree"), slices.Clone(kinds)
 				if withCgroup {
-					needRoot(t)
+					proctest.NeedRoot(t)
 					argv, want = append(argv, otherCgroup(t)), append(want, "another cgroup")
 				}
 				s := start(t, options{Argv: argv, Grace: 300 * time.Millisecond, Cgroup: withCgroup})
@@ -97,8 +98,8 @@ func otherCgroup(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		endDescendants(t)
-		eventually(t, "the cgroup can be removed", func() bool { return os.Remove(dir) == nil })
+		proctest.EndDescendants(t)
+		proctest.Eventually(t, "the cgroup can be removed", func() bool { return os.Remove(dir) == nil })
 	})
 	return filepath.Clean(dir)
 }

@@ -19,9 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/abot-trace/abot-trace/internal/descend"
+	"github.com/abot-trace/abot-trace/internal/proctest"
 )
 
 // The test binary is also the supervisor under test and the programs that it
@@ -41,15 +39,12 @@ func TestMain(m *testing.M) {
 			os.Exit(0)
 		}
 	}
-	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+	if err := proctest.Adopt(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	os.Exit(m.Run())
 }
-
-// patience is the deadline for what must happen, on a slow and busy machine.
-const patience = time.Minute
 
 // options are a Config that travels in an argument.
 type options struct {
@@ -132,7 +127,7 @@ func (l *lifeline) next(t testing.TB) (line string, ok bool) {
 	select {
 	case line, ok = <-l.lines:
 		return line, ok
-	case <-time.After(patience):
+	case <-time.After(proctest.Patience):
 		t.Fatal("no line and no end on the lifeline: a process lives on, or never got ready")
 		return "", false
 	}
@@ -202,7 +197,7 @@ func (o *output) String() string {
 func start(t testing.TB, o options) *supervised {
 	t.Helper()
 	if o.HookTimeout == 0 {
-		o.HookTimeout = patience
+		o.HookTimeout = proctest.Patience
 	}
 	if o.First == "" {
 		o.First = FirstAll
@@ -238,7 +233,7 @@ func startCommand(t testing.TB, argv ...string) *supervised {
 	closeFile(s.Stdout)
 	closeFile(s.Stderr)
 	t.Cleanup(func() {
-		endDescendants(t)
+		proctest.EndDescendants(t)
 		if t.Failed() {
 			t.Logf("stdout: %s\nstderr: %s", s.stdout, s.stderr)
 		}
@@ -275,7 +270,7 @@ func (s *supervised) signal(t testing.TB, sig syscall.Signal) {
 // signal n ended it.
 func (s *supervised) code(t testing.TB) int {
 	t.Helper()
-	timer := time.AfterFunc(patience, func() {
+	timer := time.AfterFunc(proctest.Patience, func() {
 		s.Process.Kill()
 	})
 	defer timer.Stop()
@@ -299,41 +294,6 @@ func (s *supervised) wantEnd(t testing.TB, code int) {
 	s.life.rest(t)
 }
 
-// endDescendants kills and reaps whatever is left below the test process.
-func endDescendants(t testing.TB) {
-	t.Helper()
-	eventually(t, "the test's descendants end", func() bool {
-		procs, err := descend.List(os.Getpid())
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, p := range procs {
-			_ = descend.Signal(p, unix.SIGKILL)
-		}
-		for {
-			pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil)
-			if err != nil || pid == 0 {
-				return len(procs) == 0
-			}
-		}
-	})
-}
-
-// eventually polls for a fact that announces itself by no event.
-func eventually(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	deadline := time.After(patience)
-	for !holds() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("never came true: %s", what)
-		}
-	}
-}
-
 func self(t testing.TB) string {
 	t.Helper()
 	exe, err := os.Executable()
@@ -346,18 +306,6 @@ func self(t testing.TB) string {
 // tester is the argv of a tester program.
 func tester(t testing.TB, args ...string) []string {
 	return append([]string{self(t), "tester"}, args...)
-}
-
-// needRoot fails in CI and skips elsewhere when the test does not run as root.
-func needRoot(t testing.TB) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("CI") != "" {
-		t.Fatal("this test needs root, and CI must run it")
-	}
-	t.Skip("needs root")
 }
 
 func contains(t testing.TB, what, text, want string) {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/internal/proctest"
 )
 
 // say is a hook that writes a line to the lifeline.
@@ -55,7 +57,7 @@ func TestHooksMatrix(t *testing.T) {
 				`on-exit hook "/no/such/hook": /no/such/hook: no such file or directory`,
 				`on-exit hook "sh -c kill -ABRT $$": ended by signal 6 (aborted)`,
 			} {
-				eventually(t, "report: "+want, func() bool { return strings.Contains(s.stderr.String(), want) })
+				proctest.Eventually(t, "report: "+want, func() bool { return strings.Contains(s.stderr.String(), want) })
 			}
 		})
 	}
@@ -105,7 +107,7 @@ func TestHookTimeout(t *testing.T) {
 			s := start(t, o)
 			s.life.expect(t, "after")
 			s.wantEnd(t, 0)
-			eventually(t, "the report", func() bool { return strings.Contains(s.stderr.String(), "did not end within 300ms") })
+			proctest.Eventually(t, "the report", func() bool { return strings.Contains(s.stderr.String(), "did not end within 300ms") })
 		})
 	}
 }
@@ -130,7 +132,7 @@ func TestFurtherSignalsSpareHooks(t *testing.T) {
 	s.life.expect(t, "hook")
 	s.signal(t, unix.SIGTERM)
 	s.signal(t, unix.SIGINT)
-	eventually(t, "the signals are taken", func() bool { return !pending(t, s.Process.Pid) })
+	proctest.Eventually(t, "the signals are taken", func() bool { return !pending(t, s.Process.Pid) })
 	if err := os.WriteFile(goOn, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}

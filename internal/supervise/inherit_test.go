@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/internal/proctest"
 )
 
 // TestCommandInherits wants CMD to find signals, limits and descriptors as it
@@ -29,7 +31,7 @@ func TestCommandInherits(t *testing.T) {
 	for _, limits := range []string{"", "core=" + coreLimit(t)} {
 		s := start(t, options{Argv: []string{"sh", "-c", script}, Limits: limits})
 		s.wantEnd(t, 0)
-		eventually(t, "the output", func() bool { return len(s.stdout.String()) >= len(want) })
+		proctest.Eventually(t, "the output", func() bool { return len(s.stdout.String()) >= len(want) })
 		if got := s.stdout.String(); got != string(want) {
 			t.Errorf("limits %q: got\n%s\nwant\n%s", limits, got, want)
 		}

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/abot-trace/abot-trace/internal/descend"
+	"github.com/abot-trace/abot-trace/internal/proctest"
 )
 
 // fakeDaemon answers on a unix socket as the daemon does, and notes who asked.
@@ -104,7 +105,7 @@ func TestRefusedLease(t *testing.T) {
 	d := newDaemon(t, http.StatusForbidden)
 	s := start(t, options{Argv: []string{"true"}, Socket: d.path})
 	s.wantEnd(t, ExitFailed)
-	eventually(t, "the message", func() bool {
+	proctest.Eventually(t, "the message", func() bool {
 		return strings.Contains(s.stderr.String(), `no lease: daemon refused /v1/lease: 403 Forbidden: "no leases today"`)
 	})
 }
@@ -198,7 +199,7 @@ func TestDial(t *testing.T) {
 }
 
 func TestDialRefusesAStrangersSocket(t *testing.T) {
-	needRoot(t)
+	proctest.NeedRoot(t)
 	path := newDaemon(t, http.StatusOK).path
 	if err := os.Chown(path, 12345, 12345); err != nil {
 		t.Fatal(err)

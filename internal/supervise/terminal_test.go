@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/internal/proctest"
 )
 
 // console is an interactive shell on a pseudo-terminal of its own.
@@ -25,7 +27,7 @@ type console struct {
 // newConsole starts bash with job control; $S runs the supervisor.
 func newConsole(t *testing.T) *console {
 	t.Helper()
-	master, slave := openPTY(t)
+	master, slave := proctest.OpenPTY(t)
 	c := &console{t: t, master: master, output: &output{}}
 	go func() {
 		for r := bufio.NewReader(master); ; {
@@ -45,33 +47,13 @@ func newConsole(t *testing.T) *console {
 	}
 	slave.Close()
 	t.Cleanup(func() {
-		endDescendants(t)
+		proctest.EndDescendants(t)
 		master.Close()
 		if t.Failed() {
 			t.Logf("console: %q", c.output)
 		}
 	})
 	return c
-}
-
-func openPTY(t *testing.T) (master, slave *os.File) {
-	t.Helper()
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
-	if err == nil {
-		err = unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return master, slave
 }
 
 func (c *console) typed(keys string) {
@@ -84,7 +66,7 @@ func (c *console) typed(keys string) {
 // shows waits until the text appears after what was seen before.
 func (c *console) shows(text string) {
 	c.t.Helper()
-	eventually(c.t, fmt.Sprintf("the terminal shows %q", text), func() bool {
+	proctest.Eventually(c.t, fmt.Sprintf("the terminal shows %q", text), func() bool {
 		i := strings.Index(c.output.String()[c.read:], text)
 		if i >= 0 {
 			c.read += i + len(text)
@@ -173,8 +155,8 @@ func TestTerminalWithoutJobControl(t *testing.T) {
 	c.typed(ctrlZ)
 	c.echoed("on")
 	c.typed(ctrlD)
-	eventually(t, "the session ends", func() bool {
+	proctest.Eventually(t, "the session ends", func() bool {
 		unix.Wait4(-1, nil, unix.WNOHANG, nil)
-		return len(mustList(t)) == 0
+		return len(proctest.Descendants(t)) == 0
 	})
 }

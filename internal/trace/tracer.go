@@ -77,6 +77,9 @@ type Options struct {
 	// wants to be called again at the latest, in CLOCK_BOOTTIME ns; 0 is any time. It
 	// must not block.
 	OnTick func() uint64
+	// OnLag is called on the loop after each batch of records, with the time from the
+	// last one's making to its handling. It must not block.
+	OnLag func(time.Duration)
 	// OnLeaseEnd is called on the loop when the holder of a lease has died, after its
 	// descendants were judged. It must not block.
 	OnLeaseEnd func(Lease)
@@ -92,6 +95,8 @@ type Tracer struct {
 	onEvent func(*wire.Event)
 	onTick  func() uint64
 	onLease func(Lease)
+	onLag   func(time.Duration)
+	last    uint64 // time of the record that was handled last
 	wakeAt  uint64 // what onTick asked for
 
 	names *resolver
@@ -141,6 +146,7 @@ func New(source Source, opt Options) *Tracer {
 		onEvent:   opt.OnEvent,
 		onTick:    opt.OnTick,
 		onLease:   opt.OnLeaseEnd,
+		onLag:     opt.OnLag,
 		names:     newResolver(),
 		lifecycle: newRecent[record](recentLifecycle),
 		notable:   newRecent[*wire.Event](recentNotable),
@@ -186,6 +192,9 @@ func (t *Tracer) Run(ctx context.Context) error {
 	t.resyncWhy = "start"
 	for ctx.Err() == nil {
 		n := t.source.Read(readBatch, t.handle)
+		if now := BootNow(); n > 0 && t.onLag != nil && now > t.last {
+			t.onLag(time.Duration(now - t.last))
+		}
 		t.runCommands()
 		t.tick()
 		if n == readBatch {
@@ -342,6 +351,7 @@ func (t *Tracer) Subscribe(types ...string) *Subscription { return t.hub.subscri
 // handle applies one record.
 func (t *Tracer) handle(e *event.Event) {
 	t.stats.seen(e)
+	t.last = e.Time
 	for _, c := range t.tree.Apply(e) {
 		t.change(&c)
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package supervise
 
 import (
 	"bufio"
@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/internal/proctest"
 )
 
 // BenchmarkSuperviseTrue is start-up and shutdown: a supervised true, beside a
@@ -117,7 +119,7 @@ func startReady(b *testing.B, argv ...string) (*exec.Cmd, func(lines int)) {
 	lines := bufio.NewReader(r)
 	return cmd, func(n int) {
 		b.Helper()
-		if err := r.SetReadDeadline(time.Now().Add(2 * patience)); err != nil {
+		if err := r.SetReadDeadline(time.Now().Add(2 * proctest.Patience)); err != nil {
 			b.Fatal(err)
 		}
 		for range n {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package supervise
 
 import (
 	"bytes"
@@ -19,17 +19,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/abot-trace/abot-trace/internal/descend"
+	"github.com/abot-trace/abot-trace/internal/proctest"
 )
-
-// patience is the deadline for what must happen, on a slow and busy machine.
-const patience = time.Minute
 
 // buildBinary builds the real binary: what starts and stops is measured on it.
 func buildBinary(t testing.TB) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "abot-trace")
-	if out, err := exec.Command("go", "build", "-o", file, ".").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", file, "../../cmd/abot-trace").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v: %s", err, out)
 	}
 	return file
@@ -58,9 +55,6 @@ func peers(t testing.TB) []peer {
 // TestSuperviseBesidePeers produces the table of exit codes, signals, descendants
 // and terminal behaviour beside tini and dumb-init, and checks our column.
 func TestSuperviseBesidePeers(t *testing.T) {
-	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		t.Fatal(err)
-	}
 	plain := filepath.Join(t.TempDir(), "plain")
 	if err := os.WriteFile(plain, nil, 0o644); err != nil {
 		t.Fatal(err)
@@ -132,7 +126,7 @@ func code(t *testing.T, cmd *exec.Cmd) string {
 			t.Fatal(err)
 		}
 	}
-	timer := time.AfterFunc(patience, func() { cmd.Process.Kill() })
+	timer := time.AfterFunc(proctest.Patience, func() { cmd.Process.Kill() })
 	defer timer.Stop()
 	var exit *exec.ExitError
 	if err := cmd.Wait(); err != nil && !errors.As(err, &exit) {
@@ -162,11 +156,11 @@ func begin(t *testing.T, p peer, script string) (cmd *exec.Cmd, stdin *os.File) 
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { endDescendants(t) })
+	t.Cleanup(func() { proctest.EndDescendants(t) })
 	w.Close()
 	input.Close()
 	defer r.Close()
-	if err := r.SetReadDeadline(time.Now().Add(patience)); err != nil {
+	if err := r.SetReadDeadline(time.Now().Add(proctest.Patience)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := io.ReadFull(r, make([]byte, len("ready\n"))); err != nil {
@@ -201,33 +195,24 @@ func left(script string, sig syscall.Signal, flags ...string) func(*testing.T, p
 		code(t, cmd)
 		// What was told to end may take a moment; what was not will not go. Only the
 		// peers are waited for: ours leaves when all have gone.
-		n := living(t)
+		n := len(proctest.Descendants(t))
 		for range 20 {
 			if p.name == "supervise" || n == 0 {
 				break
 			}
 			<-time.After(10 * time.Millisecond)
-			n = living(t)
+			n = len(proctest.Descendants(t))
 		}
-		endDescendants(t)
+		proctest.EndDescendants(t)
 		return fmt.Sprint(n)
 	}
-}
-
-func living(t *testing.T) int {
-	t.Helper()
-	procs, err := descend.List(os.Getpid())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(procs)
 }
 
 // onTerminal types a key at a supervised sleep in the foreground of a terminal
 // and says what became of the supervisor.
 func onTerminal(key string) func(*testing.T, peer) string {
 	return func(t *testing.T, p peer) string {
-		master, slave := openPTY(t)
+		master, slave := proctest.OpenPTY(t)
 		defer master.Close()
 		// A shell above, in the same session, makes stopping possible.
 		script := `set -m; "$@"; echo "code=$?"; kill -KILL $(jobs -p) 2>/dev/null; exit 0`
@@ -239,13 +224,13 @@ func onTerminal(key string) func(*testing.T, peer) string {
 			t.Fatal(err)
 		}
 		slave.Close()
-		defer endDescendants(t)
-		screen := watchScreen(master)
-		screen.await("ready", patience)
+		defer proctest.EndDescendants(t)
+		screen := watch(master)
+		screen.await("ready", proctest.Patience)
 		if _, err := master.WriteString(key); err != nil {
 			t.Fatal(err)
 		}
-		limit := patience
+		limit := proctest.Patience
 		if p.name != "supervise" {
 			limit = 2 * time.Second // it may never happen, and is only reported
 		}
@@ -269,7 +254,7 @@ type screen struct {
 	ended bool
 }
 
-func watchScreen(r io.Reader) *screen {
+func watch(r io.Reader) *screen {
 	s := &screen{more: make(chan struct{}, 1)}
 	go func() {
 		buf := make([]byte, 4096)
@@ -311,55 +296,6 @@ func (s *screen) await(text string, limit time.Duration) bool {
 		case <-s.more:
 		case <-timeout:
 			return false
-		}
-	}
-}
-
-func openPTY(t *testing.T) (master, slave *os.File) {
-	t.Helper()
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
-	if err == nil {
-		err = unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return master, slave
-}
-
-// endDescendants kills and reaps whatever is left below the test process.
-func endDescendants(t testing.TB) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	deadline := time.After(patience)
-	for {
-		procs, err := descend.List(os.Getpid())
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, p := range procs {
-			_ = descend.Signal(p, unix.SIGKILL)
-		}
-		pid := 1
-		for pid > 0 && err == nil {
-			pid, err = unix.Wait4(-1, nil, unix.WNOHANG, nil)
-		}
-		if len(procs) == 0 {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("left: %v", procs)
 		}
 	}
 }
