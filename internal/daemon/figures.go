@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/metrics"
+	"github.com/abot-trace/abot-trace/internal/notify"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -91,8 +92,22 @@ func addOrphan(by map[string]metrics.Orphans, p *wire.Process) {
 
 // noticeCounts is what became of notices.
 func (d *daemon) noticeCounts() map[metrics.Notice]uint64 {
-	counts := make(map[metrics.Notice]uint64)
-	_, dropped := d.link.Stats()
-	counts[metrics.Notice{Target: "helper", Result: "dropped"}] = dropped
+	report, dropped := d.link.Stats()
+	counts := helperCounts(report, dropped)
+	if d.journal != nil {
+		counts[metrics.Notice{Target: "journald", Result: "delivered"}] = d.journal.Sent()
+		counts[metrics.Notice{Target: "journald", Result: "dropped"}] = d.journal.Dropped()
+	}
+	return counts
+}
+
+// helperCounts is what the helper reports of its targets, and what never reached it.
+func helperCounts(report notify.Report, dropped uint64) map[metrics.Notice]uint64 {
+	counts := map[metrics.Notice]uint64{{Target: "helper", Result: "dropped"}: dropped}
+	for name, t := range report.Targets {
+		counts[metrics.Notice{Target: name, Result: "delivered"}] = t.Delivered
+		counts[metrics.Notice{Target: name, Result: "failed"}] = t.Failed
+		counts[metrics.Notice{Target: name, Result: "dropped"}] = t.Dropped
+	}
 	return counts
 }
