@@ -187,7 +187,7 @@ type Exit struct {
 	NSEnds  bool
 	OOM     bool   // it was chosen by the OOM killer
 	PeakRSS uint64 // bytes; an upper bound (signal->maxrss)
-	CPUTime uint64 // ns, user and system, all threads
+	CPUTime uint64 // ns, user and system, all threads; what ran since the last tick may be missing
 }
 
 // Adopter is the role in which a process adopts orphans.

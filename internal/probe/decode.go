@@ -3,6 +3,7 @@
 package probe
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"unsafe"
@@ -40,7 +41,7 @@ func Decode(b []byte, e *event.Event) error {
 	e.Ordinal = hdr.Ordinal
 	e.Time = hdr.Time
 	e.Refused = hdr.Refused
-	e.Comm = hdr.Comm
+	e.Comm = decodeComm(hdr.Comm)
 	e.UID = hdr.Uid
 	switch e.Kind {
 	case event.KindFork:
@@ -62,6 +63,15 @@ func Decode(b []byte, e *event.Event) error {
 
 func decodeID(id *bpf.CoreProcessId) event.ID {
 	return event.ID{PID: int32(id.Pid), Start: id.Start}
+}
+
+// decodeComm clears what some kernels leave after a name's end, so that equal names
+// compare equal.
+func decodeComm(c [16]uint8) event.Comm {
+	if end := bytes.IndexByte(c[:], 0); end >= 0 {
+		clear(c[end:])
+	}
+	return c
 }
 
 func decodeFork(b []byte, f *event.Fork) error {
@@ -133,7 +143,7 @@ func decodeSignal(b []byte, s *event.Signal) error {
 	*s = event.Signal{
 		Signal:     unix.Signal(r.Signal),
 		Sender:     decodeID(&r.Sender),
-		SenderComm: r.SenderComm,
+		SenderComm: decodeComm(r.SenderComm),
 		SenderUID:  r.SenderUid,
 		FromKernel: r.FromKernel != 0,
 	}
@@ -210,33 +220,28 @@ func (t *taskReader) add(b []byte) (int, error) {
 	if len(b) < 4 {
 		return 0, nil
 	}
-	var line bpf.CoreTaskRecord
-	var thread bpf.CoreThreadRecord
+	const taskSize = int(unsafe.Sizeof(bpf.CoreTaskRecord{}))
+	const threadSize = int(unsafe.Sizeof(bpf.CoreThreadRecord{}))
 	size := int(*(*uint32)(unsafe.Pointer(unsafe.SliceData(b))))
-	if len(b) < size {
-		return 0, nil
-	}
-	switch size {
-	case int(unsafe.Sizeof(line)):
-		r, err := view[bpf.CoreTaskRecord](b)
-		if err != nil {
-			return 0, err
-		}
-		t.tasks = append(t.tasks, t.task(r))
-	case int(unsafe.Sizeof(thread)):
-		r, err := view[bpf.CoreThreadRecord](b)
-		if err != nil {
-			return 0, err
-		}
-		sum := t.threads[int32(r.Pid)]
-		sum.CpuTime += r.CpuTime
-		// Threads share the memory: any one tells it.
-		sum.Rss, sum.Swap = max(sum.Rss, r.Rss), max(sum.Swap, r.Swap)
-		t.threads[int32(r.Pid)] = sum
-	default:
+	switch {
+	case size != taskSize && size != threadSize:
 		return 0, fmt.Errorf("%w: task of %d bytes", ErrMalformed, size)
+	case len(b) < size:
+		return 0, nil
+	case size == taskSize:
+		t.tasks = append(t.tasks, t.task((*bpf.CoreTaskRecord)(unsafe.Pointer(unsafe.SliceData(b)))))
+	default:
+		t.addThread((*bpf.CoreThreadRecord)(unsafe.Pointer(unsafe.SliceData(b))))
 	}
 	return size, nil
+}
+
+func (t *taskReader) addThread(r *bpf.CoreThreadRecord) {
+	sum := t.threads[int32(r.Pid)]
+	sum.CpuTime += r.CpuTime
+	// Threads share the memory: any one tells it.
+	sum.Rss, sum.Swap = max(sum.Rss, r.Rss), max(sum.Swap, r.Swap)
+	t.threads[int32(r.Pid)] = sum
 }
 
 // finish returns the processes with their threads' shares added.
@@ -260,7 +265,7 @@ func (t *taskReader) task(r *bpf.CoreTaskRecord) event.Task {
 		ID:           decodeID(&r.Id),
 		HostPID:      int32(r.Id.HostPid),
 		Parent:       decodeID(&r.Parent),
-		Comm:         r.Comm,
+		Comm:         decodeComm(r.Comm),
 		UID:          r.Uid,
 		Cgroup:       r.Cgroup,
 		Origin:       decodeOrigin(&r.Origin),

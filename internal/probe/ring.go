@@ -186,7 +186,8 @@ func (r *ring) held() uint64 { return r.at - atomic.LoadUint64(position(r.consum
 // wait blocks until the programs or wake ask for attention, or for the time given.
 func (r *ring) wait(d time.Duration) error {
 	var events [2]unix.EpollEvent
-	ms := int((d + time.Millisecond - 1) / time.Millisecond)
+	// epoll takes a negative time for eternity, and no more than 31 bits.
+	ms := int(min(max(d+time.Millisecond-1, 0), 24*time.Hour) / time.Millisecond)
 	n, err := unix.EpollWait(r.epoll, events[:], ms)
 	if err != nil && err != unix.EINTR {
 		return fmt.Errorf("wait for ring: %w", err)

@@ -17,7 +17,7 @@ type feed struct {
 
 func (f *feed) apply(e event.Event) {
 	f.tree.Apply(&e)
-	f.most = max(f.most, len(f.tree.nodes)-1-len(f.tree.free))
+	f.most = max(f.most, int(f.tree.count)-1-len(f.tree.free))
 }
 
 func (f *feed) fork(spawner event.ID) event.ID {

@@ -47,8 +47,8 @@ func check(c complainer, t *Tree) {
 func checkCount(c complainer, t *Tree) {
 	c.Helper()
 	used := len(t.live) + len(t.behind) + len(t.dead)
-	if used+len(t.free)+1 != len(t.nodes) {
-		c.Errorf("%d nodes, of which %d in use and %d free", len(t.nodes)-1, used, len(t.free))
+	if used+len(t.free)+1 != int(t.count) {
+		c.Errorf("%d nodes, of which %d in use and %d free", int(t.count)-1, used, len(t.free))
 	}
 	if len(t.ends) != len(t.dead) {
 		c.Errorf("%d ends of %d dead", len(t.ends), len(t.dead))

@@ -24,6 +24,9 @@ const (
 	crowdedLine = 4
 )
 
+// chunkSize is how many nodes are allocated at once: 104 KB, whole pages of the heap.
+const chunkSize = 1024
+
 // Lineage says where the knowledge of a process's spawner comes from.
 type Lineage uint8
 
@@ -46,7 +49,7 @@ func (l Lineage) String() string {
 	}
 }
 
-// A ref is a node's place in Tree.nodes; 0 is none.
+// A ref is a node's place in Tree.chunks; 0 is none.
 type ref int32
 
 // flags of a node.
@@ -65,14 +68,15 @@ const (
 )
 
 // A node is one process. It holds no pointers, so that the garbage collector does
-// not look at the nodes, however many there are.
+// not look at the nodes, however many there are. The order leaves no gaps.
 type node struct {
 	start    uint64
+	spawnAt  uint64 // the spawner's start
 	pid      int32
 	hostPID  int32
 	spawner  links // lineage: who made whom, for ever
 	kernel   links // as getppid has it
-	spawnPID int32 // the spawner's identity, also when its node is gone
+	spawnPID int32 // with spawnAt the spawner's identity, also when its node is gone
 	uid      uint32
 	comm     event.Comm
 	words    interned
@@ -80,7 +84,6 @@ type node struct {
 	cgroup   interned
 	held     int32  // children in the lineage that live or have living descendants
 	execs    uint32 // ordinal of its last exec
-	spawnAt  uint64
 	flags    uint16
 	line     uint8 // dead: how many dead follow each other from here down, at most
 	lineage  Lineage
@@ -117,10 +120,13 @@ type signals struct {
 
 // Tree is the process tree. Its methods belong to one goroutine.
 type Tree struct {
-	nodes []node
-	free  []ref
-	live  map[int32]ref    // by pid
-	dead  map[event.ID]ref // remembered dead
+	// chunks hold the nodes: a slice of them would be copied as it grows, and keep room
+	// to spare by the size of the whole.
+	chunks []*[chunkSize]node
+	count  ref // nodes ever made, with the one that stands for none
+	free   []ref
+	live   map[int32]ref    // by pid
+	dead   map[event.ID]ref // remembered dead
 	// behind holds who lives as far as the records tell although a snapshot, which
 	// runs ahead of them, showed the pid with a younger owner. Empty between merges.
 	behind map[event.ID]ref
@@ -154,8 +160,7 @@ func New(history int) *Tree {
 	if history <= 0 {
 		history = DefaultHistory
 	}
-	return &Tree{
-		nodes:      make([]node, 1),
+	t := &Tree{
 		live:       make(map[int32]ref),
 		dead:       make(map[event.ID]ref),
 		behind:     make(map[event.ID]ref),
@@ -170,6 +175,8 @@ func New(history int) *Tree {
 		cgroups:    newTable[uint64](),
 		historyCap: history,
 	}
+	t.grow()
+	return t
 }
 
 // Living is how many living processes the tree holds.
@@ -185,7 +192,8 @@ func (t *Tree) Orphans() int { return len(t.orphans) }
 // death that the tree did not know: each is a gap in the stream.
 func (t *Tree) Unseen() uint64 { return t.unseen }
 
-func (t *Tree) at(r ref) *node { return &t.nodes[r] }
+// at returns the node of r, which stays where it is until it is released.
+func (t *Tree) at(r ref) *node { return &t.chunks[uint32(r)/chunkSize][uint32(r)%chunkSize] }
 
 func (n *node) id() event.ID { return event.ID{PID: n.pid, Start: n.start} }
 
@@ -226,6 +234,15 @@ func (t *Tree) makeRoom(id event.ID) bool {
 	return true
 }
 
+// grow returns a node that was never used.
+func (t *Tree) grow() ref {
+	if t.count%chunkSize == 0 {
+		t.chunks = append(t.chunks, new([chunkSize]node))
+	}
+	t.count++
+	return t.count - 1
+}
+
 // add returns a new living node without parents, for which makeRoom has made room.
 func (t *Tree) add(id event.ID) ref {
 	var r ref
@@ -233,8 +250,7 @@ func (t *Tree) add(id event.ID) ref {
 		r, t.free = t.free[n-1], t.free[:n-1]
 		*t.at(r) = node{}
 	} else {
-		r = ref(len(t.nodes))
-		t.nodes = append(t.nodes, node{})
+		r = t.grow()
 	}
 	n := t.at(r)
 	n.pid, n.start = id.PID, id.Start

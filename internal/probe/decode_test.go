@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package probe
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"unsafe"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/bpf"
+	"github.com/abot-trace/abot-trace/internal/event"
+)
+
+// sample returns a record as a kernel wrote it, by the name of its kind.
+func sample(t testing.TB, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("testdata", "records", name+".bin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+var kinds = []event.Kind{event.KindFork, event.KindExec, event.KindExit, event.KindSignal, event.KindOOM, event.KindChild}
+
+// bytesOf returns the memory of a record.
+func bytesOf[T any](r *T) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(r)), unsafe.Sizeof(*r))
+}
+
+func oomRecord() []byte {
+	r := bpf.CoreOomEvent{Cgroup: 7, Rss: 4096}
+	r.Hdr.Kind, r.Hdr.Id.Pid, r.Hdr.Id.Start = uint8(event.KindOOM), 10, 99
+	return bytesOf(&r)
+}
+
+func record(t testing.TB, kind event.Kind) []byte {
+	if kind == event.KindOOM {
+		return oomRecord()
+	}
+	return sample(t, kind.String())
+}
+
+// TestDecodeSamples decodes what a kernel wrote of "sh -c 'sleep 100 & kill -9 $$'".
+func TestDecodeSamples(t *testing.T) {
+	all := map[event.Kind]event.Event{}
+	for _, kind := range kinds {
+		var e event.Event
+		if err := Decode(record(t, kind), &e); err != nil {
+			t.Fatalf("%s: %v", kind, err)
+		}
+		if e.Kind != kind || e.Subject.PID == 0 || e.Subject.Start == 0 {
+			t.Errorf("%s: %+v", kind, e)
+		}
+		all[kind] = e
+	}
+	shell, sleep := all[event.KindExit].Subject, all[event.KindChild].Subject
+	if f := all[event.KindFork]; f.Subject != sleep || f.Fork.Spawner != shell || f.Fork.Caller != shell || !f.Fork.Origin.StdioKnown {
+		t.Errorf("fork: %+v", f)
+	}
+	want := event.Exec{Cgroup: all[event.KindExec].Exec.Cgroup, Filename: "/bin/sh",
+		Cmdline: "/bin/sh\x00-c\x00sleep 100 & kill -9 $$\x00", MarksKnown: true, Leash: true}
+	if diff := cmp.Diff(want, all[event.KindExec].Exec); diff != "" {
+		t.Errorf("exec (-want +got):\n%s", diff)
+	}
+	if x := all[event.KindExit].Exit; x.Status.Signal() != unix.SIGKILL || !x.HasChildren || x.Adopter.PID != 1 ||
+		x.AdopterKind != event.AdopterInit || x.NSEnds || x.OOM || x.PeakRSS == 0 {
+		t.Errorf("exit: %+v", x)
+	}
+	if s := all[event.KindSignal].Signal; s.Signal != unix.SIGKILL || s.Sender.PID != shell.PID || s.FromKernel || s.SenderComm.String() != "sh" {
+		t.Errorf("signal: %+v", s)
+	}
+	if c := all[event.KindChild].Child; c.Parent != shell || !c.Origin.Stdio[0].IsNull() {
+		t.Errorf("child: %+v", c)
+	}
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	long := sample(t, "exec")
+	args := unsafe.Offsetof(bpf.CoreExecEvent{}.ArgsLen)
+	binary.NativeEndian.PutUint16(long[args:], 0xffff)
+	overlap := sample(t, "exec")
+	binary.NativeEndian.PutUint16(overlap[unsafe.Offsetof(bpf.CoreExecEvent{}.FilenameLen):], 100)
+	kind := sample(t, "fork")
+	kind[unsafe.Offsetof(bpf.CoreEventHeader{}.Kind)] = 99
+	for _, test := range []struct {
+		name string
+		b    []byte
+	}{
+		{"nothing", nil},
+		{"half a header", sample(t, "exit")[:30]},
+		{"arguments beyond the end", long},
+		{"path over arguments", overlap},
+		{"unknown kind", kind},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var e event.Event
+			if err := Decode(test.b, &e); !errors.Is(err, ErrMalformed) {
+				t.Errorf("error %v, want %v", err, ErrMalformed)
+			}
+		})
+	}
+	for _, kind := range kinds {
+		b := record(t, kind)
+		var e event.Event
+		size := len(b)
+		if kind == event.KindExec {
+			size = int(unsafe.Sizeof(bpf.CoreExecEvent{})) // words may be none
+		}
+		if err := Decode(b[:size-1], &e); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s cut by a byte: error %v, want %v", kind, err, ErrMalformed)
+		}
+	}
+}
+
+func TestDecodeCleansComm(t *testing.T) {
+	b := sample(t, "exit")
+	copy(b[unsafe.Offsetof(bpf.CoreEventHeader{}.Comm):], "ab\x00stale bytes!!")
+	var e event.Event
+	if err := Decode(b, &e); err != nil || e.Comm != event.MakeComm("ab") {
+		t.Errorf("comm %q, error %v", e.Comm[:], err)
+	}
+}
+
+// FuzzDecode looks for records that crash, that read past their end, or that leave
+// something of an earlier record behind.
+func FuzzDecode(f *testing.F) {
+	for _, kind := range kinds {
+		f.Add(record(f, kind))
+	}
+	dirty := sample(f, "exec")
+	f.Fuzz(func(t *testing.T, b []byte) {
+		// Nothing beyond the length may be looked at, and nothing kept.
+		exact := bytes.Clone(b)[:len(b):len(b)]
+		var fresh, used event.Event
+		if err := Decode(dirty, &used); err != nil {
+			t.Fatal(err)
+		}
+		err := Decode(exact, &fresh)
+		if again := Decode(exact, &used); (err == nil) != (again == nil) {
+			t.Fatalf("%v, then %v", err, again)
+		}
+		if err != nil {
+			if !errors.Is(err, ErrMalformed) {
+				t.Errorf("error %v", err)
+			}
+			return
+		}
+		clear(exact)
+		if fresh.Kind != event.KindExec {
+			used.Exec = fresh.Exec // the part of another kind means nothing
+		}
+		if fresh != used {
+			t.Errorf("decoded into a used event:\n%s", cmp.Diff(fresh, used))
+		}
+		if n := len(fresh.Exec.Filename) + len(fresh.Exec.Cmdline); n > len(b) {
+			t.Errorf("%d bytes of words out of %d", n, len(b))
+		}
+	})
+}
+
+func TestReadTasks(t *testing.T) {
+	b := sample(t, "tasks")
+	whole, err := readTasks(bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(whole) != 3 || !whole[0].Kthread || whole[0].ID.PID != 2 || whole[2].Comm.String() != "sleep" || whole[2].Parent.PID != 1 {
+		t.Errorf("tasks: %+v", whole)
+	}
+	bare, err := readTasks(bytes.NewReader(b[:2*unsafe.Sizeof(bpf.CoreTaskRecord{})]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if whole[1].CPU <= bare[1].CPU || whole[1].Threads < 2 {
+		t.Errorf("with its threads %v, without %v of CPU", whole[1].CPU, bare[1].CPU)
+	}
+	for name, r := range map[string]io.Reader{
+		"byte by byte": iotest.OneByteReader(bytes.NewReader(b)),
+		"data at EOF":  iotest.DataErrReader(bytes.NewReader(b)),
+	} {
+		got, err := readTasks(r)
+		if err != nil || cmp.Diff(whole, got) != "" {
+			t.Errorf("%s: %v\n%s", name, err, cmp.Diff(whole, got))
+		}
+	}
+	if _, err := readTasks(iotest.TimeoutReader(bytes.NewReader(b))); !errors.Is(err, iotest.ErrTimeout) {
+		t.Errorf("error %v, want %v", err, iotest.ErrTimeout)
+	}
+}
+
+// FuzzReadTasks looks for snapshots that crash or never end.
+func FuzzReadTasks(f *testing.F) {
+	b := sample(f, "tasks")
+	f.Add(b)
+	f.Add(b[:100])
+	f.Add([]byte(strings.Repeat("\xff", 80<<10)))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		tasks, err := readTasks(bytes.NewReader(b))
+		if err != nil && (!errors.Is(err, ErrMalformed) || tasks != nil) {
+			t.Errorf("%d tasks, error %v", len(tasks), err)
+		}
+		if n := len(tasks) * int(unsafe.Sizeof(bpf.CoreTaskRecord{})); n > len(b) {
+			t.Errorf("%d tasks out of %d bytes", len(tasks), len(b))
+		}
+	})
+}
+
+func TestStateLetter(t *testing.T) {
+	for state, want := range map[uint32]byte{0: 'R', 1: 'S', 2: 'D', 0x402: 'I', 4: 'T', 8: 't', 0x10: 'X', 0x20: 'Z', 0x40: 'P', 0x2001: 'S'} {
+		if got := stateLetter(state); got != want {
+			t.Errorf("%#x: %c, want %c", state, got, want)
+		}
+	}
+}
+
+func BenchmarkDecode(b *testing.B) {
+	for _, kind := range kinds {
+		b.Run(kind.String(), func(b *testing.B) {
+			r := record(b, kind)
+			var e event.Event
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := Decode(r, &e); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
