@@ -81,7 +81,7 @@ dist/host/abot-trace: build
 
 install: dist/host/abot-trace ## install under DESTDIR (PREFIX is /usr); starts nothing
 	install -D -m 755 abot-trace $(DESTDIR)$(PREFIX)/bin/abot-trace
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system deploy/systemd/*.service deploy/systemd/*.timer
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system deploy/systemd/*.service deploy/systemd/*.socket deploy/systemd/*.timer
 	sed -i 's|/usr/bin/abot-trace|$(PREFIX)/bin/abot-trace|' $(DESTDIR)$(PREFIX)/lib/systemd/system/abot-trace*.service
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/catalog deploy/systemd/abot-trace.catalog
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/sysusers.d deploy/sysusers.d/abot-trace.conf
@@ -106,7 +106,7 @@ install: dist/host/abot-trace ## install under DESTDIR (PREFIX is /usr); starts 
 
 uninstall: ## remove what install put in place; configuration and state stay
 	rm -f $(DESTDIR)$(PREFIX)/bin/abot-trace \
-		$(DESTDIR)$(PREFIX)/lib/systemd/system/abot-trace{.service,-notify.service,-cleanup.service,-cleanup.timer} \
+		$(DESTDIR)$(PREFIX)/lib/systemd/system/abot-trace{.service,-notify.service,-notify.socket,-cleanup.service,-cleanup.timer} \
 		$(DESTDIR)$(PREFIX)/lib/systemd/catalog/abot-trace.catalog \
 		$(DESTDIR)$(PREFIX)/lib/sysusers.d/abot-trace.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/abot-trace.conf \
 		$(DESTDIR)$(PREFIX)/share/man/man8/abot-trace.8.gz $(DESTDIR)$(PREFIX)/share/man/man5/abot-trace.yaml.5.gz \

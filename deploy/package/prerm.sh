@@ -12,7 +12,7 @@ esac
 if [ -d /run/systemd/system ]; then
 	# The stop drops the descriptor store, which detaches everything.
 	systemctl disable --now abot-trace-cleanup.timer abot-trace.service >/dev/null 2>&1 || true
-	systemctl stop abot-trace-notify.service || true
+	systemctl stop abot-trace-notify.socket abot-trace-notify.service || true
 fi
 # Of a daemon that ran without systemd: its pins.
 abot-trace uninstall-probes >/dev/null 2>&1 || true

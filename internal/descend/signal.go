@@ -31,6 +31,10 @@ func Signal(p Proc, sig unix.Signal) error {
 // Open returns a pidfd of p, verified as Signal describes. The caller closes it.
 func Open(p Proc) (int, error) {
 	fd, err := unix.PidfdOpen(p.PID, 0)
+	if errors.Is(err, unix.EINVAL) {
+		// No process has this number, which the kernel still remembers.
+		return -1, ErrGone
+	}
 	if err != nil {
 		return -1, pidError(p.PID, "pidfd", err)
 	}

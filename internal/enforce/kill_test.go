@@ -417,7 +417,11 @@ func TestLate(t *testing.T) {
 
 func TestCheck(t *testing.T) {
 	requireRoot(t)
-	if a := Check(); a != (Ability{}) {
+	a := Check()
+	if errors.Is(a.Release, unix.ENOSYS) {
+		a.Release = nil // before Linux 5.15
+	}
+	if a != (Ability{}) {
 		t.Errorf("got %+v, want everything", a)
 	}
 	if err := tryPID(int32(os.Getpid()), func(int) error { return unix.EPERM }); !errors.Is(err, unix.EPERM) {
@@ -436,7 +440,11 @@ func TestRelease(t *testing.T) {
 	}
 	defer unix.Close(fd)
 	cmd.Wait()
-	if err := mrelease(fd); err != unix.ESRCH {
+	switch err := mrelease(fd); err {
+	case unix.ESRCH:
+	case unix.ENOSYS:
+		t.Log("this kernel, before 5.15, has no process_mrelease")
+	default:
 		t.Errorf("a dead process: got %v, want ESRCH", err)
 	}
 	mreleaseAll([]int{fd, -1}) // must neither close ours nor care

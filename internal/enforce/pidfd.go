@@ -6,9 +6,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// pidfdOpen opens a pidfd; ESRCH means that there is no such process. For a number
+// that has no process any more and is still remembered, as that of a session or a
+// thread is, the kernel says EINVAL (5.10 does so for whoever was just reaped).
 func pidfdOpen(pid int32) (int, error) {
 	for {
 		fd, err := unix.PidfdOpen(int(pid), 0) // close-on-exec by itself
+		if err == unix.EINVAL && pid > 0 {
+			return fd, unix.ESRCH
+		}
 		if err != unix.EINTR {
 			return fd, err
 		}

@@ -10,11 +10,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"time"
+
+	"github.com/abot-trace/abot-trace/test/debian"
 )
 
 // boot runs one guest to its end and returns what it reported. The guest is killed
 // after timeout.
-func boot(ctx context.Context, k *kernel, image string, timeout time.Duration) (*result, error) {
+func boot(ctx context.Context, k *debian.Kernel, image string, timeout time.Duration) (*result, error) {
 	dir, err := os.MkdirTemp(filepath.Dir(image), "guest-*")
 	if err != nil {
 		return nil, err
@@ -25,7 +27,7 @@ func boot(ctx context.Context, k *kernel, image string, timeout time.Duration) (
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64",
 		// One host thread for both CPUs: with more, emulated kernels oops now and then.
 		"-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2", "-m", "1024",
-		"-kernel", k.image, "-initrd", image,
+		"-kernel", k.Image, "-initrd", image,
 		"-append", "console=ttyS0 quiet loglevel=4 panic=-1 rdinit=/init",
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-serial", "file:"+console, "-serial", "file:"+reports)

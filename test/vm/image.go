@@ -10,26 +10,23 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-)
 
-// module is this module's path, and so the tests' full names' prefix.
-const module = "github.com/abot-trace/abot-trace/"
+	"github.com/abot-trace/abot-trace/test/debian"
+)
 
 // applets are the shell tools that the packages' tests start.
 var applets = []string{"sh", "sleep", "cat", "false", "setsid", "nohup", "kill", "ps", "mkdir", "rm", "ln", "test", "echo"}
 
 // buildImage writes the guest's initramfs: its init, a static test binary for each
 // package, abot-trace itself, and busybox.
-func buildImage(ctx context.Context, apt *aptDir, work, image string) (err error) {
+func buildImage(ctx context.Context, apt *debian.Apt, work, image string) (err error) {
 	programs, err := buildPrograms(ctx, work)
 	if err != nil {
 		return err
 	}
-	busybox := filepath.Join(apt.dir, "busybox")
-	if _, statErr := os.Stat(busybox); statErr != nil {
-		if err := apt.busybox(ctx, busybox); err != nil {
-			return err
-		}
+	busybox, err := apt.Busybox(ctx)
+	if err != nil {
+		return err
 	}
 	f, err := os.Create(image)
 	if err != nil {
@@ -85,13 +82,4 @@ func buildPrograms(ctx context.Context, work string) (map[string]string, error) 
 		}
 	}
 	return programs, nil
-}
-
-// busybox fetches the static one; the program's place depends on the release.
-func (a *aptDir) busybox(ctx context.Context, path string) error {
-	err := a.unpack(ctx, "busybox-static", "./bin/busybox", path)
-	if errors.Is(err, errNoMember) {
-		err = a.unpack(ctx, "busybox-static", "./usr/bin/busybox", path)
-	}
-	return err
 }

@@ -19,10 +19,11 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/test/debian"
 )
 
-// families are the kernels of the whole matrix. "newest" is whatever is newest in the
-// newest release's backports.
+// families are the kernels of the whole matrix.
 const families = "5.10,6.1,6.12,newest"
 
 // packages whose tests run in the guests: those that depend on the kernel. Their tests
@@ -44,11 +45,11 @@ func main() {
 
 // run boots one guest after the other, never two: emulation takes a whole CPU.
 func run(ctx context.Context, kernels []string, write string, timeout time.Duration) error {
-	cache, err := cacheDir()
+	cache, err := debian.CacheDir()
 	if err != nil {
 		return err
 	}
-	apt, err := newApt(ctx, filepath.Join(cache, "apt"))
+	apt, err := debian.NewApt(ctx, cache, progress)
 	if err != nil {
 		return err
 	}
@@ -64,14 +65,14 @@ func run(ctx context.Context, kernels []string, write string, timeout time.Durat
 	}
 	var results []*result
 	for _, family := range kernels {
-		k, err := apt.kernel(ctx, family)
+		k, err := apt.Kernel(ctx, family)
 		if err != nil {
 			return fmt.Errorf("kernel %s: %w", family, err)
 		}
-		progress("booting " + k.release)
+		progress("booting " + k.Release)
 		r, err := boot(ctx, k, image, timeout)
 		if err != nil {
-			return fmt.Errorf("kernel %s: %w", k.release, err)
+			return fmt.Errorf("kernel %s: %w", k.Release, err)
 		}
 		progress(r.summary())
 		results = append(results, r)
@@ -86,16 +87,3 @@ func run(ctx context.Context, kernels []string, write string, timeout time.Durat
 }
 
 func progress(s string) { fmt.Fprintln(os.Stderr, "vm:", s) }
-
-// cacheDir is where downloads are kept between runs, outside the tree.
-func cacheDir() (string, error) {
-	dir := "/var/cache/abot-trace-test"
-	if os.Geteuid() != 0 {
-		user, err := os.UserCacheDir()
-		if err != nil {
-			return "", err
-		}
-		dir = filepath.Join(user, "abot-trace-test")
-	}
-	return dir, os.MkdirAll(dir, 0o755)
-}

@@ -15,11 +15,12 @@ import (
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/wire"
+	"github.com/abot-trace/abot-trace/test/debian"
 )
 
 // result is what one guest reported.
 type result struct {
-	kernel  *kernel
+	kernel  *debian.Kernel
 	release string
 	took    time.Duration
 	// checks are doctor's, in its order.

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+// Package debian fetches Debian packages for tests: guest kernels, and a root file
+// system. The mirror is the one that this machine's apt already uses; its own
+// configuration stays as it is.
+package debian
 
 import (
 	"archive/tar"
@@ -19,27 +22,41 @@ import (
 	"time"
 )
 
-// An aptDir fetches packages of several Debian releases with a configuration of its
-// own, so that this machine's stays as it is.
-type aptDir struct {
-	dir  string
-	arch string
+// Apt fetches packages of several Debian releases with a configuration of its own.
+type Apt struct {
+	dir      string
+	arch     string
+	progress func(string)
 }
 
-// A kernel is one unpacked kernel image.
-type kernel struct {
-	family  string // as asked for
-	release string // as uname -r will have it
-	version string // of the package
-	image   string // path of vmlinuz
+// A Kernel is one unpacked kernel image.
+type Kernel struct {
+	Family  string // as asked for
+	Release string // as uname -r will have it
+	Image   string // path of vmlinuz
+}
+
+// CacheDir is where downloads are kept between runs, outside the tree.
+func CacheDir() (string, error) {
+	dir := "/var/cache/abot-trace-test"
+	if os.Geteuid() != 0 {
+		user, err := os.UserCacheDir()
+		if err != nil {
+			return "", err
+		}
+		dir = filepath.Join(user, "abot-trace-test")
+	}
+	return dir, os.MkdirAll(dir, 0o755)
 }
 
 // releases to look in besides the one that is installed.
 var releases = []string{"bullseye", "bookworm", "trixie"}
 
-// newApt prepares dir and refreshes its package lists once a day.
-func newApt(ctx context.Context, dir string) (*aptDir, error) {
-	a := &aptDir{dir: dir, arch: runtime.GOARCH}
+// NewApt prepares a folder of the cache and refreshes its package lists once a day.
+// It tells progress what takes long.
+func NewApt(ctx context.Context, cache string, progress func(string)) (*Apt, error) {
+	dir := filepath.Join(cache, "apt")
+	a := &Apt{dir: dir, arch: runtime.GOARCH, progress: progress}
 	for _, sub := range []string{"lists/partial", "archives/partial"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
 			return nil, err
@@ -49,12 +66,7 @@ func newApt(ctx context.Context, dir string) (*aptDir, error) {
 	if info, err := os.Stat(stamp); err == nil && time.Since(info.ModTime()) < 24*time.Hour {
 		return a, nil
 	}
-	targets, err := exec.CommandContext(ctx, "apt-get", "indextargets",
-		"--format", "$(CREATED_BY) $(REPO_URI) $(RELEASE)").Output()
-	if err != nil {
-		return nil, fmt.Errorf("apt-get indextargets: %w", err)
-	}
-	main, security, err := mirrors(string(targets))
+	main, security, err := Mirrors(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -64,13 +76,24 @@ func newApt(ctx context.Context, dir string) (*aptDir, error) {
 	if err := os.WriteFile(filepath.Join(dir, "apt.conf"), []byte(a.config()), 0o644); err != nil {
 		return nil, err
 	}
-	progress("refreshing the package lists")
+	a.progress("refreshing the package lists")
 	// A release that the mirror has dropped is missing from the lists; what matters is
 	// whether a kernel can be found, which is said where it is looked for.
 	if out, err := a.command(ctx, "apt-get", "update").CombinedOutput(); err != nil {
-		progress(fmt.Sprintf("apt-get update: %v (%s)", err, lastLine(out)))
+		a.progress(fmt.Sprintf("apt-get update: %v (%s)", err, lastLine(out)))
 	}
 	return a, os.WriteFile(stamp, nil, 0o644)
+}
+
+// Mirrors returns the Debian mirror of this machine's apt sources, and its security
+// archive, "" where there is none.
+func Mirrors(ctx context.Context) (main, security string, err error) {
+	targets, err := exec.CommandContext(ctx, "apt-get", "indextargets",
+		"--format", "$(CREATED_BY) $(REPO_URI) $(RELEASE)").Output()
+	if err != nil {
+		return "", "", fmt.Errorf("apt-get indextargets: %w", err)
+	}
+	return mirrors(string(targets))
 }
 
 // mirrors finds the Debian mirror and its security archive in what apt-get
@@ -118,7 +141,7 @@ func sourcesList(main, security string) string {
 	return b.String()
 }
 
-func (a *aptDir) config() string {
+func (a *Apt) config() string {
 	return fmt.Sprintf(`Dir::State "%[1]s";
 Dir::State::status "/dev/null";
 Dir::Cache "%[1]s";
@@ -132,15 +155,16 @@ Acquire::Retries "3";
 `, a.dir, a.arch)
 }
 
-func (a *aptDir) command(ctx context.Context, name string, args ...string) *exec.Cmd {
+func (a *Apt) command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env = append(os.Environ(), "APT_CONFIG="+filepath.Join(a.dir, "apt.conf"), "LC_ALL=C")
 	cmd.Dir = filepath.Join(a.dir, "archives")
 	return cmd
 }
 
-// kernel fetches and unpacks the newest image of a family.
-func (a *aptDir) kernel(ctx context.Context, family string) (*kernel, error) {
+// Kernel fetches and unpacks the newest image of a family, "6.1" say; "newest" is
+// whatever is newest in the newest release's backports.
+func (a *Apt) Kernel(ctx context.Context, family string) (*Kernel, error) {
 	out, err := a.command(ctx, "apt-cache", "search", "--names-only", `^linux-image-[0-9].*cloud-`+a.arch+`$`).Output()
 	if err != nil {
 		return nil, fmt.Errorf("apt-cache search: %w", err)
@@ -149,15 +173,15 @@ func (a *aptDir) kernel(ctx context.Context, family string) (*kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &kernel{family: family, release: strings.TrimPrefix(name, "linux-image-")}
-	k.image = filepath.Join(a.dir, "vmlinuz-"+k.release)
-	if _, err := os.Stat(k.image); err == nil {
+	k := &Kernel{Family: family, Release: strings.TrimPrefix(name, "linux-image-")}
+	k.Image = filepath.Join(a.dir, "vmlinuz-"+k.Release)
+	if _, err := os.Stat(k.Image); err == nil {
 		return k, nil
 	}
-	err = a.unpack(ctx, name, "./boot/vmlinuz-"+k.release, k.image)
+	err = a.unpack(ctx, name, "./boot/vmlinuz-"+k.Release, k.Image)
 	if errors.Is(err, errNoMember) {
 		// Newer packages have it in a part of its own.
-		err = a.unpack(ctx, "linux-binary-"+k.release, "./usr/lib/modules/"+k.release+"/vmlinuz", k.image)
+		err = a.unpack(ctx, "linux-binary-"+k.Release, "./usr/lib/modules/"+k.Release+"/vmlinuz", k.Image)
 	}
 	return k, err
 }
@@ -204,9 +228,23 @@ func compareVersions(a, b string) int {
 	return len(as) - len(bs)
 }
 
+// Busybox fetches the static one and returns its path. Where the program lies in its
+// package depends on the release.
+func (a *Apt) Busybox(ctx context.Context) (string, error) {
+	path := filepath.Join(a.dir, "busybox")
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	err := a.unpack(ctx, "busybox-static", "./bin/busybox", path)
+	if errors.Is(err, errNoMember) {
+		err = a.unpack(ctx, "busybox-static", "./usr/bin/busybox", path)
+	}
+	return path, err
+}
+
 // unpack downloads a package and writes one of its files to path.
-func (a *aptDir) unpack(ctx context.Context, name, member, path string) error {
-	progress("fetching " + name)
+func (a *Apt) unpack(ctx context.Context, name, member, path string) error {
+	a.progress("fetching " + name)
 	archives := filepath.Join(a.dir, "archives")
 	if out, err := a.command(ctx, "apt-get", "download", name).CombinedOutput(); err != nil {
 		return fmt.Errorf("apt-get download %s: %w (%s)", name, err, lastLine(out))
