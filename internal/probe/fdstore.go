@@ -109,6 +109,9 @@ func (s *FDStore) Close() error {
 	return errors.Join(errs...)
 }
 
+// sendPatience, in seconds, is how long a manager may take to make room in its queue.
+const sendPatience = 5
+
 // send tells the manager, with a descriptor unless fd is negative. The socket is not
 // connected: descriptors pass, and the manager may come back under the same name.
 func (s *FDStore) send(state string, fd int) error {
@@ -117,6 +120,9 @@ func (s *FDStore) send(state string, fd int) error {
 		return fmt.Errorf("notify socket: %w", err)
 	}
 	defer unix.Close(sock)
+	if err := unix.SetsockoptTimeval(sock, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &unix.Timeval{Sec: sendPatience}); err != nil {
+		return fmt.Errorf("notify socket: %w", err)
+	}
 	var rights []byte
 	if fd >= 0 {
 		rights = unix.UnixRights(fd)

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package state
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	gocmp "github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/abot-trace/abot-trace/internal/dirlock"
+)
+
+func mustOpen(t *testing.T, path, layout string) *Dir {
+	t.Helper()
+	d, err := Open(path, layout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = d.Close() })
+	return d
+}
+
+func TestSaveLoad(t *testing.T) {
+	d := mustOpen(t, filepath.Join(t.TempDir(), "new", "dir"), "1")
+	if s, err := d.Load(); s != nil || err != nil {
+		t.Errorf("before the first save: %v, %v", s, err)
+	}
+	for _, want := range []Sections{
+		{"tree": []byte("first"), "empty": nil},
+		{"tree": bytes.Repeat([]byte{7}, 1<<20), "leases": []byte("x")},
+		{},
+	} {
+		if err := d.Save(want); err != nil {
+			t.Fatal(err)
+		}
+		got, err := d.Load()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(got) != len(want) {
+			t.Errorf("%d sections, want %d", len(got), len(want))
+		}
+		for name := range want {
+			if !bytes.Equal(got[name], want[name]) {
+				t.Errorf("section %s differs", name)
+			}
+		}
+	}
+	info, err := os.Stat(d.file(fileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Mode() != 0o600 {
+		t.Errorf("mode %v, want 0600", info.Mode())
+	}
+	if _, err := os.Stat(d.file(newName)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s is left: %v", newName, err)
+	}
+}
+
+// TestAside sets aside whatever cannot be used, and says why, once.
+func TestAside(t *testing.T) {
+	tests := []struct {
+		name   string
+		damage func(b []byte) []byte
+		layout string
+		want   error
+	}{
+		{"cut", func(b []byte) []byte { return b[:len(b)-1] }, "1", ErrCorrupt},
+		{"empty", func([]byte) []byte { return nil }, "1", ErrCorrupt},
+		{"one bit", func(b []byte) []byte { b[len(b)/2] ^= 1; return b }, "1", ErrCorrupt},
+		{"longer", func(b []byte) []byte { return append(b, 0) }, "1", ErrCorrupt},
+		{"another layout", func(b []byte) []byte { return b }, "2", ErrForeign},
+		{"another boot", func([]byte) []byte {
+			b, err := encode("another", "1", Sections{"tree": []byte("x")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return b
+		}, "1", ErrForeign},
+		{"too large", func([]byte) []byte { return make([]byte, MaxBytes+1) }, "1", ErrTooLarge},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			path := t.TempDir()
+			d := mustOpen(t, path, "1")
+			if err := d.Save(Sections{"tree": []byte("some")}); err != nil {
+				t.Fatal(err)
+			}
+			b, err := os.ReadFile(d.file(fileName))
+			if err != nil {
+				t.Fatal(err)
+			}
+			damaged := test.damage(b)
+			if err := os.WriteFile(d.file(fileName), damaged, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			d.layout = test.layout
+			if s, err := d.Load(); s != nil || !errors.Is(err, test.want) {
+				t.Errorf("got %v, %v; want %v", s, err, test.want)
+			}
+			if s, err := d.Load(); s != nil || err != nil {
+				t.Errorf("again: %v, %v; want nothing", s, err)
+			}
+			names, err := d.aside()
+			if err != nil || len(names) != 1 {
+				t.Fatalf("set aside: %v, %v", names, err)
+			}
+			if kept, err := os.ReadFile(d.file(names[0])); err != nil || !bytes.Equal(kept, damaged) {
+				t.Errorf("what was set aside differs (%v)", err)
+			}
+		})
+	}
+}
+
+func TestAsideIsBounded(t *testing.T) {
+	d := mustOpen(t, t.TempDir(), "1")
+	for range maxAside + 3 {
+		if err := os.WriteFile(d.file(fileName), []byte("rubbish"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.Load(); !errors.Is(err, ErrCorrupt) {
+			t.Fatal(err)
+		}
+	}
+	names, err := d.aside()
+	if err != nil || len(names) != maxAside {
+		t.Errorf("%v, %v; want %d", names, err, maxAside)
+	}
+	if err := d.Forget(); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(d.path)
+	if err != nil || len(entries) != 0 {
+		t.Errorf("after Forget: %v, %v", entries, err)
+	}
+}
+
+// TestSaveFails leaves the state that was there alone.
+func TestSaveFails(t *testing.T) {
+	d := mustOpen(t, t.TempDir(), "1")
+	want := Sections{"tree": []byte("good")}
+	if err := d.Save(want); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Save(Sections{"tree": make([]byte, MaxBytes)}); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("too large: %v", err)
+	}
+	// A directory in the way of the new file fails for root, too.
+	if err := os.Mkdir(d.file(newName), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Save(Sections{"tree": []byte("bad")}); err == nil || !strings.Contains(err.Error(), newName) {
+		t.Errorf("in the way: %v", err)
+	}
+	if got, err := d.Load(); err != nil || !bytes.Equal(got["tree"], want["tree"]) {
+		t.Errorf("got %v, %v", got, err)
+	}
+}
+
+func TestSecondIsRefused(t *testing.T) {
+	path := t.TempDir()
+	mustOpen(t, path, "1")
+	var busy *dirlock.BusyError
+	if _, err := Open(path, "1"); !errors.As(err, &busy) || busy.PID != os.Getpid() {
+		t.Errorf("got %v, want a BusyError with pid %d", err, os.Getpid())
+	}
+}
+
+func TestEncodeDecode(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		want := Sections(rapid.MapOfN(rapid.StringN(0, 20, maxWord), rapid.SliceOf(rapid.Byte()), 0, maxSection).Draw(t, "sections"))
+		b, err := encode("boot", "layout", want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := decode(b, "boot", "layout")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := gocmp.Diff(map[string][]byte(want), map[string][]byte(got)); diff != "" {
+			t.Errorf("it differs:\n%s", diff)
+		}
+	})
+}
+
+// FuzzDecode gives any bytes a right checksum, so that what is behind it is tried.
+func FuzzDecode(f *testing.F) {
+	b, err := encode("boot", "layout", Sections{"tree": []byte("x"), "leases": nil})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b[len(magic) : len(b)-sha256.Size])
+	f.Fuzz(func(t *testing.T, body []byte) {
+		b := append([]byte(magic), body...)
+		sum := sha256.Sum256(b)
+		s, err := decode(append(b, sum[:]...), "boot", "layout")
+		if (s == nil) == (err == nil) {
+			t.Errorf("got %v and %v", s, err)
+		}
+		if _, err := decode(body, "boot", "layout"); err == nil {
+			t.Error("accepted without a checksum")
+		}
+	})
+}
