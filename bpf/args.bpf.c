@@ -17,12 +17,12 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
  * Record sizes: a reservation must be constant, and most command lines are short.
  * Each has a room for the path and one for the arguments.
  */
-#define SMALL_PATH 64
-#define SMALL_ARGS 128
+#define SMALL_PATH  64
+#define SMALL_ARGS  128
 #define MEDIUM_PATH 256
 #define MEDIUM_ARGS 768
-#define LARGE_PATH 256
-#define LARGE_ARGS 3840
+#define LARGE_PATH  256
+#define LARGE_ARGS  3840
 
 /*
  * How much of an environment is searched for marks. Of a larger one they are not
@@ -44,9 +44,8 @@ struct {
 } environments SEC(".maps");
 
 /* Four letters as a little-endian word. */
-#define WORD(a, b, c, d) ((__u32)(a) | (__u32)(b) << 8 | (__u32)(c) << 16 | (__u32)(d) << 24)
-#define LONG(a, b, c, d, e, f, g, h) \
-	((__u64)WORD(a, b, c, d) | (__u64)WORD(e, f, g, h) << 32)
+#define WORD(a, b, c, d)	     ((__u32)(a) | (__u32)(b) << 8 | (__u32)(c) << 16 | (__u32)(d) << 24)
+#define LONG(a, b, c, d, e, f, g, h) ((__u64)WORD(a, b, c, d) | (__u64)WORD(e, f, g, h) << 32)
 
 /*
  * The marks' common prefix, ABOT_TRACE_, is eleven letters long, so wherever it stands
@@ -106,8 +105,7 @@ __noinline int mark_near(__u64 place)
 	words = (const void *)(at + 1);
 	if (at[0] != 0 || words[0] != LONG('A', 'B', 'O', 'T', '_', 'T', 'R', 'A'))
 		return 0;
-	if (words[1] == LONG('C', 'E', '_', 'K', 'E', 'E', 'P', '=') &&
-	    (words[2] & 0xffff) == '1')
+	if (words[1] == LONG('C', 'E', '_', 'K', 'E', 'E', 'P', '=') && (words[2] & 0xffff) == '1')
 		return EXEC_MARK_KEEP;
 	if (words[1] == LONG('C', 'E', '_', 'L', 'E', 'A', 'S', 'H') &&
 	    (words[2] & 0xffffff) == WORD('=', '1', 0, 0))
@@ -139,45 +137,45 @@ static __noinline __u32 find_marks(unsigned long start, unsigned long end)
 }
 
 /* Sends the record with rooms of the given sizes; false where the path wants a larger one. */
-#define SEND_EXEC(PATH, ARGS, LAST)                                                        \
-	({                                                                                 \
-		struct {                                                                   \
-			struct exec_event event;                                           \
-			char path[PATH];                                                   \
-			char args[ARGS];                                                   \
-		} *r = bpf_ringbuf_reserve(&events, sizeof(*r), 0);                        \
-		bool sent = true;                                                          \
-		if (!r) {                                                                  \
-			count_refused(state, EVENT_EXEC);                                  \
-		} else if (!fill_header(&r->event.hdr, state, task, EVENT_EXEC, now)) {    \
-			bpf_ringbuf_discard(r, BPF_RB_NO_WAKEUP);                          \
-		} else {                                                                   \
-			long n = bpf_probe_read_kernel_str(r->path, PATH, bprm->filename); \
-			r->event.hdr.ordinal = task->self_exec_id;                         \
-			r->event.cgroup = cgroup_of(task);                                 \
-			r->event.flags = marks;                                            \
-			r->event.filename_len = n > 0 ? n - 1 : 0;                         \
-			r->event.args_offset = PATH;                                       \
-			__builtin_memset(r->event.pad, 0, sizeof(r->event.pad));           \
-			if (n == PATH)                                                     \
-				r->event.flags |= EXEC_TRUNCATED;                          \
-			if (n == PATH && !LAST) {                                          \
-				sent = false;                                              \
-				bpf_ringbuf_discard(r, BPF_RB_NO_WAKEUP);                  \
-			} else {                                                           \
-				__u64 size = len;                                          \
-				barrier_var(size);                                         \
-				if (size > ARGS) {                                         \
-					size = ARGS;                                       \
-					r->event.flags |= EXEC_TRUNCATED;                  \
-				}                                                          \
-				if (bpf_probe_read_user(r->args, size, start))             \
-					size = 0;                                          \
-				r->event.args_len = size;                                  \
-				submit(state, &r->event, now, false);                      \
-			}                                                                  \
-		}                                                                          \
-		sent;                                                                      \
+#define SEND_EXEC(PATH, ARGS, LAST)                                                                \
+	({                                                                                         \
+		struct {                                                                           \
+			struct exec_event event;                                                   \
+			char path[PATH];                                                           \
+			char args[ARGS];                                                           \
+		} *r = bpf_ringbuf_reserve(&events, sizeof(*r), 0);                                \
+		bool sent = true;                                                                  \
+		if (!r) {                                                                          \
+			count_refused(state, EVENT_EXEC);                                          \
+		} else if (!fill_header(&r->event.hdr, state, task, EVENT_EXEC, now)) {            \
+			bpf_ringbuf_discard(r, BPF_RB_NO_WAKEUP);                                  \
+		} else {                                                                           \
+			long n = bpf_probe_read_kernel_str(r->path, PATH, bprm->filename);         \
+			r->event.hdr.ordinal = task->self_exec_id;                                 \
+			r->event.cgroup = cgroup_of(task);                                         \
+			r->event.flags = marks;                                                    \
+			r->event.filename_len = n > 0 ? n - 1 : 0;                                 \
+			r->event.args_offset = PATH;                                               \
+			__builtin_memset(r->event.pad, 0, sizeof(r->event.pad));                   \
+			if (n == PATH)                                                             \
+				r->event.flags |= EXEC_TRUNCATED;                                  \
+			if (n == PATH && !LAST) {                                                  \
+				sent = false;                                                      \
+				bpf_ringbuf_discard(r, BPF_RB_NO_WAKEUP);                          \
+			} else {                                                                   \
+				__u64 size = len;                                                  \
+				barrier_var(size);                                                 \
+				if (size > ARGS) {                                                 \
+					size = ARGS;                                               \
+					r->event.flags |= EXEC_TRUNCATED;                          \
+				}                                                                  \
+				if (bpf_probe_read_user(r->args, size, start))                     \
+					size = 0;                                                  \
+				r->event.args_len = size;                                          \
+				submit(state, &r->event, now, false);                              \
+			}                                                                          \
+		}                                                                                  \
+		sent;                                                                              \
 	})
 
 SEC("tp_btf/sched_process_exec")
@@ -209,8 +207,8 @@ static __always_inline void read_origin(struct origin *origin, struct task_struc
 	struct files_struct *files = BPF_CORE_READ(task, files);
 
 	origin->flags = 0;
-	origin->session = reader_ns == 0 ? (__u32)BPF_CORE_READ(session, numbers[0].nr) :
-					   nested_raw(session);
+	origin->session =
+		reader_ns == 0 ? (__u32)BPF_CORE_READ(session, numbers[0].nr) : nested_raw(session);
 	if (session == BPF_CORE_READ(task, thread_pid))
 		origin->flags |= ORIGIN_SESSION_OWN;
 	if ((__u64)BPF_CORE_READ(task, sighand, action[0].sa.sa_handler) == 1 /* SIG_IGN */)
@@ -237,8 +235,8 @@ static __always_inline void send_child(struct ring_counters *state, struct task_
 	e->hdr.refused = state->refused;
 	e->hdr.kind = EVENT_CHILD;
 	e->hdr.id.host_pid = BPF_CORE_READ(child, tgid);
-	e->hdr.id.pid = reader_ns == 0 ? e->hdr.id.host_pid :
-					    nested_raw(BPF_CORE_READ(child, thread_pid));
+	e->hdr.id.pid =
+		reader_ns == 0 ? e->hdr.id.host_pid : nested_raw(BPF_CORE_READ(child, thread_pid));
 	e->hdr.id.start = BPF_CORE_READ(child, start_boottime);
 	e->hdr.uid = BPF_CORE_READ(child, real_cred, uid.val);
 	bpf_probe_read_kernel(e->hdr.comm, sizeof(e->hdr.comm), &child->comm);

@@ -27,7 +27,8 @@ const enum exec_flags *unused_exec_flags __attribute__((unused));
 const enum exit_flags *unused_exit_flags __attribute__((unused));
 const enum task_flags *unused_task_flags __attribute__((unused));
 
-/* The pid namespace that task lives in: unshare and setns move only that of its children, downwards. */
+/* The pid namespace that task lives in: unshare and setns move only that of its children,
+ * downwards. */
 static __always_inline struct pid_namespace *namespace_of(struct task_struct *task)
 {
 	struct pid_namespace *ns = task->nsproxy->pid_ns_for_children;
@@ -210,9 +211,9 @@ int BPF_PROG(on_exit, struct task_struct *task)
 }
 
 /* Direct reads need constant indices: one load for each signal that can end a process. */
-#define HANDLER(n)                                                                       \
-	case n:                                                                          \
-		handler = (__u64)sighand->action[n - 1].sa.sa_handler;                   \
+#define HANDLER(n)                                                                                 \
+	case n:                                                                                    \
+		handler = (__u64)sighand->action[n - 1].sa.sa_handler;                             \
 		break
 
 /* Whether sig is about to end task: its default action is fatal and it is in force. */
@@ -224,28 +225,28 @@ static __always_inline bool is_fatal(struct task_struct *task, int sig)
 	switch (sig) {
 	case 9: /* SIGKILL */
 		return true;
-	HANDLER(1);
-	HANDLER(2);
-	HANDLER(3);
-	HANDLER(4);
-	HANDLER(5);
-	HANDLER(6);
-	HANDLER(7);
-	HANDLER(8);
-	HANDLER(10);
-	HANDLER(11);
-	HANDLER(12);
-	HANDLER(13);
-	HANDLER(14);
-	HANDLER(15);
-	HANDLER(16);
-	HANDLER(24);
-	HANDLER(25);
-	HANDLER(26);
-	HANDLER(27);
-	HANDLER(29);
-	HANDLER(30);
-	HANDLER(31);
+		HANDLER(1);
+		HANDLER(2);
+		HANDLER(3);
+		HANDLER(4);
+		HANDLER(5);
+		HANDLER(6);
+		HANDLER(7);
+		HANDLER(8);
+		HANDLER(10);
+		HANDLER(11);
+		HANDLER(12);
+		HANDLER(13);
+		HANDLER(14);
+		HANDLER(15);
+		HANDLER(16);
+		HANDLER(24);
+		HANDLER(25);
+		HANDLER(26);
+		HANDLER(27);
+		HANDLER(29);
+		HANDLER(30);
+		HANDLER(31);
 	}
 	return handler == 0 /* SIG_DFL */;
 }
@@ -307,8 +308,8 @@ static __always_inline __s64 rss_pages_array(struct mm_struct___array *mm, bool 
 
 	if (probe_reads)
 		BPF_CORE_READ_INTO(&count, mm, rss_stat.count);
-	return swap ? count[MM_SWAPENTS] :
-		      count[MM_FILEPAGES] + count[MM_ANONPAGES] + count[MM_SHMEMPAGES];
+	return swap ? count[MM_SWAPENTS]
+		    : count[MM_FILEPAGES] + count[MM_ANONPAGES] + count[MM_SHMEMPAGES];
 }
 
 static __always_inline __u64 rss_pages(struct mm_struct *mm, bool swap)
@@ -322,10 +323,10 @@ static __always_inline __u64 rss_pages(struct mm_struct *mm, bool swap)
 	if (bpf_core_field_exists(array->rss_stat.count))
 		sum = rss_pages_array(array, swap);
 	else
-		sum = swap ? percpu->rss_stat[MM_SWAPENTS].count :
-			     percpu->rss_stat[MM_FILEPAGES].count +
-				     percpu->rss_stat[MM_ANONPAGES].count +
-				     percpu->rss_stat[MM_SHMEMPAGES].count;
+		sum = swap ? percpu->rss_stat[MM_SWAPENTS].count
+			   : percpu->rss_stat[MM_FILEPAGES].count +
+				      percpu->rss_stat[MM_ANONPAGES].count +
+				      percpu->rss_stat[MM_SHMEMPAGES].count;
 	return sum < 0 ? 0 : sum;
 }
 
@@ -427,16 +428,17 @@ SEC("iter/task")
 int snapshot(struct bpf_iter__task *ctx)
 {
 	struct task_struct *task = ctx->task;
-	struct thread_record thread = { .size = sizeof(thread) };
-	struct task_record record = { .size = sizeof(record) };
+	struct thread_record thread = {.size = sizeof(thread)};
+	struct task_record record = {.size = sizeof(record)};
 
 	if (!task)
 		return 0;
 	if (task->group_leader != task) {
-		thread.pid = reader_ns == 0 ? (__u32)task->tgid :
-						 nested_number(task->group_leader->thread_pid);
+		thread.pid = reader_ns == 0 ? (__u32)task->tgid
+					    : nested_number(task->group_leader->thread_pid);
 		thread.cpu_time = task->se.sum_exec_runtime;
-		/* A leader that has exited has let go of the memory that its threads still share. */
+		/* A leader that has exited has let go of the memory that its threads still share.
+		 */
 		if (!task->group_leader->mm) {
 			thread.rss = rss_pages(task->mm, false);
 			thread.swap = rss_pages(task->mm, true);

@@ -27,10 +27,10 @@ struct process_id {
 };
 
 struct event_header {
-	__u64 time;	/* CLOCK_BOOTTIME, ns */
-	__u64 refused;	/* records that found no room, ever, before this one */
+	__u64 time;    /* CLOCK_BOOTTIME, ns */
+	__u64 refused; /* records that found no room, ever, before this one */
 	struct process_id id;
-	__u32 ordinal;	/* of this kind within the process */
+	__u32 ordinal; /* of this kind within the process */
 	__u32 uid;
 	__u8 kind;
 	__u8 pad[7];
@@ -39,7 +39,7 @@ struct event_header {
 
 struct file_id {
 	__u64 ino;
-	__u32 dev;	/* the kernel's encoding: major << 20 | minor */
+	__u32 dev; /* the kernel's encoding: major << 20 | minor */
 	__u32 rdev;
 	__u32 mode;
 	__u32 pad;
@@ -50,7 +50,7 @@ enum origin_flags {
 	ORIGIN_HUP_IGNORED = 2,
 	ORIGIN_TTY = 4,
 	ORIGIN_STDIO_KNOWN = 8,
-	ORIGIN_NS_INIT = 16,	/* fork only: the first of a new pid namespace */
+	ORIGIN_NS_INIT = 16, /* fork only: the first of a new pid namespace */
 };
 
 /* The state in which a process may be detached: see struct Origin in event.go. */
@@ -100,8 +100,8 @@ enum exit_flags {
 struct exit_event {
 	struct event_header hdr;
 	struct process_id adopter;
-	__u64 peak_rss;	/* bytes */
-	__u64 cpu_time;	/* ns */
+	__u64 peak_rss; /* bytes */
+	__u64 cpu_time; /* ns */
 	__u32 status;	/* as from wait(2) */
 	__u32 flags;
 };
@@ -119,7 +119,7 @@ struct signal_event {
 struct oom_event {
 	struct event_header hdr;
 	__u64 cgroup;
-	__u64 rss;	/* bytes */
+	__u64 rss; /* bytes */
 };
 
 struct child_event {
@@ -145,7 +145,7 @@ struct task_record {
 	__u64 cgroup;
 	__u64 rss;	/* pages */
 	__u64 swap;	/* pages */
-	__u64 cpu_time;	/* ns, of the leader and the dead threads */
+	__u64 cpu_time; /* ns, of the leader and the dead threads */
 	__u32 uid;
 	__u32 flags;
 	__u32 state;
@@ -157,9 +157,9 @@ struct task_record {
 /* One line of the task iterator: a thread other than the leader. */
 struct thread_record {
 	__u32 size;
-	__u32 pid;	/* the process's, in the reader's namespace */
+	__u32 pid; /* the process's, in the reader's namespace */
 	__u64 cpu_time;
-	__u64 rss;	/* pages, where the leader is gone and cannot tell */
+	__u64 rss; /* pages, where the leader is gone and cannot tell */
 	__u64 swap;
 };
 

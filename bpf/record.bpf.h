@@ -30,15 +30,15 @@
  * every start; beyond them the adopter is asked for afterwards.
  */
 #define MAX_ANCESTORS 20
-#define MAX_NS_CLIMB 3
+#define MAX_NS_CLIMB  3
 
 /* The kernel's limit on nested pid namespaces (MAX_PID_NS_LEVEL). */
 #define MAX_NS_DEPTH 32
 
 struct ring_counters {
-	__u64 refused;		     /* records without room, of all kinds */
+	__u64 refused;		       /* records without room, of all kinds */
 	__u64 refused_of[EVENT_KINDS]; /* the same by kind */
-	__u64 last_wake;	     /* CLOCK_BOOTTIME, ns */
+	__u64 last_wake;	       /* CLOCK_BOOTTIME, ns */
 };
 
 struct {
@@ -76,7 +76,8 @@ static __always_inline void count_refused(struct ring_counters *state, __u32 kin
 }
 
 /* Wakes the reader at once for what is urgent, else when it was last woken long ago. */
-static __always_inline void submit(struct ring_counters *state, void *record, __u64 now, bool urgent)
+static __always_inline void submit(struct ring_counters *state, void *record, __u64 now,
+				   bool urgent)
 {
 	__u64 flags = BPF_RB_NO_WAKEUP;
 

@@ -7,6 +7,7 @@ package dirlock
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -51,7 +52,7 @@ func Acquire(path string) (*Lock, error) {
 		if err == nil && current(dir, path) {
 			return &Lock{dir}, nil
 		}
-		if err != nil && err != unix.EWOULDBLOCK && err != unix.EINTR {
+		if err != nil && !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
 			_ = dir.Close()
 			return nil, fmt.Errorf("lock %s: %w", path, err)
 		}

@@ -3,6 +3,7 @@
 package enforce
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -48,7 +49,7 @@ func tryPID(pid int32, try func(fd int) error) error {
 // tryRelease asks for our own memory, which is refused because we are not dying:
 // that refusal is the one that shows the call to work.
 func tryRelease(fd int) error {
-	if err := mrelease(fd); err != unix.EINVAL {
+	if err := mrelease(fd); !errors.Is(err, unix.EINVAL) {
 		return fmt.Errorf("process_mrelease: %w", err)
 	}
 	return nil

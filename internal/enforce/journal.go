@@ -140,7 +140,7 @@ func resume(proc procfs.FS, id event.ID) error {
 		return fmt.Errorf("journal names %s", id)
 	}
 	fd, err := pidfdOpen(id.PID)
-	if err == unix.ESRCH {
+	if errors.Is(err, unix.ESRCH) {
 		return procfs.ErrGone
 	}
 	if err != nil {
@@ -153,10 +153,10 @@ func resume(proc procfs.FS, id event.ID) error {
 	}
 	p.Close()
 	// Sent in every state: a process that was busy in the kernel has yet to stop.
-	switch err := pidfdSend(fd, unix.SIGCONT); err {
-	case nil:
+	switch err := pidfdSend(fd, unix.SIGCONT); {
+	case err == nil:
 		return nil
-	case unix.ESRCH:
+	case errors.Is(err, unix.ESRCH):
 		return procfs.ErrGone
 	default:
 		return fmt.Errorf("pid %d: SIGCONT: %w", id.PID, err)

@@ -4,6 +4,7 @@ package enforce
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -120,10 +121,10 @@ func (k *kill) observe() {
 		if err == nil {
 			err = pidfdSend(m.fd, 0)
 		}
-		switch err {
-		case nil:
+		switch {
+		case err == nil:
 			m.end(wire.OutcomeWouldKill, nil)
-		case unix.ESRCH:
+		case errors.Is(err, unix.ESRCH):
 			m.died()
 		default:
 			m.end(wire.OutcomeRefused, err)

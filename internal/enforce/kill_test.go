@@ -440,9 +440,9 @@ func TestRelease(t *testing.T) {
 	}
 	defer unix.Close(fd)
 	cmd.Wait()
-	switch err := mrelease(fd); err {
-	case unix.ESRCH:
-	case unix.ENOSYS:
+	switch err := mrelease(fd); {
+	case errors.Is(err, unix.ESRCH):
+	case errors.Is(err, unix.ENOSYS):
 		t.Log("this kernel, before 5.15, has no process_mrelease")
 	default:
 		t.Errorf("a dead process: got %v, want ESRCH", err)

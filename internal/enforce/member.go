@@ -105,10 +105,10 @@ func (k *kill) open(m *member) {
 		return
 	}
 	fd, err := pidfdOpen(m.ID.PID)
-	switch err {
-	case nil:
+	switch {
+	case err == nil:
 		m.fd = fd
-	case unix.ESRCH:
+	case errors.Is(err, unix.ESRCH):
 		m.end(wire.OutcomeVanished, nil)
 	default:
 		m.end(wire.OutcomeRefused, fmt.Errorf("pidfd: %w", err))
@@ -158,7 +158,7 @@ func (k *kill) send(m *member, sig unix.Signal) {
 		return
 	}
 	switch err := pidfdSend(m.fd, sig); {
-	case err == unix.ESRCH:
+	case errors.Is(err, unix.ESRCH):
 		m.died()
 	case err != nil:
 		m.end(wire.OutcomeRefused, fmt.Errorf("%s: %w", event.SignalName(sig), err))

@@ -4,6 +4,7 @@ package enforce
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"testing"
 
@@ -29,7 +30,7 @@ func TestQueue(t *testing.T) {
 	defer q.Close()
 	submit := func(pid int32, want error) {
 		t.Helper()
-		if err := q.Submit(treeOf(pid)); err != want {
+		if err := q.Submit(treeOf(pid)); !errors.Is(err, want) {
 			t.Errorf("tree %d: got %v, want %v", pid, err, want)
 		}
 	}
@@ -71,7 +72,7 @@ func TestQueueFrees(t *testing.T) {
 		t.Fatal(err)
 	}
 	close(ready)
-	if err := <-again; err != ErrBusy {
+	if err := <-again; !errors.Is(err, ErrBusy) {
 		t.Errorf("from its report: got %v, want %v", err, ErrBusy)
 	}
 	q.Close()

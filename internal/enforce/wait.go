@@ -4,6 +4,7 @@ package enforce
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -99,7 +100,7 @@ func (k *kill) settle() {
 func (k *kill) unreaped(members []*member) (zombies []*member) {
 	for _, m := range members {
 		dead := m.outcome == wire.OutcomeDied || m.outcome == wire.OutcomeVanished
-		if dead && m.fd >= 0 && pidfdSend(m.fd, 0) != unix.ESRCH {
+		if dead && m.fd >= 0 && !errors.Is(pidfdSend(m.fd, 0), unix.ESRCH) {
 			zombies = append(zombies, m)
 		}
 	}

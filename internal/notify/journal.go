@@ -216,7 +216,7 @@ func (j *Journal) writeFile(data []byte) error {
 	}
 	waitErr := raw.Write(func(socket uintptr) bool {
 		err = unix.Sendmsg(int(socket), nil, unix.UnixRights(fd), nil, unix.MSG_NOSIGNAL)
-		return err != unix.EAGAIN
+		return !errors.Is(err, unix.EAGAIN)
 	})
 	return errors.Join(waitErr, err)
 }

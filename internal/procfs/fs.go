@@ -107,7 +107,7 @@ func (p *Process) PID() int32 { return p.pid }
 // unhide tells a dead process from one that hidepid conceals: both are ENOENT, and
 // to take the second for the first would be to take a refusal for a death.
 func (p *Process) unhide(err error) error {
-	if err != unix.ENOENT || !p.real {
+	if !errors.Is(err, unix.ENOENT) || !p.real {
 		return err
 	}
 	if kill := unix.Kill(int(p.pid), 0); kill == nil || kill == unix.EPERM {
@@ -119,7 +119,7 @@ func (p *Process) unhide(err error) error {
 // fail names the culprit, and turns the ways the kernel says "no such process"
 // into ErrGone.
 func (p *Process) fail(what string, err error) error {
-	if err == unix.ENOENT || err == unix.ESRCH {
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) {
 		err = ErrGone
 	}
 	return fmt.Errorf("pid %d: %s: %w", p.pid, what, err)

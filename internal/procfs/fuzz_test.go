@@ -3,6 +3,7 @@
 package procfs
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -37,7 +38,7 @@ func FuzzStatus(f *testing.F) {
 	f.Add([]byte(statusText))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		st, err := parseStatus(b)
-		if err != nil && err != errSyntax {
+		if err != nil && !errors.Is(err, errSyntax) {
 			t.Errorf("got %v, want %v", err, errSyntax)
 		}
 		st.NSInit()

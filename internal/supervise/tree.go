@@ -144,7 +144,11 @@ func (s *supervisor) cleared() bool {
 	if len(s.kept) == 0 {
 		return false
 	}
-	return len(s.targets()) == 0 && len(s.targets()) == 0
+	if len(s.targets()) > 0 {
+		return false
+	}
+	// Once more: who forks and exits fast enough is missed by one pass.
+	return len(s.targets()) == 0
 }
 
 // waitCleared waits until the tree is empty, the deadline passes or a further

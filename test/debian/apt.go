@@ -279,7 +279,7 @@ func extract(r io.Reader, member, path string) error {
 	archive := tar.NewReader(r)
 	for {
 		hdr, err := archive.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return fmt.Errorf("%s: %w", member, errNoMember)
 		}
 		if err != nil {
