@@ -83,7 +83,7 @@ func (w *writer) order() {
 		x, y := t.at(a), t.at(b)
 		return cmp.Or(cmp.Compare(x.start, y.start), cmp.Compare(x.pid, y.pid))
 	})
-	w.place = make([]uint32, len(t.nodes))
+	w.place = make([]uint32, t.count)
 	w.wordsAt = make([]uint32, len(t.words.values))
 	w.originsAt = make([]uint32, len(t.origins.values))
 	w.cgroupsAt = make([]uint32, len(t.cgroups.values))

@@ -116,7 +116,7 @@ func (r *reader) comm() (c event.Comm) {
 func (r *reader) id() event.ID { return event.ID{PID: r.int32(), Start: r.uint(math.MaxUint64)} }
 
 // ref returns a node that was read already; 0 is none.
-func (r *reader) ref() ref { return ref(r.uint(uint64(len(r.tree.nodes) - 1))) }
+func (r *reader) ref() ref { return ref(r.uint(uint64(r.tree.count - 1))) }
 
 func readTable[T any](r *reader, read func() T) []T {
 	n := r.count()
@@ -214,12 +214,12 @@ func (r *reader) node() {
 		return
 	}
 
-	at := ref(len(t.nodes))
-	t.nodes = append(t.nodes, node{
+	at := t.grow()
+	*t.at(at) = node{
 		pid: id.PID, start: id.Start, hostPID: hostPID, spawnPID: spawned.PID, spawnAt: spawned.Start,
 		uid: uid, comm: comm, words: t.words.put(words), origin: t.origins.put(origin), cgroup: t.cgroups.put(cgroup),
 		execs: execs, flags: flags, line: line, lineage: lineage,
-	})
+	}
 	if dead {
 		t.dead[id] = at
 		r.death(at)
@@ -255,9 +255,8 @@ func (r *reader) life(at ref) {
 // checkLines looks whether the lines of the dead are as short as they are kept.
 func (r *reader) checkLines() {
 	t := r.tree
-	lines := make([]uint8, len(t.nodes))
-	for at := range t.nodes[1:] {
-		at := ref(at + 1)
+	lines := make([]uint8, t.count)
+	for at := ref(1); at < t.count; at++ {
 		if above := t.at(at).spawner.parent; above != 0 && t.at(above).is(flagDead) && t.at(above).held > 0 {
 			if lines[at] = lines[above] + 1; lines[at] > maxDeadLine {
 				r.fail("a line of more than %d dead above %v", maxDeadLine, t.at(at).id())
