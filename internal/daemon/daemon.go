@@ -197,7 +197,11 @@ func (d *daemon) run(ctx context.Context, listener net.Listener) error {
 		defer close(saved)
 		d.keeper.run(ctx)
 	}()
-	go d.report(ctx)
+	reported := make(chan struct{})
+	go func() {
+		defer close(reported)
+		d.report(ctx)
+	}()
 	go d.reloads(ctx)
 
 	var loopErr error
@@ -214,6 +218,7 @@ func (d *daemon) run(ctx context.Context, listener net.Listener) error {
 	<-watched
 	<-served
 	<-saved
+	<-reported
 	d.control.Close()
 	stopLoop()
 	if loopErr == nil {

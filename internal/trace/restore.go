@@ -5,6 +5,7 @@ package trace
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/tracker"
@@ -96,6 +97,13 @@ func (t *Tracer) takeUp() {
 			}
 		}
 	})
+}
+
+// orphanEventID names the orphaning of a process, which happens once in its life: told
+// again after a tracer was killed, it has the same id, and readers drop it.
+func (t *Tracer) orphanEventID(id event.ID) string {
+	boot := t.idPrefix[:strings.LastIndexByte(t.idPrefix, '-')]
+	return fmt.Sprintf("%s-orphan-%d-%x", boot, id.PID, id.Start)
 }
 
 // NoteLost tells that records were lost before this tracer began. Before Run.

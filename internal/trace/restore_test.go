@@ -3,6 +3,7 @@
 package trace
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -104,9 +105,20 @@ func TestRestoreJudges(t *testing.T) {
 	sub := tracer.Subscribe(wire.TypeOrphan)
 	defer sub.Close()
 	run(t, tracer)
+	ids := make(map[string]bool)
 	for _, n := range []int{2, 3} {
-		if e := next(t, sub); e.Process.PID != proc(n).PID || e.Process.Orphan.Verdict != wire.VerdictLeaked {
+		e := next(t, sub)
+		ids[e.ID] = true
+		if e.Process.PID != proc(n).PID || e.Process.Orphan.Verdict != wire.VerdictLeaked {
 			t.Errorf("got %d, %+v; want %d leaked", e.Process.PID, e.Process.Orphan, proc(n).PID)
+		}
+	}
+	// Told again by another start, each has its id again.
+	second := New(s, Options{})
+	second.idPrefix = tracer.idPrefix[:strings.LastIndexByte(tracer.idPrefix, '-')] + "-another"
+	for _, n := range []int{2, 3} {
+		if id := second.orphanEventID(proc(n)); !ids[id] {
+			t.Errorf("%s is not among %v", id, ids)
 		}
 	}
 }
