@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -310,6 +311,64 @@ func TestKilledInStorm(t *testing.T) {
 	wantOnceEach(t, s, families)
 	if status, err := s.client.Status(t.Context()); err != nil || status.Refused != 0 {
 		t.Errorf("lost: %+v, %v", status, err)
+	}
+}
+
+// TestUpgrade finds the programs of another build, whose records it reads first, and of
+// another layout, whose records it cannot read and tells as lost.
+func TestUpgrade(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		part    int // of the pins' names
+		value   string
+		says    string
+		lineage string
+	}{
+		{"another build", 2, "0123456789ab", "replaced=1 records_lost=0", wire.LineageObserved},
+		{"another layout", 1, "01234567", "replaced=0 records_lost=[1-9]", wire.LineageInferred},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := newService(t)
+			s.start(t)
+			across := newFamily(t, "across")
+			s.end(t, unix.SIGTERM)
+			within := newFamily(t, "within")
+			pins, err := os.ReadDir(s.pins())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, pin := range pins {
+				parts := strings.Split(pin.Name(), "-")
+				parts[test.part] = test.value
+				if err := os.Rename(filepath.Join(s.pins(), pin.Name()), filepath.Join(s.pins(), strings.Join(parts, "-"))); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s.start(t)
+			if log := s.log(t); !regexp.MustCompile(test.says).MatchString(log) {
+				t.Errorf("want %s in the log", test.says)
+			}
+			// What the state knows is kept; what only the old ring knew depends.
+			across.leak(t)
+			wantLeak(t, across, s.reported(t, across))
+			p, err := s.client.Process(t.Context(), within.child)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if p.Lineage != test.lineage || p.SpawnedBy == nil || p.SpawnedBy.PID != int32(within.parent.Process.Pid) {
+				t.Errorf("within: lineage %s, spawned by %+v; want %s, %d", p.Lineage, p.SpawnedBy, test.lineage, within.parent.Process.Pid)
+			}
+			lost := 0
+			err = s.client.Events(t.Context(), []string{wire.TypeLost}, 0, false, func(*wire.Event) error { lost++; return nil })
+			if err != nil || (lost > 0) != (test.lineage != wire.LineageObserved) {
+				t.Errorf("%d losses told, %v", lost, err)
+			}
+			s.end(t, unix.SIGKILL)
+			left, err := filepath.Glob(s.pins() + "/*" + test.value + "*")
+			if err != nil || len(left) > 0 && test.part == 1 {
+				t.Errorf("left: %v, %v", left, err)
+			}
+		})
 	}
 }
 
