@@ -28,15 +28,17 @@ func daemonCommand() *cli.Command {
 		Usage: "trace, judge, enforce, alert, and serve the socket",
 		Description: `Runs until SIGTERM; SIGHUP loads the configuration anew. It needs root, or CAP_BPF and
 CAP_PERFMON to trace and CAP_KILL to end what rules say. Without a configuration file
-it watches and ends nothing.
+it watches and ends nothing. What it has learned, and the programs in the kernel, outlive
+it: the next daemon goes on where it stopped. A daemon at another socket than the default
+one keeps nothing unless --state and --pins say where. See uninstall-probes.
 
 Examples:
    sudo abot-trace daemon
    sudo abot-trace daemon --config ./config.yaml --socket /run/test/abot.sock`,
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			configFlag(), socketFlag(),
 			&cli.StringFlag{Name: "group", Usage: "`GROUP` that may ask the daemon, beside root"},
-		},
+		}, keptFlags()...),
 		Action: func(c *cli.Context) error {
 			if err := noArgs(c); err != nil {
 				return err
@@ -54,6 +56,7 @@ Examples:
 			return explained(daemon.Run(ctx, daemon.Settings{
 				Config: configPath(c), Socket: c.String("socket"), Group: c.String("group"),
 				Version: buildVersion(), Log: log, Reload: reload,
+				State: keptPath(c, "state"), Pins: keptPath(c, "pins"),
 			}))
 		},
 	}

@@ -120,6 +120,7 @@ func commands() []*cli.Command {
 		notifyTestCommand(),
 		notifyHelperCommand(),
 		superviseCommand(),
+		uninstallProbesCommand(),
 		stageCommand(),
 		replayCommand(),
 		versionCommand(),

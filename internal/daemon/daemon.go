@@ -36,6 +36,9 @@ type Settings struct {
 	Version string
 	// Log is where the daemon's own lines go when it does not run under systemd.
 	Log *slog.Logger
+	// State is the directory of the saved state; empty saves nothing. Pins is where
+	// the programs are pinned when there is no service manager; empty pins nothing.
+	State, Pins string
 	// Reload asks for another look at the configuration.
 	Reload <-chan os.Signal
 }
@@ -55,8 +58,12 @@ func Run(ctx context.Context, s Settings) error {
 	d := &daemon{Settings: s, cfg: cfg}
 	defer d.openJournal()()
 
+	if d.keeper, err = openKeeper(d.Settings); err != nil {
+		return err
+	}
+	defer d.keeper.close()
 	status("attaching")
-	p, err := probe.Open(probe.Options{})
+	p, err := probe.Open(d.keeper.options())
 	if err != nil {
 		return err
 	}
@@ -67,6 +74,7 @@ func Run(ctx context.Context, s Settings) error {
 	if err := d.build(p); err != nil {
 		return err
 	}
+	d.keeper.restore(p, d.tracer)
 	return d.run(ctx, listener)
 }
 
@@ -92,6 +100,7 @@ func listen(socket string) (net.Listener, error) {
 type daemon struct {
 	Settings
 	cfg     *config.Config
+	keeper  *keeper
 	journal *notify.Journal // nil when not under systemd
 	link    *notify.Link
 	notices *notify.Dispatcher
@@ -183,7 +192,16 @@ func (d *daemon) run(ctx context.Context, listener net.Listener) error {
 		defer close(watched)
 		d.watch.run(ctx)
 	}()
-	go d.report(ctx)
+	saved := make(chan struct{})
+	go func() {
+		defer close(saved)
+		d.keeper.run(ctx)
+	}()
+	reported := make(chan struct{})
+	go func() {
+		defer close(reported)
+		d.report(ctx)
+	}()
 	go d.reloads(ctx)
 
 	var loopErr error
@@ -199,11 +217,14 @@ func (d *daemon) run(ctx context.Context, listener net.Listener) error {
 	status("stopping")
 	<-watched
 	<-served
+	<-saved
+	<-reported
 	d.control.Close()
 	stopLoop()
 	if loopErr == nil {
 		loopErr = <-loop
 	}
+	d.keeper.finish()
 	flush, done := context.WithTimeout(context.Background(), 2*time.Second)
 	defer done()
 	d.link.Close(flush)

@@ -33,15 +33,18 @@ var ErrNoBPFFS = errors.New("not in a BPF file system")
 // NewPinStore makes the directory where it is missing, and locks it: two readers of
 // one ring corrupt it. The error is a [dirlock.BusyError] where another process has it.
 func NewPinStore(dir string) (*PinStore, error) {
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, fmt.Errorf("pins: %w", err)
+	made := os.Mkdir(dir, 0o700)
+	if made != nil && !errors.Is(made, fs.ErrExist) {
+		return nil, fmt.Errorf("pins: %w", made)
 	}
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
 		return nil, fmt.Errorf("pins %s: %w", dir, err)
 	}
 	if st.Type != unix.BPF_FS_MAGIC {
-		_ = os.Remove(dir) // only if it is empty, as a new one is
+		if made == nil {
+			_ = os.Remove(dir)
+		}
 		return nil, fmt.Errorf("pins %s: %w", dir, ErrNoBPFFS)
 	}
 	info, err := os.Lstat(dir)

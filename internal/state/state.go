@@ -195,19 +195,23 @@ func (d *Dir) aside() ([]string, error) {
 	return names, nil
 }
 
-// Forget removes the state, and what was set aside.
-func (d *Dir) Forget() error {
+// Forget removes the state, and what was set aside, and returns how many files that
+// were.
+func (d *Dir) Forget() (removed int, err error) {
 	names, err := d.aside()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	var errs []error
 	for _, name := range append(names, fileName, newName) {
-		if err := os.Remove(d.file(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		switch err := os.Remove(d.file(name)); {
+		case err == nil:
+			removed++
+		case !errors.Is(err, fs.ErrNotExist):
 			errs = append(errs, fmt.Errorf("state: %w", err))
 		}
 	}
-	return errors.Join(errs...)
+	return removed, errors.Join(errs...)
 }
 
 // encode lays the state out: magic, boot, layout, the sections sorted by name, each

@@ -134,8 +134,8 @@ func TestAsideIsBounded(t *testing.T) {
 	if err != nil || len(names) != maxAside {
 		t.Errorf("%v, %v; want %d", names, err, maxAside)
 	}
-	if err := d.Forget(); err != nil {
-		t.Fatal(err)
+	if n, err := d.Forget(); n != maxAside || err != nil {
+		t.Fatalf("forgot %d, %v", n, err)
 	}
 	entries, err := os.ReadDir(d.path)
 	if err != nil || len(entries) != 0 {

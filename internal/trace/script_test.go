@@ -141,6 +141,13 @@ func start(t *testing.T, s *script, opt Options) *Tracer {
 	t.Helper()
 	opt.Log = slog.New(slog.DiscardHandler)
 	tracer := New(s, opt)
+	run(t, tracer)
+	return tracer
+}
+
+// run runs a tracer until the test ends, and returns when it is ready.
+func run(t *testing.T, tracer *Tracer) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- tracer.Run(ctx) }()
@@ -156,7 +163,6 @@ func start(t *testing.T, s *script, opt Options) *Tracer {
 		t.Fatal("not ready")
 	}
 	settled(t, tracer) // the resync that makes it ready is told after
-	return tracer
 }
 
 // next returns the next event of the subscription.

@@ -443,7 +443,7 @@ func (t *Tracer) publishOrphan(id event.ID) {
 	if !ok || p.Orphan == nil {
 		return
 	}
-	t.publish(&wire.Event{Type: wire.TypeOrphan, Process: t.conv.process(&p)}, p.Orphan.Since)
+	t.publish(&wire.Event{Type: wire.TypeOrphan, ID: t.orphanEventID(id), Process: t.conv.process(&p)}, p.Orphan.Since)
 }
 
 // publish numbers a notable event that happened at the CLOCK_BOOTTIME instant ns,
@@ -471,7 +471,9 @@ func (t *Tracer) PublishHere(e *wire.Event) { t.publish(e, BootNow()) }
 
 func (t *Tracer) complete(e *wire.Event, seq, ns uint64) {
 	e.Schema, e.Seq, e.TimeNS = wire.Schema, seq, ns
-	e.ID = fmt.Sprintf("%s-%d", t.idPrefix, seq)
+	if e.ID == "" {
+		e.ID = fmt.Sprintf("%s-%d", t.idPrefix, seq)
+	}
 	e.Time = wallTime(t.conv.offset, ns)
 }
 

@@ -11,9 +11,9 @@ import (
 	"github.com/abot-trace/abot-trace/internal/event"
 )
 
-// exportVersion is raised whenever the format below changes in any way. A tree of
+// ExportVersion is raised whenever the format below changes in any way. A tree of
 // another version is not read: the kernel can be asked again, a misread tree cannot.
-const exportVersion = 1
+const ExportVersion = 1
 
 // ErrMerging is returned by Export between Begin and End of a snapshot.
 var ErrMerging = errors.New("tracker: a snapshot is being merged")
@@ -29,7 +29,7 @@ func (t *Tree) Export(dst []byte) ([]byte, error) {
 		return dst, ErrMerging
 	}
 	w := writer{b: dst, tree: t}
-	w.uint(exportVersion)
+	w.uint(ExportVersion)
 	w.uint(t.refused)
 	w.uint(t.bootAt)
 	w.uint(t.unseen)

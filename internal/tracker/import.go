@@ -23,8 +23,8 @@ var ErrMalformed = errors.New("tracker: malformed export")
 func Import(b []byte, history int) (*Tree, error) {
 	r := reader{b: b, tree: New(history)}
 	t := r.tree
-	if v := r.uint(math.MaxUint64); r.err == nil && v != exportVersion {
-		return nil, fmt.Errorf("%w: version %d, want %d", ErrMalformed, v, exportVersion)
+	if v := r.uint(math.MaxUint64); r.err == nil && v != ExportVersion {
+		return nil, fmt.Errorf("%w: version %d, want %d", ErrMalformed, v, ExportVersion)
 	}
 	t.refused = r.uint(math.MaxUint64)
 	t.bootAt = r.uint(math.MaxUint64)

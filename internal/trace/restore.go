@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package trace
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/tracker"
+)
+
+// Sections of a saved state.
+const (
+	SectionTree   = "tree"
+	SectionLeases = "leases"
+)
+
+// savedLeases is the section of the leases.
+type savedLeases struct {
+	Held  []Lease `json:"held"`
+	Ended []Lease `json:"ended"`
+}
+
+// Save adds to sections what a successor needs to go on: the tree with its orphans and
+// their verdicts, and the leases. buf is room for the tree, to be used again once the
+// sections are written. On the loop, or when Run has returned.
+func (t *Tracer) Save(sections map[string][]byte, buf []byte) error {
+	tree, err := t.tree.Export(buf[:0])
+	if err != nil {
+		return err
+	}
+	saved := savedLeases{Held: t.Leases()}
+	for _, l := range t.leases.ended {
+		saved.Ended = append(saved.Ended, l)
+	}
+	leases, err := json.Marshal(saved)
+	if err != nil {
+		return fmt.Errorf("leases: %w", err)
+	}
+	sections[SectionTree], sections[SectionLeases] = tree, leases
+	return nil
+}
+
+// Restore goes on from what Save wrote; history is that of New's options. Before Run.
+// On an error nothing is changed.
+func (t *Tracer) Restore(sections map[string][]byte, history int) error {
+	tree, err := tracker.Import(sections[SectionTree], history)
+	if err != nil {
+		return err
+	}
+	var saved savedLeases
+	if err := json.Unmarshal(sections[SectionLeases], &saved); err != nil {
+		return fmt.Errorf("leases: %w", err)
+	}
+	t.tree = tree
+	for _, l := range saved.Held {
+		t.HoldLease(l)
+	}
+	t.leases.ended = make(map[event.ID]Lease, len(saved.Ended))
+	for _, l := range saved.Ended {
+		t.leases.ended[l.Holder] = l
+	}
+	t.expireLeases()
+	// Whoever was to end their descendants may not have come to it.
+	for _, l := range t.leases.ended {
+		t.leases.told = append(t.leases.told, l)
+	}
+	t.stats.note(t)
+	t.takeUp()
+	return nil
+}
+
+// takeUp goes on with the orphans whose verdict or adopter was still being asked for.
+func (t *Tracer) takeUp() {
+	var unjudged []event.ID
+	for id, o := range t.tree.OrphanIDs() {
+		if !o.Direct || o.Leaker == nil {
+			continue
+		}
+		if !o.Confirmed {
+			t.unproven = append(t.unproven, unproven{id: id})
+		}
+		if o.Verdict == "" {
+			unjudged = append(unjudged, id)
+		}
+	}
+	if len(unjudged) == 0 {
+		return
+	}
+	t.post(func() {
+		for _, id := range unjudged {
+			if p, ok := t.tree.Get(id); ok && !p.Dead && p.Orphan != nil && p.Orphan.Verdict == "" {
+				t.stranded[id] = t.strandedBelow(id)
+				t.judge(&p)
+			}
+		}
+	})
+}
+
+// orphanEventID names the orphaning of a process, which happens once in its life: told
+// again after a tracer was killed, it has the same id, and readers drop it.
+func (t *Tracer) orphanEventID(id event.ID) string {
+	boot := t.idPrefix[:strings.LastIndexByte(t.idPrefix, '-')]
+	return fmt.Sprintf("%s-orphan-%d-%x", boot, id.PID, id.Start)
+}
+
+// NoteLost tells that records were lost before this tracer began. Before Run.
+func (t *Tracer) NoteLost(records uint64) {
+	if records > 0 {
+		t.lost(records, BootNow())
+	}
+}
