@@ -44,6 +44,10 @@ func (b *bench) delays(n int, listen func(context.Context, func(us float64)) (re
 		case err := <-done:
 			cancel()
 			return d, fmt.Errorf("listen: %w", err)
+		case <-time.After(patience):
+			cancel()
+			<-done
+			return d, errNotReady
 		}
 		err = b.orphanings(n, busy)
 		_ = await(func() bool { mu.Lock(); defer mu.Unlock(); return len(got) >= n })
@@ -111,7 +115,9 @@ func (b *bench) listenBpftrace(ctx context.Context, got func(float64)) (chan str
 	const script = `BEGIN { printf("ready\n"); }
 tracepoint:sched:sched_process_exit /comm == "storm" && pid == tid/ { printf("exit %llu %d\n", nsecs, pid); }`
 	argv := withTracefs("bpftrace", "-B", "line", "-e", script)
-	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGINT) }
+	cmd.WaitDelay = 5 * time.Second
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, nil, err
@@ -120,16 +126,14 @@ tracepoint:sched:sched_process_exit /comm == "storm" && pid == tid/ { printf("ex
 		return nil, nil, err
 	}
 	ready, done := make(chan struct{}), make(chan error, 1)
-	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(unix.SIGINT) })
 	go func() {
-		defer stop()
 		for lines := bufio.NewScanner(out); lines.Scan(); {
 			now := monotonic()
 			fields := strings.Fields(lines.Text())
 			switch {
 			case len(fields) == 1 && fields[0] == "ready":
 				close(ready)
-			case len(fields) == 3:
+			case len(fields) == 3 && fields[0] == "exit":
 				if ns, err := strconv.ParseUint(fields[1], 10, 64); err == nil {
 					got(float64(now-ns) / 1e3)
 				}
