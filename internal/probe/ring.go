@@ -35,6 +35,9 @@ type ring struct {
 	data     []byte
 	epoll    int
 	waker    int // eventfd
+	// stalled says that read stopped at a record that somebody was still writing. What
+	// follows it may have asked for attention already, and it will not ask again.
+	stalled bool
 }
 
 // newRing maps the ring buffer map behind fd, of size bytes, which is a power of two.
@@ -81,6 +84,7 @@ func position(page []byte) *uint64 { return (*uint64)(unsafe.Pointer(unsafe.Slic
 // when fn has returned.
 func (r *ring) read(limit int, fn func([]byte)) int {
 	n := 0
+	r.stalled = false
 	for n < limit {
 		end := r.end()
 		if r.at >= end {
@@ -89,6 +93,7 @@ func (r *ring) read(limit int, fn func([]byte)) int {
 		for r.at < end && n < limit {
 			word, next := r.record(r.at)
 			if word&ringBusy != 0 {
+				r.stalled = true
 				return n
 			}
 			if word&ringDiscard == 0 {
@@ -185,6 +190,9 @@ func (r *ring) held() uint64 { return r.at - atomic.LoadUint64(position(r.consum
 
 // wait blocks until the programs or wake ask for attention, or for the time given.
 func (r *ring) wait(d time.Duration) error {
+	if r.stalled {
+		d = min(d, time.Millisecond)
+	}
 	var events [2]unix.EpollEvent
 	// epoll takes a negative time for eternity, and no more than 31 bits.
 	ms := int(min(max(d+time.Millisecond-1, 0), 24*time.Hour) / time.Millisecond)

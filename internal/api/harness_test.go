@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+	"unsafe"
+
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/trace"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience is how long a test waits for what must come: long, for slow machines.
+const patience = 30 * time.Second
+
+// A source is a kernel that a test plays.
+type source struct {
+	mu      sync.Mutex
+	waiting []event.Event
+	wake    chan struct{}
+}
+
+func (s *source) Read(limit int, fn func(*event.Event)) int {
+	s.mu.Lock()
+	batch := s.waiting[:min(limit, len(s.waiting))]
+	s.waiting = s.waiting[len(batch):]
+	s.mu.Unlock()
+	for i := range batch {
+		fn(&batch[i])
+	}
+	return len(batch)
+}
+
+func (s *source) Wait(d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-s.wake:
+	case <-timer.C:
+	}
+	return nil
+}
+
+func (s *source) Wake() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (s *source) Tasks() ([]event.Task, error) { return nil, nil }
+func (s *source) Refused() uint64              { return 0 }
+
+// fork tells of n new processes, numbered from first, all of one parent.
+func (s *source) fork(first, n int) {
+	parent := event.ID{PID: 1 << 23, Start: 1}
+	s.mu.Lock()
+	for i := range n {
+		s.waiting = append(s.waiting, event.Event{Kind: event.KindFork, Time: trace.BootNow(),
+			Subject: event.ID{PID: int32(1<<23 + first + i), Start: uint64(first + i + 1)},
+			Comm:    event.MakeComm("worker"), Fork: event.Fork{Spawner: parent, Caller: parent}})
+	}
+	s.mu.Unlock()
+	s.Wake()
+}
+
+// A daemon is a server over a tracer over a source.
+type daemon struct {
+	*source
+	tracer *trace.Tracer
+	socket string
+	client *Client
+}
+
+// serve runs a daemon whose socket is open to group until the test ends.
+func serve(t *testing.T, group string) *daemon {
+	t.Helper()
+	// Not t.TempDir: others than the owner must reach the socket.
+	dir, err := os.MkdirTemp("", "abot-api-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	d := &daemon{source: &source{wake: make(chan struct{}, 1)}, socket: filepath.Join(dir, "s")}
+	d.tracer = trace.New(d.source, trace.Options{Log: log})
+	server, err := NewServer(d.tracer, group, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := Listen(d.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 2)
+	go func() { done <- d.tracer.Run(ctx) }()
+	go func() { done <- server.Serve(ctx, l) }()
+	d.client = NewClient(d.socket)
+	t.Cleanup(func() {
+		d.client.http.CloseIdleConnections()
+		cancel()
+		for range 2 {
+			if err := <-done; err != nil {
+				t.Errorf("daemon: %v", err)
+			}
+		}
+	})
+	<-d.tracer.Ready()
+	return d
+}
+
+// dial connects to the daemon and closes the connection when the test ends.
+func (d *daemon) dial(t *testing.T) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("unix", d.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	return conn
+}
+
+// answers fails the test unless the daemon still answers.
+func (d *daemon) answers(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if _, err := d.client.Status(ctx); err != nil {
+		t.Errorf("the daemon does not answer any more: %v", err)
+	}
+}
+
+// as runs fn in a thread that is another user, which dies with fn. It needs root,
+// which CI must have.
+func as(t *testing.T, uid, gid int, groups []int, fn func()) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("CI must run this test as root")
+		}
+		t.Skip("needs root")
+	}
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for ever: nobody else may get this thread
+		done <- become(uid, gid, groups)
+		fn()
+		close(done)
+	}()
+	if err := <-done; err != nil {
+		t.Errorf("become %d: %v", uid, err)
+	}
+	<-done
+}
+
+// become changes the credentials of the calling thread alone.
+func become(uid, gid int, groups []int) error {
+	list := make([]uint32, len(groups))
+	for i, g := range groups {
+		list[i] = uint32(g)
+	}
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(list)),
+		uintptr(unsafe.Pointer(unsafe.SliceData(list))), 0); errno != 0 {
+		return errno
+	}
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESGID, uintptr(gid), uintptr(gid), uintptr(gid)); errno != 0 {
+		return errno
+	}
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(uid), uintptr(uid), uintptr(uid)); errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// ask sends one request over a connection that the calling goroutine makes itself, so
+// that it is its thread's credentials that count.
+func (d *daemon) ask(method, path string, body io.Reader) (int, string, error) {
+	conn, err := net.Dial("unix", d.socket)
+	if err != nil {
+		return 0, "", err
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	client := http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext:       func(context.Context, string, string) (net.Conn, error) { return conn, nil },
+	}}
+	req, err := http.NewRequest(method, "http://abot-trace"+path, body)
+	if err != nil {
+		return 0, "", err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return 0, "", err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(text), err
+}

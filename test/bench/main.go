@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command bench measures what abot-trace costs its host, beside the bare kernel and
+// beside other tracers, all in one run whose parts alternate, and prints the table of
+// docs/performance.md. It needs root, two processors, cc, and at its best a machine
+// that does nothing else.
+//
+//	go run ./test/bench            # under a minute: a look, not a judgement
+//	go run ./test/bench -full -write docs/performance.md
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+)
+
+// bench is one run.
+type bench struct {
+	dir    string // scratch
+	binary string // abot-trace
+	storm  string // the workload
+	socket string
+	// missing says of a peer why it could not run.
+	missing map[string]error
+	began   time.Time
+}
+
+// A plan says how much is measured.
+type plan struct {
+	storms             []storm
+	rounds, peerRounds int
+	orphanings         int
+	sizes              []int
+	looks              int
+	memory             int // forks before memory is compared
+}
+
+func short() plan {
+	return plan{storms: storms(1500), rounds: 2, peerRounds: 1, orphanings: 200,
+		sizes: []int{100, 1000}, looks: 3, memory: 10000}
+}
+
+func full() plan {
+	return plan{storms: storms(6000), rounds: 30, peerRounds: 5, orphanings: 2000,
+		sizes: []int{100, 1000, 10000}, looks: 11, memory: 200000}
+}
+
+func storms(count int) []storm {
+	return []storm{
+		{"exec", 1, count, 3}, {"exec", 2, count, 3},
+		{"fork", 1, count, 2}, {"fork", 2, count, 2},
+		{"thread", 1, 3 * count, 0},
+	}
+}
+
+func main() {
+	long := flag.Bool("full", false, "measure long enough to judge: some minutes")
+	write := flag.String("write", "", "write the table to `FILE`, too")
+	flag.Parse()
+	p := short()
+	if *long {
+		p = full()
+	}
+	if err := run(p, *long, *write); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(p plan, long bool, write string) error {
+	dir, err := os.MkdirTemp("", "abot-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	b := &bench{dir: dir, binary: filepath.Join(dir, "abot-trace"), socket: filepath.Join(dir, "sock"),
+		missing: make(map[string]error), began: time.Now()}
+	build := exec.Command("go", "build", "-o", b.binary, "./cmd/abot-trace")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build: %w: %s", err, out)
+	}
+	if b.storm, err = buildStorm(dir); err != nil {
+		return err
+	}
+	r, err := b.measure(p)
+	if err != nil {
+		return err
+	}
+	r.long, r.took = long, time.Since(b.began)
+	var to io.Writer = os.Stdout
+	if write != "" {
+		f, err := os.Create(write)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		to = io.MultiWriter(os.Stdout, f)
+	}
+	return r.print(to)
+}
+
+func (b *bench) measure(p plan) (*report, error) {
+	r := &report{plan: p, missing: b.missing}
+	var err error
+	if r.costs, err = b.slowdowns(p.storms, p.rounds, p.peerRounds); err != nil {
+		return nil, err
+	}
+	if err := b.measureDaemon(p, r); err != nil {
+		return nil, err
+	}
+	if r.peer, err = b.delays(p.orphanings, b.listenBpftrace); err != nil {
+		b.missing["bpftrace's delay"] = err
+	}
+	r.sampling, r.drawing, r.starting, err = b.looks(p.sizes, p.looks)
+	return r, err
+}
+
+// measureDaemon measures what one daemon does: delays, idle cost, memory.
+func (b *bench) measureDaemon(p plan, r *report) error {
+	cmd, _, err := b.startDaemon()
+	if err != nil {
+		return err
+	}
+	defer end(cmd)
+	b.progress("delays", 0, 1)
+	if r.ours, err = b.delays(p.orphanings, b.listenOurs); err != nil {
+		return err
+	}
+	pid := cmd.Process.Pid
+	t := &tracer{procs: []*exec.Cmd{cmd}}
+	b.settle(t)
+	const idle = 3 * time.Second
+	before := t.cpu()
+	time.Sleep(idle)
+	r.idle = float64(t.cpu()-before) / float64(idle) * 100
+	b.progress("memory", 0, 1)
+	r.rssBefore = rss(pid)
+	if _, err := b.run(storm{kind: "fork", jobs: 2, count: p.memory / 2}); err != nil {
+		return err
+	}
+	b.settle(t)
+	r.rssAfter = rss(pid)
+	return nil
+}
+
+// progress says on stderr where the run stands.
+func (b *bench) progress(what string, done, of int) {
+	fmt.Fprintf(os.Stderr, "bench: %4.0f s  %s %d/%d\n", time.Since(b.began).Seconds(), what, done, of)
+}
