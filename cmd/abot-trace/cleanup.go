@@ -6,9 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
 	"path/filepath"
 	"slices"
+	"sync"
 
 	"github.com/urfave/cli/v2"
 
@@ -88,9 +91,14 @@ func cleanup(ctx context.Context, c *cli.Context) ([]wire.Kill, error) {
 		}
 		req.Config = abs
 	}
-	kills, err := api.NewClient(c.String("socket")).Cleanup(ctx, req)
+	progress := newProgress(c)
+	defer progress.clear()
+	client := api.NewClient(c.String("socket"))
+	stop := progress.follow(ctx, client)
+	kills, err := client.Cleanup(ctx, req)
+	stop()
 	var status *api.StatusError
-	if errors.As(err, &status) && status.Code == 400 {
+	if errors.As(err, &status) && status.Code == http.StatusBadRequest {
 		return nil, &exitError{exitUsage, err}
 	}
 	if !errors.Is(err, api.ErrNoDaemon) || c.IsSet("socket") {
@@ -101,13 +109,63 @@ func cleanup(ctx context.Context, c *cli.Context) ([]wire.Kill, error) {
 		return nil, err
 	}
 	defer closer()
-	done := 0
-	return own.Pass(ctx, nil, req.Enforce, func(k wire.Kill) {
-		done++
-		if term.IsTerminal(c.App.ErrWriter) {
-			fmt.Fprintf(c.App.ErrWriter, "\r\x1b[K%d trees done, last: pid %d", done, firstPID(k))
-		}
-	})
+	return own.Pass(ctx, nil, req.Enforce, progress.step)
+}
+
+// A progress tells on a terminal's stderr how far a pass is.
+type progress struct {
+	w    io.Writer // nil where nobody looks
+	mu   sync.Mutex
+	done int
+}
+
+func newProgress(c *cli.Context) *progress {
+	if !term.IsTerminal(c.App.ErrWriter) {
+		return &progress{}
+	}
+	return &progress{w: c.App.ErrWriter}
+}
+
+// step counts one tree, of so many; 0 is not known how many.
+func (p *progress) step(k wire.Kill, of int) {
+	if p.w == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.done++
+	total := ""
+	if of > 0 {
+		total = fmt.Sprintf(" of %d", of)
+	}
+	fmt.Fprintf(p.w, "\r\x1b[K%d%s trees done, last: pid %d", p.done, total, firstPID(k))
+}
+
+// follow counts what the daemon tells, until it is stopped.
+func (p *progress) follow(ctx context.Context, client *api.Client) (stop func()) {
+	if p.w == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		// Whatever is wrong shows in the answer to the request itself.
+		_ = client.Events(ctx, []string{wire.TypeKill}, trace.BootNow(), true, func(e *wire.Event) error {
+			p.step(*e.Kill, 0)
+			return nil
+		})
+	}()
+	return func() {
+		cancel()
+		<-ended
+	}
+}
+
+func (p *progress) clear() {
+	if p.w != nil && p.done > 0 {
+		fmt.Fprint(p.w, "\r\x1b[K")
+	}
 }
 
 func firstPID(k wire.Kill) int32 {

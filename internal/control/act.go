@@ -14,6 +14,7 @@ import (
 	"github.com/abot-trace/abot-trace/internal/enforce"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/policy"
+	"github.com/abot-trace/abot-trace/internal/procfs"
 	"github.com/abot-trace/abot-trace/internal/trace"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 )
@@ -22,12 +23,22 @@ import (
 // are asked about one after the other within it, each before its signal.
 const memoFor = 2 * time.Millisecond
 
-// A memo is what the loop last said of a kill. It belongs to the kill's goroutine.
+// asking is what a kill has asked so far. It belongs to the kill's goroutine.
+type asking struct {
+	memo     *memo
+	measured map[event.ID]bool
+}
+
+// A memo is what the loop last said of a kill. It does not change.
 type memo struct {
 	at      time.Time
 	sig     unix.Signal
 	members map[event.ID]bool
 	refusal error // of the kill as a whole
+}
+
+func (m *memo) serves(sig unix.Signal) bool {
+	return m != nil && m.sig == sig && time.Since(m.at) < memoFor
 }
 
 // Starts implements enforce.Identity. Where the records are whole, the tree tells: a
@@ -63,71 +74,110 @@ func (c *Controller) Members(ctx context.Context, req *enforce.Request) ([]enfor
 			members = targets(c.members(a))
 		}
 	})
-	return members, err
+	if err != nil {
+		return nil, err // and the loop may be writing to members yet
+	}
+	c.measure(req, members)
+	return members, nil
+}
+
+// measure asks procfs for the memory of those that are younger than the last sample:
+// what is freed is to be told. On the kill's goroutine.
+func (c *Controller) measure(req *enforce.Request, list []enforce.Target) {
+	ask, ok := c.asking.Load(req.KillID)
+	if !ok {
+		return
+	}
+	measured := ask.(*asking).measured
+	for i := range list {
+		t := &list[i]
+		if t.RSS != nil || measured[t.ID] {
+			continue
+		}
+		measured[t.ID] = true
+		if status, err := readStatus(t.ID); err == nil {
+			t.RSS, t.Swap = &status.RSS, &status.Swap
+		}
+	}
+}
+
+func readStatus(id event.ID) (procfs.Status, error) {
+	p, err := procfs.FS{}.OpenID(id)
+	if err != nil {
+		return procfs.Status{}, err
+	}
+	defer p.Close()
+	return p.Status()
 }
 
 // members is who is to be ended now. On the loop.
 func (c *Controller) members(a *act) []policy.Target {
 	v := c.bind()
 	if a.lease != nil {
-		return c.leaseMembers(v, *a.lease)
+		list, _ := c.leaseMembers(v, *a.lease)
+		return list
 	}
 	targets, _ := a.engine.Targets(v, a.decision)
 	return targets
 }
 
-// errUnsure says that what speaks for a process could not be found out.
-var errUnsure = errors.New("the rule no longer holds")
+// errLapsed says that a kill has lost its reason before its first signal.
+var errLapsed = errors.New("the rule no longer holds")
+
+// errSpared says that one process does not belong to the kill any more.
+var errSpared = errors.New("it is spared by now, or dead")
 
 // Recheck implements enforce.Tree: the rule must still hold before the first signal,
 // and the process must still be one of the tree's that nothing spares, before each.
+// What happened before the call is taken into account, to within memoFor.
 func (c *Controller) Recheck(ctx context.Context, req *enforce.Request, id event.ID, sig unix.Signal) error {
-	var m memo
-	err := c.tracer.Do(ctx, func(*tracker.Tree) {
-		a := c.acts[req.KillID]
-		if a == nil {
-			m.refusal = errUnsure
-			return
+	loaded, ok := c.asking.Load(req.KillID)
+	if !ok {
+		return errLapsed
+	}
+	ask := loaded.(*asking)
+	if !ask.memo.serves(sig) {
+		answer := make(chan *memo, 1)
+		err := c.tracer.Fresh(ctx, func(*tracker.Tree) { answer <- c.check(req, sig) })
+		if err != nil {
+			return err
 		}
-		if a.memo.sig != sig || time.Since(a.memo.at) > memoFor {
-			first := a.memo.at.IsZero()
-			a.memo = c.check(a, first, req.Root)
-			a.memo.sig = sig
-		}
-		m = a.memo
-	})
+		ask.memo = <-answer
+	}
 	switch {
-	case err != nil:
-		return err
-	case m.refusal != nil:
-		return m.refusal
-	case !m.members[id]:
-		return errors.New("it is spared by now, or dead")
+	case ask.memo.refusal != nil:
+		return ask.memo.refusal
+	case !ask.memo.members[id]:
+		return errSpared
 	}
 	return nil
 }
 
 // check looks at a kill as a whole. On the loop. That its rule holds is asked before
 // the first signal only: those after it change what the rule looks at.
-func (c *Controller) check(a *act, first bool, root event.ID) memo {
-	now := trace.BootNow()
-	m := memo{at: time.Now(), members: make(map[event.ID]bool)}
-	if c.stopped() {
+func (c *Controller) check(req *enforce.Request, sig unix.Signal) *memo {
+	m := &memo{at: time.Now(), sig: sig, members: make(map[event.ID]bool)}
+	a := c.acts[req.KillID]
+	if a == nil {
+		m.refusal = errLapsed
+		return m
+	}
+	if c.stopped() && req.Mode == policy.ModeEnforce {
+		a.lapsed = true
 		m.refusal = fmt.Errorf("the stop file %s exists", c.spec.StopFile)
 		return m
 	}
 	v := c.bind()
-	if first && a.decision != nil {
-		if ok, why := a.engine.Holds(v, &c.host, a.decision, now); !ok {
-			m.refusal = fmt.Errorf("%w: %s", errUnsure, why)
+	if !a.begun && a.decision != nil {
+		if ok, why := a.engine.Holds(v, &c.host, a.decision, trace.BootNow()); !ok {
+			a.lapsed = true
+			m.refusal = fmt.Errorf("%w: %s", errLapsed, why)
 			return m
 		}
 	}
+	a.begun = true
 	for _, t := range c.members(a) {
 		m.members[t.ID] = true
-	}
-	if first && a.decision != nil && a.decision.Scope == policy.ScopeProcess {
-		m.members[root] = true
 	}
 	return m
 }

@@ -5,6 +5,7 @@ package control
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/config"
@@ -18,14 +19,15 @@ import (
 // Explain says of a process what speaks for which verdict, and of each rule whether
 // it applies, why, and when it acts. From any goroutine.
 func (c *Controller) Explain(ctx context.Context, pid int32) (*wire.Explain, error) {
+	// A process that was made a moment ago is known, too.
+	if err := c.tracer.Fresh(ctx, func(*tracker.Tree) {}); err != nil {
+		return nil, err
+	}
 	p, err := c.tracer.Process(ctx, pid)
 	if err != nil {
 		return nil, err
 	}
-	out := &wire.Explain{Process: *p, Evidence: []string{}, Rules: []wire.ExplainRule{}}
-	if p.Orphan != nil {
-		out.Evidence = p.Orphan.Evidence
-	}
+	var rules []wire.ExplainRule
 	id := event.ID{PID: p.PID, Start: p.StartNS}
 	err = c.tracer.Fresh(ctx, func(*tracker.Tree) {
 		now := trace.BootNow()
@@ -35,66 +37,108 @@ func (c *Controller) Explain(ctx context.Context, pid int32) (*wire.Explain, err
 				at := time.Now().Add(time.Duration(int64(r.ActsAt) - int64(now)))
 				rule.ActsAt = &at
 			}
-			out.Rules = append(out.Rules, rule)
+			rules = append(rules, rule)
 		}
 	})
-	return out, err
-}
-
-// Pass evaluates every rule once, now, as if the daemon had just come to it. With
-// enforce, what the armed rules decide is carried out, within the budget, and waited
-// for; the rest is only observed. cfg replaces the controller's configuration for the
-// pass; nil keeps it. step, unless nil, is told of each kill as it is done. From any
-// goroutine.
-func (c *Controller) Pass(ctx context.Context, cfg *config.Config, enforce bool, step func(wire.Kill)) ([]wire.Kill, error) {
-	results := make(chan wire.Kill, killWaiting)
-	var waiting int
-	var kills []wire.Kill
-	var passErr error
-	err := c.tracer.Fresh(ctx, func(*tracker.Tree) {
-		engine, err := c.fresh(cfg)
-		if err != nil {
-			passErr = err
-			return
-		}
-		decisions := engine.Evaluate(c.bind(), &c.host, trace.BootNow())
-		for i := range decisions {
-			d := &decisions[i]
-			if d.Action != policy.ActionKill || waiting == killWaiting {
-				continue
-			}
-			outcome := wire.KillObserved
-			if enforce && d.Enforces() {
-				if grant := c.budget.Take(trace.BootNow(), c.stopped()); !grant.OK {
-					kill := c.outline(d)
-					kill.Outcome, kill.Reason = wire.KillBudget, grant.Why
-					kills = append(kills, kill)
-					continue
-				}
-				outcome = ""
-			}
-			waiting++
-			c.submit(engine, d, outcome, func(k wire.Kill) { results <- k })
-		}
-	})
-	if err == nil {
-		err = passErr
-	}
 	if err != nil {
 		return nil, err
 	}
-	for range waiting {
-		select {
-		case k := <-results:
-			kills = append(kills, k)
-			if step != nil {
-				step(k)
-			}
-		case <-ctx.Done():
-			return kills, fmt.Errorf("clean-up: %w", ctx.Err())
+	out := &wire.Explain{Process: *p, Evidence: []string{}, Rules: append([]wire.ExplainRule{}, rules...)}
+	if p.Orphan != nil {
+		out.Evidence = p.Orphan.Evidence
+	}
+	return out, nil
+}
+
+// Pass evaluates every rule once, now, as if the daemon had just come to it, so that
+// what must hold for some time does not hold yet. With enforce, what the armed rules
+// decide is carried out, one tree after the other: the pause between two is waited
+// for, the rest of the budget holds back as ever. All else is only observed. cfg
+// replaces the controller's configuration for the pass; nil keeps it. step, unless
+// nil, is told of each kill as it is done, and of how many there are. From any
+// goroutine.
+func (c *Controller) Pass(ctx context.Context, cfg *config.Config, enforce bool, step func(k wire.Kill, of int)) ([]wire.Kill, error) {
+	type plan struct {
+		engine    *policy.Engine
+		decisions []policy.Decision
+		err       error
+	}
+	planned := make(chan plan, 1)
+	err := c.tracer.Fresh(ctx, func(*tracker.Tree) {
+		var p plan
+		if p.engine, p.err = c.fresh(cfg); p.err == nil {
+			p.decisions = p.engine.Evaluate(c.bind(), &c.host, trace.BootNow())
+		}
+		planned <- p
+	})
+	if err != nil {
+		return nil, err
+	}
+	p := <-planned
+	if p.err != nil {
+		return nil, p.err
+	}
+	decisions := slices.DeleteFunc(p.decisions, func(d policy.Decision) bool { return d.Action != policy.ActionKill })
+	var kills []wire.Kill
+	for i := range decisions {
+		k, err := c.one(ctx, p.engine, &decisions[i], enforce)
+		if err != nil {
+			return kills, fmt.Errorf("clean-up: %w", err)
+		}
+		kills = append(kills, k)
+		if step != nil {
+			step(k, len(decisions))
 		}
 	}
 	return kills, nil
+}
+
+// one carries out one decision of a pass and waits for what comes of it.
+func (c *Controller) one(ctx context.Context, engine *policy.Engine, d *policy.Decision, enforce bool) (wire.Kill, error) {
+	result := make(chan wire.Kill, 1)
+	armed := enforce && d.Enforces()
+	for {
+		retry := make(chan time.Duration, 1)
+		err := c.tracer.Do(ctx, func(*tracker.Tree) { retry <- c.tryOne(engine, d, armed, result) })
+		if err != nil {
+			return wire.Kill{}, err
+		}
+		wait := <-retry
+		if wait == 0 {
+			break
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return wire.Kill{}, ctx.Err()
+		}
+	}
+	select {
+	case k := <-result:
+		return k, nil
+	case <-ctx.Done():
+		return wire.Kill{}, ctx.Err()
+	}
+}
+
+// tryOne submits a decision of a pass, or returns how long the pause before it lasts.
+// On the loop.
+func (c *Controller) tryOne(engine *policy.Engine, d *policy.Decision, armed bool, result chan<- wire.Kill) time.Duration {
+	if armed {
+		now := trace.BootNow()
+		grant := c.budget.Take(now, c.stopped())
+		if pause := time.Duration(grant.RetryAt - now); !grant.OK && grant.RetryAt > now && !grant.Exhausted && pause <= c.spec.Pause {
+			return pause
+		}
+		if !grant.OK {
+			kill := c.outline(d)
+			kill.Outcome, kill.Reason = wire.KillBudget, grant.Why
+			result <- kill
+			return 0
+		}
+	}
+	c.submit(engine, d, armed, func(k wire.Kill) { result <- k })
+	return 0
 }
 
 // fresh returns an engine that has not acted yet.

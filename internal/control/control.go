@@ -12,10 +12,12 @@
 package control
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/config"
@@ -24,6 +26,7 @@ import (
 	"github.com/abot-trace/abot-trace/internal/policy"
 	"github.com/abot-trace/abot-trace/internal/sample"
 	"github.com/abot-trace/abot-trace/internal/trace"
+	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -62,24 +65,29 @@ type Controller struct {
 	queue  *enforce.Queue
 	enf    *enforce.Enforcer
 
-	acts  map[string]*act // by kill id, while they run
-	kills uint64
-	told  map[heldBack]bool // budget refusals that were told
-	wall  int64             // last offset of the wall clock, to notice steps
+	asking  sync.Map        // *asking by kill id, while they run
+	acts    map[string]*act // by kill id, while they run
+	kills   uint64
+	waiting []trace.Lease        // ended, and the queue was full
+	told    map[heldBack]bool    // budget refusals that were told
+	spent   map[string]time.Time // rules whose budget is used up, since when
+	wall    int64                // last offset of the wall clock, to notice steps
 }
 
 // heldBack is a rule that its budget keeps from a tree.
 type heldBack struct {
-	rule string
-	root event.ID
+	rule      string
+	root      event.ID
+	exhausted bool // the minute's number is used up; else it is only a pause
 }
 
-// An act is one decision or ended lease being carried out.
+// An act is one decision or ended lease being carried out. It belongs to the loop.
 type act struct {
 	decision *policy.Decision // nil for a lease
 	engine   *policy.Engine   // whose decision it is
 	lease    *trace.Lease
-	memo     memo
+	begun    bool            // its rule was found to hold before the first signal
+	lapsed   bool            // its rule was found not to hold any more
 	done     func(wire.Kill) // nil, or who waits for it
 }
 
@@ -89,13 +97,13 @@ func New(opt Options) *Controller {
 	if opt.Log == nil {
 		opt.Log = slog.Default()
 	}
-	c := &Controller{
-		opt:  opt,
-		host: policy.UnknownHost(),
-		acts: make(map[string]*act),
-		told: make(map[heldBack]bool),
+	return &Controller{
+		opt:   opt,
+		host:  policy.UnknownHost(),
+		acts:  make(map[string]*act),
+		told:  make(map[heldBack]bool),
+		spent: make(map[string]time.Time),
 	}
-	return c
 }
 
 // Attach binds the controller to its tracer, before that runs.
@@ -103,12 +111,21 @@ func (c *Controller) Attach(t *trace.Tracer) {
 	c.tracer = t
 	c.view = newView(t)
 	c.enf = &enforce.Enforcer{Identity: c, Tree: c, Protector: c, Journal: c.opt.Journal}
-	c.queue = enforce.NewQueue(killWorkers, killWaiting, c.enf.Do, c.report)
+	c.queue = enforce.NewQueue(killWorkers, killWaiting, c.carryOut, c.report)
 }
 
-// Close calls off what runs, thawing what is stopped, and waits for it. Before the
-// tracer stops.
-func (c *Controller) Close() { c.queue.Close() }
+// closeTimeout bounds the wait for the loop at the end.
+const closeTimeout = 2 * time.Second
+
+// Close calls off what runs, thawing what is stopped, waits for it, and sees it told.
+// Before the tracer stops.
+func (c *Controller) Close() {
+	c.queue.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	// What was reported stands in the loop's queue; this stands behind it.
+	_ = c.tracer.Do(ctx, func(*tracker.Tree) {})
+}
 
 // Configure changes the rules. What holds for rules that stay the same is kept. On the
 // loop, or before the tracer runs.
@@ -121,6 +138,10 @@ func (c *Controller) Configure(cfg *config.Config) error {
 		engine.Inherit(c.engine)
 	}
 	c.cfg, c.engine, c.spec = cfg, engine, cfg.BudgetSpec()
+	if c.opt.OneShot {
+		// A start is all that there is to it, and somebody asks for it to act now.
+		c.spec.WarmUp = 0
+	}
 	if c.budget == nil {
 		c.budget = policy.NewBudget(c.spec, trace.BootNow())
 	} else {
@@ -138,6 +159,9 @@ func (c *Controller) bind() *view {
 // OnEvent is the tracer's hook for notable events.
 func (c *Controller) OnEvent(e *wire.Event) {
 	switch {
+	case e.Type == wire.TypeLost:
+		// From here to the end of the resync the tree is known to be incomplete.
+		c.budget.Hold("loss of records", trace.BootNow())
 	case e.Type == wire.TypeResync:
 		c.budget.Hold("resync", trace.BootNow())
 		c.decide(c.engine.Evaluate(c.bind(), &c.host, trace.BootNow()))
@@ -152,15 +176,15 @@ func (c *Controller) OnEvent(e *wire.Event) {
 func (c *Controller) OnTick() uint64 {
 	now := trace.BootNow()
 	c.noticeStep(now)
+	c.endWaiting()
 	at, ok := c.engine.NextDeadline()
+	if ok && at <= now {
+		c.decide(c.engine.Due(c.bind(), &c.host, now))
+		at, ok = c.engine.NextDeadline()
+	}
 	if !ok {
 		return 0
 	}
-	if at > now {
-		return at
-	}
-	c.decide(c.engine.Due(c.bind(), &c.host, now))
-	at, _ = c.engine.NextDeadline()
 	return max(at, now+uint64(time.Millisecond))
 }
 
@@ -195,7 +219,7 @@ func (c *Controller) decide(decisions []policy.Decision) {
 		case d.Action == policy.ActionNotify:
 			c.notify(d)
 		case !d.Enforces():
-			c.submit(c.engine, d, wire.KillObserved, nil)
+			c.submit(c.engine, d, false, nil)
 		default:
 			c.spend(d)
 		}
@@ -204,15 +228,16 @@ func (c *Controller) decide(decisions []policy.Decision) {
 
 // spend submits a kill if the budget allows it now, else when it will.
 func (c *Controller) spend(d *policy.Decision) {
-	now := trace.BootNow()
-	key := heldBack{d.Rule, d.Root}
-	grant := c.budget.Take(now, c.stopped())
+	grant := c.budget.Take(trace.BootNow(), c.stopped())
 	if grant.OK {
-		delete(c.told, key)
-		c.submit(c.engine, d, "", nil)
+		delete(c.told, heldBack{d.Rule, d.Root, false})
+		delete(c.told, heldBack{d.Rule, d.Root, true})
+		c.recovered(d.Rule)
+		c.submit(c.engine, d, true, nil)
 		return
 	}
 	c.engine.Defer(d, grant.RetryAt)
+	key := heldBack{d.Rule, d.Root, grant.Exhausted}
 	if c.told[key] {
 		return
 	}
@@ -221,12 +246,38 @@ func (c *Controller) spend(d *policy.Decision) {
 	}
 	c.told[key] = true
 	kill := c.outline(d)
-	kill.Outcome = wire.KillBudget
-	kill.Reason = grant.Why
+	kill.Outcome, kill.Reason = wire.KillBudget, grant.Why
 	c.publish(kill)
-	if grant.Exhausted && c.opt.OnAlert != nil {
-		c.opt.OnAlert(wire.Alert{Name: "budget:" + d.Rule, State: wire.AlertWarning, Since: time.Now(),
-			Message: "rule " + d.Rule + ": " + grant.Why})
+	if grant.Exhausted {
+		c.exhausted(d.Rule, grant.Why)
+	}
+}
+
+// exhausted raises the alert on a budget that is used up, once until it recovers.
+func (c *Controller) exhausted(rule, why string) {
+	if _, told := c.spent[rule]; told {
+		return
+	}
+	now := time.Now()
+	c.spent[rule] = now
+	c.alert(wire.Alert{Name: "budget:" + rule, State: wire.AlertWarning, Previous: wire.AlertOK, Since: now,
+		Message: "rule " + rule + ": " + why})
+}
+
+// recovered takes that alert back.
+func (c *Controller) recovered(rule string) {
+	since, told := c.spent[rule]
+	if !told {
+		return
+	}
+	delete(c.spent, rule)
+	c.alert(wire.Alert{Name: "budget:" + rule, State: wire.AlertOK, Previous: wire.AlertWarning, Since: time.Now(),
+		Message: fmt.Sprintf("rule %s may end trees again, after %s", rule, time.Since(since).Round(time.Second))})
+}
+
+func (c *Controller) alert(a wire.Alert) {
+	if c.opt.OnAlert != nil {
+		c.opt.OnAlert(a)
 	}
 }
 
@@ -241,18 +292,15 @@ func (c *Controller) stopped() bool {
 }
 
 func (c *Controller) notify(d *policy.Decision) {
-	if c.opt.OnAlert == nil {
-		return
-	}
-	c.opt.OnAlert(wire.Alert{Name: "rule:" + d.Rule, State: wire.AlertWarning, Since: time.Now(),
+	c.alert(wire.Alert{Name: "rule:" + d.Rule, State: wire.AlertWarning, Since: time.Now(),
 		Message: fmt.Sprintf("rule %s matches the tree of %d: %s", d.Rule, d.Root.PID, joinReasons(d.Reasons))})
 }
 
-// submit queues the kill. mode observe is forced where the outcome is to be no more
-// than observed.
-func (c *Controller) submit(engine *policy.Engine, d *policy.Decision, outcome string, done func(wire.Kill)) {
+// submit queues the kill; unless armed it is only observed, whatever its mode. done,
+// unless nil, is told on the loop what came of it, also when the queue does not take it.
+func (c *Controller) submit(engine *policy.Engine, d *policy.Decision, armed bool, done func(wire.Kill)) {
 	mode := d.Mode
-	if outcome == wire.KillObserved {
+	if !armed {
 		mode = policy.ModeObserve
 	}
 	req := enforce.Request{
@@ -266,29 +314,26 @@ func (c *Controller) submit(engine *policy.Engine, d *policy.Decision, outcome s
 		Root:    d.Root,
 		Targets: targets(d.Targets),
 	}
-	c.start(req, &act{decision: d, engine: engine, done: done})
-}
-
-func (c *Controller) start(req enforce.Request, a *act) {
-	if req.Mode == policy.ModeEnforce {
-		// The whole story before the first signal, so that one line tells it.
-		c.opt.Log.Warn("ending a process tree", "kill_id", req.KillID, "rule", req.Rule, "pid", req.Root.PID,
-			"start", req.Root.Start, "verdict", req.Verdict, "processes", len(req.Targets), "reason", req.Reason)
-	}
-	c.acts[req.KillID] = a
-	err := c.queue.Submit(req)
+	err := c.start(req, &act{decision: d, engine: engine, done: done})
 	if err == nil {
 		return
 	}
-	delete(c.acts, req.KillID)
-	if a.decision != nil && !errors.Is(err, enforce.ErrClosed) {
-		a.engine.Defer(a.decision, trace.BootNow()+uint64(time.Second))
+	engine.Defer(d, trace.BootNow()+uint64(time.Second))
+	if done != nil {
+		kill := c.outline(d)
+		kill.Outcome, kill.Reason = wire.KillBudget, err.Error()
+		done(kill)
 	}
-	if a.done != nil {
-		kill := wire.Kill{KillID: req.KillID, Rule: req.Rule, Mode: req.Mode, Scope: req.Scope, Verdict: req.Verdict,
-			GraceSeconds: req.Grace.Seconds(), Processes: []wire.Killed{}, Outcome: wire.KillPartial, Reason: err.Error()}
-		a.done(kill)
+}
+
+// start hands the request to the queue, or says why that does not take it.
+func (c *Controller) start(req enforce.Request, a *act) error {
+	c.acts[req.KillID] = a
+	if err := c.queue.Submit(req); err != nil {
+		delete(c.acts, req.KillID)
+		return err
 	}
+	return nil
 }
 
 func (c *Controller) nextID() string {
@@ -296,31 +341,52 @@ func (c *Controller) nextID() string {
 	return fmt.Sprintf("%s-k%d", c.tracer.IDPrefix(), c.kills)
 }
 
+// carryOut runs a kill. On one of the queue's goroutines, which owns req until then.
+func (c *Controller) carryOut(ctx context.Context, req enforce.Request) wire.Kill {
+	c.asking.Store(req.KillID, &asking{measured: make(map[event.ID]bool)})
+	defer c.asking.Delete(req.KillID)
+	c.measure(&req, req.Targets)
+	if req.Mode == policy.ModeEnforce {
+		// The whole story before the first signal, so that one line tells it.
+		c.opt.Log.Warn("ending a process tree", "kill_id", req.KillID, "rule", req.Rule, "pid", req.Root.PID,
+			"start", req.Root.Start, "verdict", req.Verdict, "processes", len(req.Targets), "reason", req.Reason)
+	}
+	return c.enf.Do(ctx, req)
+}
+
 // report tells what came of a kill. On one of the queue's goroutines.
 func (c *Controller) report(req enforce.Request, kill wire.Kill) {
-	finish := func() {
+	c.tracer.Post(func() {
 		a := c.acts[req.KillID]
 		delete(c.acts, req.KillID)
-		if req.Mode == policy.ModeEnforce && c.budget != nil {
+		if req.Mode == policy.ModeEnforce {
 			c.budget.Rest(trace.BootNow())
+		}
+		if a != nil && a.lapsed && a.decision != nil {
+			// Should it hold again, the rule has not acted yet.
+			a.engine.Defer(a.decision, 0)
 		}
 		c.publish(kill)
 		if a != nil && a.done != nil {
 			a.done(kill)
 		}
-	}
-	c.tracer.Post(finish)
+	})
 }
 
 func (c *Controller) publish(kill wire.Kill) {
 	c.tracer.PublishHere(&wire.Event{Type: wire.TypeKill, Kill: &kill})
 }
 
-// outline is a kill that did not come to anything.
+// outline is a decision's kill that did not come to anything.
 func (c *Controller) outline(d *policy.Decision) wire.Kill {
-	kill := wire.Kill{KillID: c.nextID(), Rule: d.Rule, Mode: d.Mode, Scope: d.Scope, Verdict: d.Verdict,
-		GraceSeconds: d.Grace.Seconds(), Processes: []wire.Killed{}}
-	for _, t := range targets(d.Targets) {
+	return outline(&enforce.Request{KillID: c.nextID(), Rule: d.Rule, Mode: d.Mode, Scope: d.Scope, Verdict: d.Verdict,
+		Grace: d.Grace, Targets: targets(d.Targets)})
+}
+
+func outline(req *enforce.Request) wire.Kill {
+	kill := wire.Kill{KillID: req.KillID, Rule: req.Rule, Mode: req.Mode, Scope: req.Scope, Verdict: req.Verdict,
+		GraceSeconds: req.Grace.Seconds(), Processes: []wire.Killed{}}
+	for _, t := range req.Targets {
 		kill.Processes = append(kill.Processes, wire.Killed{PID: t.ID.PID, StartNS: t.ID.Start, Comm: t.Comm,
 			Outcome: wire.OutcomeWouldKill, RSSBytes: t.RSS, SwapBytes: t.Swap})
 	}

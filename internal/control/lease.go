@@ -3,13 +3,17 @@
 package control
 
 import (
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/abot-trace/abot-trace/internal/config"
 	"github.com/abot-trace/abot-trace/internal/enforce"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/policy"
+	"github.com/abot-trace/abot-trace/internal/procfs"
 	"github.com/abot-trace/abot-trace/internal/trace"
+	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -17,14 +21,30 @@ import (
 // leaves is leaked by its own declaration. The built-in rule ends it; neither warm-up
 // nor budget holds it back, the stop file does.
 func (c *Controller) OnLeaseEnd(l trace.Lease) {
-	if c.stopped() {
+	_, unsure := c.leaseMembers(c.bind(), l)
+	if len(unsure) == 0 {
+		c.endLease(l)
 		return
 	}
-	list := c.leaseMembers(c.bind(), l)
+	// An environment is not read on the loop: it may block.
+	go func() {
+		marks := readMarks(unsure)
+		c.tracer.Post(func() {
+			for id, m := range marks {
+				c.tracer.TreeHere().SetMarks(id, m.Keep, m.Leash)
+			}
+			c.endLease(l)
+		})
+	}()
+}
+
+// endLease has the members of an ended lease ended. On the loop.
+func (c *Controller) endLease(l trace.Lease) {
+	list, _ := c.leaseMembers(c.bind(), l)
 	if len(list) == 0 {
 		return
 	}
-	c.start(enforce.Request{
+	req := enforce.Request{
 		KillID:  c.nextID(),
 		Rule:    config.Reserved,
 		Mode:    policy.ModeEnforce,
@@ -34,64 +54,114 @@ func (c *Controller) OnLeaseEnd(l trace.Lease) {
 		Grace:   l.Grace,
 		Root:    l.Holder,
 		Targets: targets(list),
-	}, &act{lease: &l})
+	}
+	if c.stopped() {
+		kill := outline(&req)
+		kill.Outcome, kill.Reason = wire.KillBudget, "the stop file "+c.spec.StopFile+" exists"
+		c.publish(kill)
+		return
+	}
+	if err := c.start(req, &act{lease: &l}); errors.Is(err, enforce.ErrFull) {
+		c.waiting = append(c.waiting, l)
+	}
+}
+
+// endWaiting tries again to end the leases that found the queue full.
+func (c *Controller) endWaiting() {
+	if len(c.waiting) == 0 {
+		return
+	}
+	waiting := c.waiting
+	c.waiting = nil
+	for _, l := range waiting {
+		c.endLease(l)
+	}
 }
 
 // leaseMembers is who a lease reaches: the holder's living descendants, by observed
 // lineage only, without those whose owner says to keep them, protected ones, and those
-// that the holder's user could not have signalled.
-func (c *Controller) leaseMembers(v *view, l trace.Lease) []policy.Target {
-	var list []policy.Target
-	var visit func(event.ID)
-	visit = func(id event.ID) {
+// that the holder's user could not have signalled, each with its descendants. Unsure
+// are those, left out as well, of which it is not known whether they say so.
+func (c *Controller) leaseMembers(v *view, l trace.Lease) (list []policy.Target, unsure []event.ID) {
+	var visit func(event.ID) bool
+	visit = func(id event.ID) bool {
 		var p policy.Process
-		if !v.Process(id, &p) {
-			return
-		}
-		if !p.Dead {
-			if c.leaseSpares(v, &p, l) {
-				return
-			}
+		t, ok := v.tree.Get(id)
+		switch {
+		case !ok || t.Lineage != tracker.LineageObserved || !v.Process(id, &p):
+			return true
+		case p.Dead:
+		case !t.MarksKnown:
+			unsure = append(unsure, id)
+			return true
+		case c.leaseSpares(&t, &p, l):
+			return true
+		default:
 			list = append(list, policy.Target{ID: p.ID, Comm: p.Comm, Cmdline: p.Cmdline, UID: p.UID, Unit: p.Unit,
 				RSS: p.RSS, Swap: p.Swap, MemoryKnown: p.MemoryKnown})
-		} else if !p.Observed {
-			return
 		}
-		v.Children(id, func(child event.ID) bool {
-			visit(child)
-			return true
-		})
-	}
-	v.Children(l.Holder, func(child event.ID) bool {
-		visit(child)
-		return true
-	})
-	return list
-}
-
-// leaseSpares reports whether the lease leaves p alone, with its descendants.
-func (c *Controller) leaseSpares(v *view, p *policy.Process, l trace.Lease) bool {
-	t, ok := v.tree.Get(p.ID)
-	switch {
-	case !ok, p.Keep, t.Lineage.String() != wire.LineageObserved:
-		return true
-	case !t.MarksKnown:
-		// It may be marked to be kept.
-		return true
-	case l.Marked && !t.Leash:
-		return true
-	case c.engine.Protection().Reason(p) != "":
+		v.Children(id, visit)
 		return true
 	}
-	return !maySignal(l.UID, p)
+	v.Children(l.Holder, visit)
+	return list, unsure
 }
 
-// maySignal reports whether a process of user uid may signal p, as kill(2) has it: it
-// is root's, or p's real and saved user ids are its own.
-func maySignal(uid uint32, p *policy.Process) bool {
+// leaseSpares reports whether the lease leaves a living process alone, with its
+// descendants.
+func (c *Controller) leaseSpares(t *tracker.Process, p *policy.Process, l trace.Lease) bool {
+	return p.Keep || l.Marked && !t.Leash || c.engine.Protection().Reason(p) != "" || !maySignal(l.UID, p.ID.PID)
+}
+
+// maySignal reports whether a process of user uid may signal pid, as kill(2) has it: it
+// is root's, or the other's real and saved user ids are its own.
+func maySignal(uid uint32, pid int32) bool {
 	if uid == 0 {
 		return true
 	}
-	real, saved, err := userIDs(p.ID.PID)
+	real, saved, err := userIDs(pid)
 	return err == nil && real == uid && saved == uid
+}
+
+// marksTimeout bounds the reading of environments: a process can hold its own for ever.
+const marksTimeout = 500 * time.Millisecond
+
+// readMarks looks for the marks in the environments of the processes. Those that do
+// not answer in time are missing, and so is what came after them.
+func readMarks(ids []event.ID) map[event.ID]procfs.Marks {
+	type answer struct {
+		id    event.ID
+		marks procfs.Marks
+	}
+	answers := make(chan answer, len(ids))
+	go func() {
+		defer close(answers)
+		for _, id := range ids {
+			if m, err := marksOf(id); err == nil {
+				answers <- answer{id, m}
+			}
+		}
+	}()
+	marks := make(map[event.ID]procfs.Marks, len(ids))
+	timeout := time.After(marksTimeout)
+	for {
+		select {
+		case a, ok := <-answers:
+			if !ok {
+				return marks
+			}
+			marks[a.id] = a.marks
+		case <-timeout:
+			return marks
+		}
+	}
+}
+
+func marksOf(id event.ID) (procfs.Marks, error) {
+	p, err := procfs.FS{}.OpenID(id)
+	if err != nil {
+		return procfs.Marks{}, err
+	}
+	defer p.Close()
+	return p.Marks()
 }

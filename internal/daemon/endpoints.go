@@ -106,11 +106,12 @@ func (d *daemon) lease(w http.ResponseWriter, r *http.Request) error {
 		return &api.StatusError{Code: http.StatusBadRequest, Text: fmt.Sprintf("holder %q: want caller or nothing", req.Holder)}
 	}
 	peer := api.PeerOf(r.Context())
-	var id event.ID
+	var lease trace.Lease
 	var refusal error
 	err := d.tracer.Fresh(r.Context(), func(tree *tracker.Tree) {
-		if id, refusal = holder(tree, peer, req.Holder == "caller"); refusal == nil {
-			d.tracer.HoldLease(trace.Lease{Holder: id, UID: peer.UID, Grace: grace})
+		if lease, refusal = leaseOf(tree, peer, req.Holder == "caller"); refusal == nil {
+			lease.Grace = grace
+			d.tracer.HoldLease(lease)
 		}
 	})
 	if err != nil {
@@ -119,31 +120,32 @@ func (d *daemon) lease(w http.ResponseWriter, r *http.Request) error {
 	if refusal != nil {
 		return refusal
 	}
-	return api.WriteJSON(w, map[string]string{"lease_id": id.String()})
+	return api.WriteJSON(w, map[string]string{"lease_id": lease.Holder.String()})
 }
 
 // maxGrace is the longest grace that a lease may ask for.
 const maxGrace = time.Hour
 
-// holder finds the process that a lease is for: the peer, or its caller. A user can
-// speak for its own processes only.
-func holder(tree *tracker.Tree, peer api.Peer, caller bool) (event.ID, error) {
+// leaseOf is the lease that the peer, or its caller, takes. A user can speak for its
+// own processes only, and a lease reaches only what its holder's user could signal.
+func leaseOf(tree *tracker.Tree, peer api.Peer, caller bool) (trace.Lease, error) {
 	id, err := peerID(tree, peer)
 	if err != nil || !caller {
-		return id, err
+		return trace.Lease{Holder: id, UID: peer.UID}, err
 	}
 	self, _ := tree.Get(id)
 	parent, ok := tree.Get(self.Parent)
 	switch {
-	case !ok || parent.Dead:
-		return event.ID{}, &api.StatusError{Code: http.StatusConflict, Text: "the caller is gone"}
+	case !ok || parent.Dead || self.Spawner != self.Parent:
+		// Whoever adopted the peer has not called it.
+		return trace.Lease{}, &api.StatusError{Code: http.StatusConflict, Text: "the caller is gone"}
 	case parent.ID.PID == 1:
-		return event.ID{}, &api.StatusError{Code: http.StatusConflict, Text: "the caller is pid 1, which holds no lease"}
+		return trace.Lease{}, &api.StatusError{Code: http.StatusConflict, Text: "the caller is pid 1, which holds no lease"}
 	case peer.UID != 0 && parent.UID != peer.UID:
-		return event.ID{}, &api.StatusError{Code: http.StatusForbidden,
+		return trace.Lease{}, &api.StatusError{Code: http.StatusForbidden,
 			Text: fmt.Sprintf("permission denied: the caller, pid %d, is another user's", parent.ID.PID)}
 	}
-	return parent.ID, nil
+	return trace.Lease{Holder: parent.ID, UID: parent.UID}, nil
 }
 
 // peerID identifies the process at the other end of a connection. One that got the

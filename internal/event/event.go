@@ -256,7 +256,10 @@ type Signal struct {
 	Signal unix.Signal
 	// Sender is the sending process; its Start is 0 where the kernel cannot tell.
 	// For a signal of the kernel's own (SIGSEGV, OOM) it is whoever ran.
-	Sender     ID
+	Sender ID
+	// SenderHost is the sender's pid in the initial pid namespace. In one below it is
+	// all that the record has: Sender.PID is 0 then.
+	SenderHost int32
 	SenderComm Comm
 	SenderUID  uint32
 	FromKernel bool

@@ -143,6 +143,7 @@ func decodeSignal(b []byte, s *event.Signal) error {
 	*s = event.Signal{
 		Signal:     unix.Signal(r.Signal),
 		Sender:     decodeID(&r.Sender),
+		SenderHost: int32(r.Sender.HostPid),
 		SenderComm: decodeComm(r.SenderComm),
 		SenderUID:  r.SenderUid,
 		FromKernel: r.FromKernel != 0,

@@ -9,7 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"sync"
+	"strings"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/dbus"
@@ -21,7 +21,7 @@ import (
 
 // cacheFor is how long an answer about a unit serves: a burst of orphans of one
 // service asks once.
-const cacheFor = time.Second
+const cacheFor = 100 * time.Millisecond
 
 // Owners returns the service manager, nil where systemd is not the init of this host
 // or cannot be asked.
@@ -29,11 +29,12 @@ func Owners() trace.Owners {
 	if !util.IsRunningSystemd() || os.Getenv("ABOT_TRACE_NO_SYSTEMD") == "1" {
 		return nil
 	}
-	return &manager{cache: make(map[string]answer)}
+	return &manager{turn: make(chan struct{}, 1), cache: make(map[string]answer)}
 }
 
+// A manager asks one question at a time: whoever holds the turn owns the rest.
 type manager struct {
-	mu    sync.Mutex
+	turn  chan struct{}
 	conn  *dbus.Conn
 	cache map[string]answer
 }
@@ -45,27 +46,41 @@ type answer struct {
 
 // Unit implements trace.Owners. A process that is in no unit has the zero state.
 func (m *manager) Unit(ctx context.Context, pid int32) (trace.UnitState, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	select {
+	case m.turn <- struct{}{}:
+		defer func() { <-m.turn }()
+	case <-ctx.Done():
+		return trace.UnitState{}, fmt.Errorf("systemd: %w", ctx.Err())
+	}
+	state, err := m.unit(ctx, pid)
+	var answered godbus.Error
+	if err != nil && !errors.As(err, &answered) {
+		m.drop() // it is the connection that failed
+	}
+	if err != nil {
+		return trace.UnitState{}, fmt.Errorf("systemd: unit of pid %d: %w", pid, err)
+	}
+	return state, nil
+}
+
+func (m *manager) unit(ctx context.Context, pid int32) (trace.UnitState, error) {
 	conn, err := m.connect(ctx)
 	if err != nil {
-		return trace.UnitState{}, fmt.Errorf("systemd: %w", err)
+		return trace.UnitState{}, err
 	}
 	name, err := conn.GetUnitNameByPID(ctx, uint32(pid))
+	if isNoUnit(err) {
+		return trace.UnitState{}, nil
+	}
 	if err != nil {
-		if isNoUnit(err) {
-			return trace.UnitState{}, nil
-		}
-		m.drop()
-		return trace.UnitState{}, fmt.Errorf("systemd: unit of pid %d: %w", pid, err)
+		return trace.UnitState{}, err
 	}
 	if a, ok := m.cache[name]; ok && time.Since(a.at) < cacheFor {
 		return a.state, nil
 	}
-	state, err := m.ask(ctx, name)
+	state, err := ask(ctx, conn, name)
 	if err != nil {
-		m.drop()
-		return trace.UnitState{}, fmt.Errorf("systemd: unit %s: %w", name, err)
+		return trace.UnitState{}, fmt.Errorf("%s: %w", name, err)
 	}
 	if len(m.cache) > 4096 {
 		clear(m.cache)
@@ -82,25 +97,31 @@ func isNoUnit(err error) bool {
 	return errors.As(err, &named) && named.Name == errNoUnit
 }
 
-func (m *manager) ask(ctx context.Context, name string) (trace.UnitState, error) {
-	unit, err := m.conn.GetUnitPropertiesContext(ctx, name)
+// ask reads the state of a unit. Whatever is missing from it is an error: without it
+// the main process of a service would look like anybody's.
+func ask(ctx context.Context, conn *dbus.Conn, name string) (trace.UnitState, error) {
+	unit, err := conn.GetUnitPropertiesContext(ctx, name)
 	if err != nil {
 		return trace.UnitState{}, err
 	}
-	var s trace.UnitState
-	active, _ := unit["ActiveState"].(string)
-	s.Starting = active == "activating" || active == "reloading"
-	if active == "inactive" || active == "failed" {
-		return s, nil
+	active, ok := unit["ActiveState"].(string)
+	if !ok {
+		return trace.UnitState{}, errors.New("it has no ActiveState")
 	}
+	s := trace.UnitState{Starting: active == "activating" || active == "reloading"}
 	// Scopes and slices have no main process.
-	service, err := m.conn.GetUnitTypePropertiesContext(ctx, name, "Service")
-	if err != nil {
+	if active == "inactive" || active == "failed" || !strings.HasSuffix(name, ".service") {
 		return s, nil
 	}
-	if pid, ok := service["MainPID"].(uint32); ok {
-		s.MainPID = int32(pid)
+	service, err := conn.GetUnitTypePropertiesContext(ctx, name, "Service")
+	if err != nil {
+		return trace.UnitState{}, err
 	}
+	pid, ok := service["MainPID"].(uint32)
+	if !ok {
+		return trace.UnitState{}, errors.New("it has no MainPID")
+	}
+	s.MainPID = int32(pid)
 	s.KillMode, _ = service["KillMode"].(string)
 	return s, nil
 }

@@ -12,8 +12,8 @@ import (
 // fillBatch is how many command lines are read between two looks at the ring.
 const fillBatch = 64
 
-// A filler reads programs and arguments of processes whose exec was not seen: those
-// older than the tracer, and all where argument tracing is refused. Such a read can
+// A filler reads programs, arguments and marks of processes whose exec was not seen:
+// those older than the tracer, and all where argument tracing is refused. Such a read can
 // block on the process, so it is never done on the loop.
 type filler struct {
 	wanted bool
@@ -64,16 +64,26 @@ func (f *filler) tick(t *Tracer) {
 			id        event.ID
 			exe, line string
 			truncated bool
+			words     bool
+			marks     *procfs.Marks
 		}
 		var all []found
 		for _, id := range ids {
-			if exe, line, truncated, ok := readWords(t.proc, id); ok {
-				all = append(all, found{id, exe, line, truncated})
+			f := found{id: id}
+			f.exe, f.line, f.truncated, f.words = readWords(t.proc, id)
+			if m, err := t.readMarks(id); err == nil {
+				f.marks = &m
 			}
+			all = append(all, f)
 		}
 		t.post(func() {
-			for _, w := range all {
-				t.tree.SetWords(w.id, w.exe, w.line, w.truncated)
+			for _, f := range all {
+				if f.words {
+					t.tree.SetWords(f.id, f.exe, f.line, f.truncated)
+				}
+				if f.marks != nil {
+					t.tree.SetMarks(f.id, f.marks.Keep, f.marks.Leash)
+				}
 			}
 			f.busy = false
 		})

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -39,6 +40,9 @@ type Source interface {
 	Tasks() ([]event.Task, error)
 	// Refused is how many records were lost for want of room, ever.
 	Refused() uint64
+	// Pending is how many bytes of records wait to be read. Where there are some and
+	// Read delivers none, the first is still being written.
+	Pending() uint64
 }
 
 // How the loop waits. After records came it looks again soon, because those that can
@@ -120,6 +124,7 @@ type Tracer struct {
 
 	missing   wire.Lost // not told yet
 	offsetAt  time.Time // when the wall clock was last asked
+	drained   bool      // the last drain left nothing in the ring
 	resyncWhy string
 	resyncAt  time.Time
 	fill      filler
@@ -315,19 +320,33 @@ func (t *Tracer) Fresh(ctx context.Context, fn func(*tracker.Tree)) error {
 	})
 }
 
-// drain applies what the ring holds.
+// drain applies what the ring holds. Whoever writes a record can be interrupted in it,
+// and those behind it must wait then: that is given a moment.
 func (t *Tracer) drain() {
+	t.drained = false
+	began := time.Now()
 	for range maxDrain {
-		if t.source.Read(readBatch, t.handle) == 0 {
+		if t.source.Read(readBatch, t.handle) > 0 {
+			continue
+		}
+		if t.source.Pending() == 0 {
+			t.drained = true
 			return
 		}
+		if time.Since(began) > busyPatience {
+			return
+		}
+		runtime.Gosched()
 	}
 }
 
-// Whole reports whether no record is known to be missing from the tree as it stands.
-// On the loop.
+// busyPatience bounds the wait for a record that is being written.
+const busyPatience = time.Millisecond
+
+// Whole reports whether no record is known to be missing from the tree as it stands,
+// none waiting behind one that is still being written. In a call of Fresh.
 func (t *Tracer) Whole() bool {
-	return t.resyncWhy == "" && t.missing.Records == 0 && t.tree.Refused() == t.source.Refused()
+	return t.resyncWhy == "" && t.missing.Records == 0 && t.drained && t.tree.Refused() == t.source.Refused()
 }
 
 // Group returns the path and the unit of the control group that the process is in.

@@ -276,8 +276,8 @@ func (t *Tree) signal(e *event.Event) {
 		return
 	}
 	sig := e.Signal
-	if from, ok := t.live[sig.Sender.PID]; ok && sig.Sender.Start == 0 {
-		sig.Sender.Start = t.at(from).start
+	if from := t.sender(&sig); from != 0 && sig.Sender.Start == 0 {
+		sig.Sender = t.at(from).id()
 	}
 	sent, again := t.signals[r]
 	if again && sent.ordinal == e.Ordinal && sent.last == sig {
@@ -289,6 +289,30 @@ func (t *Tree) signal(e *event.Event) {
 	sent.last, sent.ordinal = sig, e.Ordinal
 	t.signals[r] = sent
 	t.report(Change{Kind: Signaled, ID: e.Subject, Time: e.Time, Signal: sig})
+}
+
+// sender finds the living process that sent sig, 0 where there is none: it may stand
+// outside the reader's pid namespace.
+func (t *Tree) sender(sig *event.Signal) ref {
+	if sig.Sender.PID != 0 || sig.SenderHost == 0 {
+		return t.live[sig.Sender.PID]
+	}
+	// Who kills many has sent the one before, too.
+	if from := t.lastSender; from != 0 && t.isHost(from, sig.SenderHost) {
+		return from
+	}
+	for _, r := range t.live {
+		if t.isHost(r, sig.SenderHost) {
+			t.lastSender = r
+			return r
+		}
+	}
+	return 0
+}
+
+func (t *Tree) isHost(r ref, pid int32) bool {
+	n := t.at(r)
+	return n.hostPID == pid && !n.is(flagDead) && n.pid != 0
 }
 
 func (t *Tree) oom(e *event.Event) {

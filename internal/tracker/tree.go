@@ -138,6 +138,8 @@ type Tree struct {
 	atDeath map[event.ID]map[event.ID]event.Origin // by dying parent: its children's state
 	victims map[ref]struct{}                       // chosen by the OOM killer
 
+	lastSender ref // of a signal, found by its host pid; to be checked before use
+
 	words   table[words]
 	origins table[event.Origin]
 	cgroups table[uint64]

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/internal/api"
+	"github.com/abot-trace/abot-trace/internal/wire"
+)
+
+// patience bounds every wait for a fact. It is no measure of speed.
+const patience = 30 * time.Second
+
+// eventually waits until ok.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); !ok(); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("not in %v: %s", patience, what)
+		}
+	}
+}
+
+func binary() string { return os.Getenv(binaryVar) }
+
+// A log is what a process has written so far.
+type log struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *log) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// A daemon is the program at work, with a configuration of the test's.
+type daemon struct {
+	t      testing.TB
+	cmd    *exec.Cmd
+	dir    string
+	client *api.Client
+	log    log
+	stop   context.CancelFunc
+
+	mu     sync.Mutex
+	events []*wire.Event
+}
+
+// unhurried is a budget that holds nothing back.
+const unhurried = "budget: {warm_up: 0s, pause: 0s, kills_per_minute: 10000, stop_file: DIR/stop}\n"
+
+// armed are rules that end every leaked tree at once.
+const armed = unhurried + `
+rules:
+  - {name: all, mode: enforce, match: {verdict: [leaked]}, orphaned_for: 0s, grace: 5s}
+`
+
+// startDaemon runs a daemon until the test ends. DIR in the configuration is the
+// test's directory.
+func startDaemon(t testing.TB, config string) *daemon {
+	t.Helper()
+	d := &daemon{t: t, dir: t.TempDir()}
+	// Other users are to reach the socket.
+	for dir := d.dir; dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.configure(config)
+	d.client = api.NewClient(d.socket())
+	d.cmd = exec.Command(binary(), "daemon", "--config", d.config(), "--socket", d.socket())
+	d.cmd.Env = append(os.Environ(), "ABOT_TRACE_NO_SYSTEMD=1", "INVOCATION_ID=")
+	d.cmd.Stderr = &d.log
+	if err := d.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	d.stop = cancel
+	t.Cleanup(d.end)
+	d.await("ready", func() bool { return strings.Contains(d.log.String(), "msg=ready") })
+	go func() {
+		_ = d.client.Events(ctx, []string{wire.TypeOrphan, wire.TypeKill, wire.TypeAlert, wire.TypeResync, wire.TypeSignal}, 0, true,
+			func(e *wire.Event) error {
+				d.mu.Lock()
+				defer d.mu.Unlock()
+				d.events = append(d.events, e)
+				return nil
+			})
+	}()
+	d.await("the first resync", func() bool {
+		return d.find(func(e *wire.Event) bool { return e.Type == wire.TypeResync }) != nil
+	})
+	return d
+}
+
+func (d *daemon) socket() string { return filepath.Join(d.dir, "socket") }
+func (d *daemon) config() string { return filepath.Join(d.dir, "config.yaml") }
+
+// configure replaces the configuration, and no more: see reload.
+func (d *daemon) configure(config string) {
+	d.t.Helper()
+	if err := os.WriteFile(d.config(), []byte(strings.ReplaceAll(config, "DIR", d.dir)), 0o600); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+func (d *daemon) signal(sig unix.Signal) {
+	d.t.Helper()
+	if err := d.cmd.Process.Signal(sig); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// end stops the daemon as systemd does, and wants a good end.
+func (d *daemon) end() {
+	_ = d.cmd.Process.Signal(unix.SIGTERM)
+	if err := d.cmd.Wait(); err != nil {
+		d.t.Errorf("daemon: %v", err)
+	}
+	d.stop()
+	text := d.log.String()
+	if strings.Contains(text, "DATA RACE") {
+		d.t.Error("the daemon has a data race")
+	}
+	if d.t.Failed() {
+		d.t.Logf("the daemon's log:\n%s", text)
+	}
+}
+
+// await is eventually, with the daemon's log where it fails.
+func (d *daemon) await(what string, ok func() bool) {
+	d.t.Helper()
+	eventually(d.t, what, ok)
+}
+
+// find returns the first event that pick picks, nil if there is none yet.
+func (d *daemon) find(pick func(*wire.Event) bool) *wire.Event {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, e := range d.events {
+		if pick(e) {
+			return e
+		}
+	}
+	return nil
+}
+
+// kill waits for the kill event about pid that pick, unless nil, picks.
+func (d *daemon) kill(pid int, pick func(*wire.Kill) bool) *wire.Kill {
+	d.t.Helper()
+	var found *wire.Kill
+	d.await(fmt.Sprintf("a kill of %d", pid), func() bool {
+		e := d.find(func(e *wire.Event) bool {
+			return e.Kill != nil && outcomeOf(e.Kill, pid) != nil && (pick == nil || pick(e.Kill))
+		})
+		if e != nil {
+			found = e.Kill
+		}
+		return found != nil
+	})
+	return found
+}
+
+func outcomeOf(k *wire.Kill, pid int) *wire.Killed {
+	for i := range k.Processes {
+		if int(k.Processes[i].PID) == pid {
+			return &k.Processes[i]
+		}
+	}
+	return nil
+}
+
+func outcomeIs(outcome string) func(*wire.Kill) bool {
+	return func(k *wire.Kill) bool { return k.Outcome == outcome }
+}
+
+// orphan waits for the orphaning of pid.
+func (d *daemon) orphan(pid int) *wire.Orphan {
+	d.t.Helper()
+	var e *wire.Event
+	d.await(fmt.Sprintf("the orphaning of %d", pid), func() bool {
+		e = d.find(func(e *wire.Event) bool { return e.Type == wire.TypeOrphan && int(e.Process.PID) == pid })
+		return e != nil
+	})
+	return e.Process.Orphan
+}
+
+// settled waits until the daemon has acted on a tree that was left behind after
+// everything until now: what it has not ended by then, it has spared. It wants an
+// armed rule for leaked trees.
+func (d *daemon) settled() {
+	d.t.Helper()
+	f := startFamily(d.t, "parent", "leaf", "control")
+	control := f.await("control", 1)[0]
+	f.killMain()
+	control.mustDie()
+	k := d.kill(control.pid, outcomeIs(wire.KillDone))
+	if got := outcomeOf(k, control.pid).Outcome; got != wire.OutcomeDied {
+		d.t.Errorf("the control: %s", got)
+	}
+	if _, err := d.client.Cleanup(context.Background(), api.CleanupRequest{Enforce: true}); err != nil {
+		d.t.Error(err)
+	}
+}

@@ -1,0 +1,63 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
+# Families of processes for the tests. Each process says "ROLE PID" on descriptor 3, and
+# lives five minutes at most. Verbs:
+#
+#   leaf [ROLE]          wait for a signal
+#   deaf [ROLE]          the same, ignoring SIGTERM
+#   tree                 a root with three leaves
+#   deaftree             the same, ignoring SIGTERM
+#   forking              start leaves without end, ignoring SIGTERM
+#   parent VERB...       start VERB and wait; kill it to leave that behind
+#   leave COMMAND...     start COMMAND in the background and exit with 0
+#   oom VERB...          VERB with oom_score_adj -1000
+me=$0
+say() { echo "$1 $$" >&3; }
+verb=$1
+shift
+case $verb in
+leaf)
+	say "${1:-leaf}"
+	exec sleep 300
+	;;
+deaf)
+	trap '' TERM
+	say "${1:-deaf}"
+	exec sleep 300
+	;;
+tree)
+	for i in 1 2 3; do sh "$me" leaf & done
+	say root
+	wait
+	;;
+deaftree)
+	trap '' TERM
+	for i in 1 2 3; do sh "$me" deaf & done
+	say root
+	wait
+	;;
+forking)
+	trap '' TERM
+	say root
+	i=0
+	while [ $i -lt 2000 ]; do
+		sleep 300 &
+		i=$((i + 1))
+	done
+	wait
+	;;
+parent)
+	sh "$me" "$@" &
+	say parent
+	wait
+	;;
+leave)
+	"$@" &
+	exit 0
+	;;
+oom)
+	echo -1000 >/proc/self/oom_score_adj || exit 1
+	exec sh "$me" "$@"
+	;;
+esac
