@@ -144,7 +144,12 @@ func (s *supervisor) cleared() bool {
 	if len(s.kept) == 0 {
 		return false
 	}
-	return len(s.targets()) == 0 && len(s.targets()) == 0
+	for range 2 {
+		if len(s.targets()) > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // waitCleared waits until the tree is empty, the deadline passes or a further
