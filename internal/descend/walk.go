@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"strconv"
 	"sync"
@@ -101,7 +100,7 @@ func children(pid int) []int {
 	}
 	var pids []int
 	for _, tid := range tasks {
-		b, err := os.ReadFile(dir + tid + "/children")
+		b, err := readFile(dir + tid + "/children")
 		if err != nil {
 			continue
 		}
@@ -167,13 +166,9 @@ func Cmdline(pid int) ([]string, error) { return nulList(pid, "cmdline") }
 func Environ(pid int) ([]string, error) { return nulList(pid, "environ") }
 
 func nulList(pid int, file string) ([]string, error) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/" + file)
+	b, err := readFile("/proc/" + strconv.Itoa(pid) + "/" + file)
 	if err != nil {
-		var pe *fs.PathError
-		if errors.As(err, &pe) {
-			return nil, goneOr(pe)
-		}
-		return nil, err
+		return nil, goneOr(err)
 	}
 	b = bytes.TrimSuffix(b, []byte{0})
 	if len(b) == 0 {

@@ -97,6 +97,9 @@ func (s *supervisor) onForward(sig unix.Signal) {
 		_ = unix.Kill(s.main.pid, sig) // it may be a zombie already
 	case unix.SIGCONT:
 		s.resume()
+	case unix.SIGTSTP:
+		s.stopAsked = true
+		_ = unix.Kill(-s.main.pid, sig)
 	default:
 		_ = unix.Kill(-s.main.pid, sig)
 	}

@@ -105,6 +105,8 @@ type supervisor struct {
 	stop  unix.Signal // the first ending signal; 0 while there is none
 	hurry int         // how many TERM and INT came after it
 
+	stopAsked bool // a TSTP came and was passed on
+
 	reaped    int  // how many children were reaped
 	childless bool // wait4 said ECHILD and nothing was forked since
 

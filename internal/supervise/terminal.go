@@ -105,7 +105,9 @@ func (s *supervisor) onMainStopped(sig unix.Signal) {
 	if s.tty == nil || s.stop != 0 || s.main.done || sig == unix.SIGSTOP {
 		return
 	}
-	if (sig == unix.SIGTTIN || sig == unix.SIGTTOU) && s.tty.ours() {
+	// Where a TSTP came first it met a CMD that was stopped already, and says
+	// what is wanted.
+	if (sig == unix.SIGTTIN || sig == unix.SIGTTOU) && !s.stopAsked && s.tty.ours() {
 		s.resume()
 		return
 	}
@@ -114,6 +116,7 @@ func (s *supervisor) onMainStopped(sig unix.Signal) {
 
 // resume continues CMD, in the foreground if that is where we are.
 func (s *supervisor) resume() {
+	s.stopAsked = false
 	s.tty.give(s.main.pid)
 	_ = unix.Kill(-s.main.pid, unix.SIGCONT)
 }
