@@ -11,6 +11,9 @@ GO ?= go
 GOARCH ?= $(shell $(GO) env GOARCH)
 DESTDIR ?=
 PREFIX ?= /usr
+# Of packages.
+DIST ?= dist
+ARCHES ?= amd64 arm64
 FUZZTIME ?= 30s
 BENCH ?= .
 TESTFLAGS ?=
@@ -117,7 +120,7 @@ uninstall: ## remove what install put in place; configuration and state stay
 
 package: ## .deb and .rpm for amd64 and arm64 in dist/, the same bytes for the same commit
 	$(GO) build -modfile=tools/nfpm.mod -o dist/nfpm github.com/goreleaser/nfpm/v2/cmd/nfpm
-	deploy/package/build.sh '$(PKG_VERSION)'
+	deploy/package/build.sh '$(PKG_VERSION)' $(DIST) $(ARCHES)
 
 clean: ## remove what the other targets made in the tree
 	rm -rf abot-trace dist coverage.out

@@ -1,17 +1,20 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Builds dist/*.deb and dist/*.rpm: build.sh VERSION, from the top folder, by
+# Builds the .deb and .rpm: build.sh VERSION DIST ARCH..., from the top folder, by
 # `make package`. The same commit gives the same bytes.
 set -euo pipefail
 
 version=$1
+dist=$2
+shift 2
 export SOURCE_DATE_EPOCH
 # Modes in the packages are those of the files staged here.
 umask 022
 
-rm -rf dist/stage-* dist/*.deb dist/*.rpm
-for arch in amd64 arm64; do
-	stage=dist/stage-$arch
+mkdir -p $dist
+rm -rf $dist/stage-* $dist/*.deb $dist/*.rpm
+for arch in "$@"; do
+	stage=$dist/stage-$arch
 	make --no-print-directory --silent install GOARCH=$arch DESTDIR=$stage PREFIX=/usr
 	doc=$stage/usr/share/doc/abot-trace
 	printf 'abot-trace (%s-1) unstable; urgency=medium\n\n  * See the release notes of %s.\n\n -- %s  %s\n' \
@@ -21,8 +24,8 @@ for arch in amd64 arm64; do
 	find $stage -exec touch --no-dereference --date "@$SOURCE_DATE_EPOCH" {} +
 	for format in deb rpm; do
 		GOARCH=$arch PKG_VERSION=$version STAGE=$stage \
-			dist/nfpm package --config deploy/nfpm.yaml --packager $format --target dist/
+			dist/nfpm package --config deploy/nfpm.yaml --packager $format --target $dist/
 	done
 	rm -rf $stage
 done
-(cd dist && sha256sum -- *.deb *.rpm | tee SHA256SUMS)
+(cd "$dist" && sha256sum -- *.deb *.rpm | tee SHA256SUMS)

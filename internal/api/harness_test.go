@@ -66,6 +66,12 @@ func (s *source) Wake() {
 func (s *source) Tasks() ([]event.Task, error) { return nil, nil }
 func (s *source) Refused() uint64              { return 0 }
 
+func (s *source) Pending() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return uint64(len(s.waiting))
+}
+
 // fork tells of n new processes, numbered from first, all of one parent.
 func (s *source) fork(first, n int) {
 	parent := event.ID{PID: 1 << 23, Start: 1}

@@ -86,6 +86,12 @@ func (s *script) Tasks() ([]event.Task, error) {
 
 func (s *script) Refused() uint64 { return s.refused.Load() }
 
+func (s *script) Pending() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return uint64(len(s.waiting))
+}
+
 // send queues records as the kernel would, each with the count of refused ones.
 func (s *script) send(events ...event.Event) {
 	s.mu.Lock()
