@@ -22,13 +22,14 @@ type FDStore struct {
 }
 
 // ErrNoManager says that no service manager is there to keep descriptors.
-var ErrNoManager = errors.New("no service manager: NOTIFY_SOCKET is not set")
+var ErrNoManager = errors.New("not run by systemd: NOTIFY_SOCKET or INVOCATION_ID is not set")
 
 // NewFDStore takes over the descriptors that the service manager has handed to this
 // process, once in its life: it removes them from the environment.
 func NewFDStore() (*FDStore, error) {
+	// Container engines pass on NOTIFY_SOCKET too, and keep no descriptors.
 	socket := os.Getenv("NOTIFY_SOCKET")
-	if socket == "" {
+	if socket == "" || os.Getenv("INVOCATION_ID") == "" {
 		return nil, ErrNoManager
 	}
 	return &FDStore{socket: socket, files: activation.Files(true)}, nil

@@ -103,6 +103,7 @@ func (p pipeEnd) Pin(string) error { return errors.ErrUnsupported }
 func TestFDStoreMessages(t *testing.T) {
 	m := newManager(t)
 	t.Setenv("NOTIFY_SOCKET", m.path)
+	t.Setenv("INVOCATION_ID", "0123456789abcdef0123456789abcdef")
 	s, err := NewFDStore()
 	if err != nil {
 		t.Fatal(err)
@@ -140,9 +141,18 @@ func TestFDStoreMessages(t *testing.T) {
 }
 
 func TestFDStoreAlone(t *testing.T) {
-	t.Setenv("NOTIFY_SOCKET", "")
-	if _, err := NewFDStore(); !errors.Is(err, ErrNoManager) {
-		t.Errorf("got %v, want %v", err, ErrNoManager)
+	for name, env := range map[string][2]string{
+		"nobody":             {"", ""},
+		"a container engine": {"/run/notify", ""},
+		"no notification":    {"", "0123456789abcdef0123456789abcdef"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("NOTIFY_SOCKET", env[0])
+			t.Setenv("INVOCATION_ID", env[1])
+			if _, err := NewFDStore(); !errors.Is(err, ErrNoManager) {
+				t.Errorf("got %v, want %v", err, ErrNoManager)
+			}
+		})
 	}
 }
 
@@ -151,6 +161,7 @@ func TestFDStoreContinue(t *testing.T) {
 	needRoot(t)
 	m := newManager(t)
 	t.Setenv("NOTIFY_SOCKET", m.path)
+	t.Setenv("INVOCATION_ID", "0123456789abcdef0123456789abcdef")
 	s, err := NewFDStore()
 	if err != nil {
 		t.Fatal(err)

@@ -353,7 +353,13 @@ func (p *Probe) RefusedOf(kind event.Kind) uint64 {
 func (p *Probe) Malformed() uint64 { return p.decodes }
 
 // Pending is how many bytes wait in the ring to be read.
-func (p *Probe) Pending() uint64 { return p.now.ring.used() }
+func (p *Probe) Pending() uint64 {
+	n := p.now.ring.used()
+	for _, a := range p.before {
+		n += a.ring.used()
+	}
+	return n
+}
 
 // Size is how many bytes the ring holds.
 func (p *Probe) Size() uint64 { return p.now.ring.size }

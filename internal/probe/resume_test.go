@@ -237,6 +237,39 @@ func TestHandover(t *testing.T) {
 	}
 }
 
+// TestRefusedGoesOn counts what found no room through restarts and replaced programs: a
+// reader that has been told of so many is told of the others, once.
+func TestRefusedGoesOn(t *testing.T) {
+	dir := mountPins(t)
+	opt := Options{RingBytes: uint32(os.Getpagesize())}
+	var told uint64
+	for i, change := range []func(*version){nil, nil, func(v *version) { v.build = "0123456789ab" }, nil} {
+		if change != nil {
+			renamePins(t, dir, change)
+		}
+		p, end := session(t, dir, opt)
+		if n := p.Refused(); n < told {
+			t.Errorf("session %d begins with %d refused, had %d", i, n, told)
+		}
+		makeProcesses(t, 30) // far more than a page holds
+		last := told
+		for p.Read(1, func(e *event.Event) {
+			if e.Refused < last {
+				t.Errorf("session %d: a record tells of %d refused after %d", i, e.Refused, last)
+			}
+			last = e.Refused
+		}) > 0 {
+		}
+		n := p.Refused()
+		if n < last || n <= told {
+			t.Errorf("session %d: %d refused in all, had %d, records told %d", i, n, told, last)
+		}
+		opt.From = p.Position()
+		told = opt.From.Refused
+		end()
+	}
+}
+
 // TestOtherLayout says exactly how many records it had to discard.
 func TestOtherLayout(t *testing.T) {
 	dir := mountPins(t)

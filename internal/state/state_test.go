@@ -12,9 +12,11 @@ import (
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 
 	"github.com/abot-trace/abot-trace/internal/dirlock"
+	"github.com/abot-trace/abot-trace/internal/proctest"
 )
 
 func mustOpen(t *testing.T, path, layout string) *Dir {
@@ -162,6 +164,44 @@ func TestSaveFails(t *testing.T) {
 	}
 	if got, err := d.Load(); err != nil || !bytes.Equal(got["tree"], want["tree"]) {
 		t.Errorf("got %v, %v", got, err)
+	}
+}
+
+// TestDiskFull leaves the state that was there alone, and no half of a new one.
+func TestDiskFull(t *testing.T) {
+	proctest.NeedRoot(t)
+	disk := t.TempDir()
+	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=256k,mode=0700"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(disk, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	d := mustOpen(t, disk, "1")
+	want := []byte("good")
+	if err := d.Save(Sections{"tree": want}); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Save(Sections{"tree": make([]byte, 1<<20)}); !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("got %v, want %v", err, unix.ENOSPC)
+	}
+	if _, err := os.Stat(d.file(newName)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s still fills the disk: %v", newName, err)
+	}
+	if got, err := d.Load(); err != nil || !bytes.Equal(got["tree"], want) {
+		t.Errorf("got %v, %v", got, err)
+	}
+
+	if err := unix.Mount("", disk, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Save(Sections{"tree": want}); !errors.Is(err, unix.EROFS) {
+		t.Errorf("got %v, want %v", err, unix.EROFS)
+	}
+	if got, err := d.Load(); err != nil || !bytes.Equal(got["tree"], want) {
+		t.Errorf("read only: got %v, %v", got, err)
 	}
 }
 
