@@ -58,6 +58,7 @@ func TestRingOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWriter()
 		w.at = rapid.Uint64Range(0, 1<<40).Draw(t, "start") &^ 7
+		w.ring.at = w.at
 		atomic.StoreUint64(position(w.ring.consumer), w.at)
 		atomic.StoreUint64(position(w.ring.producer), w.at)
 		var want []string
