@@ -16,6 +16,7 @@ DIST ?= dist
 ARCHES ?= amd64 arm64
 FUZZTIME ?= 30s
 BENCH ?= .
+BENCHFLAGS ?=
 TESTFLAGS ?=
 
 # Where Go's own archive puts it, should PATH not say so.
@@ -69,7 +70,8 @@ test-chaos: setup ## kill, stop and starve the daemon under a fork storm, 50 tim
 fuzz: ## run every fuzz target for FUZZTIME (30s)
 	test/fuzz.sh $(FUZZTIME)
 
-bench: ## run the benchmarks that match BENCH (all)
+bench: setup ## what it costs, beside other tracers (BENCHFLAGS='-full -write docs/performance.md'), then Go benchmarks that match BENCH
+	$(GO) run ./test/bench $(BENCHFLAGS)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 
 demo: setup build ## leak a Python worker and watch it being seen, judged and shown

@@ -63,8 +63,19 @@ if __name__ == "__main__":
     time.sleep(300)
 PYTHON
 
+cat >rules.yaml <<'YAML'
+rules:
+  - name: leaked-python
+    match:
+      verdict: [leaked]
+      cmdline: python3
+    grace: 5s
+YAML
+chmod 644 rules.yaml
+
 step "A daemon starts. It sees this demonstration's processes and no others."
-abot-trace daemon 2>daemon.log &
+# Nothing of the host's: neither its configuration, nor its state, nor its programs.
+abot-trace daemon --config rules.yaml --state state --pins pins 2>daemon.log &
 await grep -q msg=ready daemon.log
 grep msg=ready daemon.log
 abot-trace events --follow --type signal,orphan >events.log &
@@ -100,7 +111,8 @@ show abot-trace tree --kernel
 step "All orphans with what they hold. Listing never kills."
 show abot-trace orphans
 
-step "For programs: the facts behind one verdict."
-show abot-trace orphans --verdict leaked --json | sed -n '/"orphan": {/,/^    }/p' | sed '/^    }/q'
+step "What the daemon knows of one of them, and what its one rule, which only observes, would do."
+show abot-trace explain "$(pgrep -f app.py | head -n 1)"
+show abot-trace cleanup --config rules.yaml
 
-step "Done. The namespace ends, and with it everything in it."
+step "Done: nothing was signalled. The namespace ends, and with it everything in it."

@@ -12,6 +12,7 @@ needs=(
 	tini:tini dumb-init:dumb-init                               # what supervise is measured beside
 	qemu-system-x86_64:qemu-system-x86 dpkg-deb:dpkg            # guest kernels
 	systemd-nspawn:systemd-container debootstrap:debootstrap    # the installed package
+	forkstat:forkstat bpftrace:bpftrace pstree:psmisc taskset:util-linux # what tracing is measured beside
 	lintian:lintian xz:xz-utils man:man-db
 )
 missing=()

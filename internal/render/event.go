@@ -15,7 +15,7 @@ import (
 func Event(w io.Writer, e *wire.Event, style Style) error {
 	at := e.Time.Local().Format("2006-01-02 15:04:05.000")
 	head := fmt.Sprintf("%s  %-6s  ", at, e.Type)
-	text := cut(about(e), style.Width-len(head))
+	text := cut(about(e), style.room(len(head)))
 	if _, err := fmt.Fprintf(w, "%s  %s  %s\n", style.paint(dim, at), style.paint(typeColor(e), fmt.Sprintf("%-6s", e.Type)), text); err != nil {
 		return err
 	}
@@ -61,7 +61,7 @@ func about(e *wire.Event) string {
 	case e.Type == wire.TypeKill && e.Kill != nil:
 		return aboutKill(e.Kill)
 	case e.Type == wire.TypeAlert && e.Alert != nil:
-		return fmt.Sprintf("%s: %s", e.Alert.Name, safetext.Field(e.Alert.Message))
+		return fmt.Sprintf("%s: %s", e.Alert.Name, safetext.Terminal(e.Alert.Message))
 	case e.Process == nil:
 		return ""
 	}

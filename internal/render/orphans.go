@@ -29,7 +29,7 @@ func Orphans(w io.Writer, list []wire.Process, now time.Time, style Style) error
 		var b strings.Builder
 		for i, cell := range row {
 			if i == len(row)-1 {
-				b.WriteString(cut(cell, style.Width-sum(widths[:i])-2*i))
+				b.WriteString(cut(cell, style.room(sum(widths[:i])+2*i)))
 				break
 			}
 			padded := cell + strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)+2)

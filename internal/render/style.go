@@ -14,6 +14,15 @@ type Style struct {
 	Width int // columns; 0 is without limit
 }
 
+// room is what is left of a line of which used columns are taken, but never too little
+// to say anything; 0 is without limit.
+func (s Style) room(used int) int {
+	if s.Width <= 0 {
+		return 0
+	}
+	return max(s.Width-used, minText)
+}
+
 type color string
 
 const (

@@ -25,6 +25,7 @@ type bench struct {
 	binary string // abot-trace
 	storm  string // the workload
 	socket string
+	config string // without rules
 	// missing says of a peer why it could not run.
 	missing map[string]error
 	began   time.Time
@@ -80,6 +81,10 @@ func run(p plan, long bool, write string) error {
 	defer os.RemoveAll(dir)
 	b := &bench{dir: dir, binary: filepath.Join(dir, "abot-trace"), socket: filepath.Join(dir, "sock"),
 		missing: make(map[string]error), began: time.Now()}
+	b.config = filepath.Join(dir, "config.yaml")
+	if err := os.WriteFile(b.config, []byte("rules: []\n"), 0o644); err != nil {
+		return err
+	}
 	build := exec.Command("go", "build", "-o", b.binary, "./cmd/abot-trace")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {

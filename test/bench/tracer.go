@@ -120,7 +120,9 @@ func (b *bench) startDaemon() (*exec.Cmd, time.Duration, error) {
 		return nil, 0, err
 	}
 	defer log.Close()
-	cmd := exec.Command(b.binary, "daemon", "--socket", b.socket)
+	// Nothing of the host's: neither its configuration, nor its state, nor its programs.
+	cmd := exec.Command(b.binary, "daemon", "--socket", b.socket, "--config", b.config,
+		"--state", filepath.Join(b.dir, "state"), "--pins", filepath.Join(b.dir, "pins"))
 	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+notify)
 	cmd.Stderr = log
 	began := time.Now()

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package render
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/abot-trace/abot-trace/internal/wire"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+// golden compares got with testdata/<test>.golden.
+func golden(t *testing.T, got []byte) {
+	t.Helper()
+	path := filepath.Join("testdata", strings.ReplaceAll(strings.TrimPrefix(t.Name(), "Test"), "/", "_")+".golden")
+	if *update {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+var now = time.Date(2026, 1, 15, 12, 0, 0, 0, time.UTC)
+
+func ago(d time.Duration) *time.Time { at := now.Add(-d); return &at }
+
+func ptr[T any](v T) *T { return &v }
+
+// hostile is what a process may call itself to fool whoever looks.
+const hostile = "evil\x1b[2J\n  1 root  /sbin/init\xff\u202e"
+
+// sample is a tree with everything that a drawing has to show.
+func sample() *wire.Tree {
+	process := func(pid, ppid, spawner int32, comm string, args ...string) wire.Process {
+		p := wire.Process{PID: pid, StartNS: uint64(pid), PPID: ppid, Comm: comm, Cmdline: args, User: "root",
+			State: wire.StateRunning, Lineage: wire.LineageObserved, StartedAt: ago(time.Hour + time.Duration(pid)*time.Second),
+			RSSBytes: ptr(uint64(pid) << 16), SwapBytes: ptr(uint64(0))}
+		if spawner != 0 {
+			p.SpawnedBy = &wire.Ref{PID: spawner, StartNS: uint64(spawner)}
+		}
+		return p
+	}
+	killed := &wire.Exit{Signal: "SIGKILL", KilledBy: &wire.Ref{PID: 99, Comm: "bash"}}
+	leaker := &wire.Leaker{PID: 20, StartNS: 20, Comm: "gunicorn", Exit: killed}
+	dead := process(20, 0, 10, "gunicorn", "gunicorn", "app:wsgi")
+	dead.State, dead.Exit, dead.ExitedAt, dead.RSSBytes, dead.SwapBytes = wire.StateDead, killed, ago(90*time.Minute), nil, nil
+	direct := process(21, 1, 20, "python3", "python3", "-c", "from multiprocessing import spawn; main()", "--key=a b")
+	direct.Orphan = &wire.Orphan{Since: ago(90 * time.Minute), Direct: true, Verdict: wire.VerdictLeaked, Leaker: leaker,
+		Adopter: &wire.Adopter{PID: 1, Comm: "systemd", Kind: "init", Confirmed: true}, Evidence: []string{"one"},
+		Tree: &wire.Usage{Processes: 2, RSSBytes: ptr(uint64(25) << 30), SwapBytes: ptr(uint64(7) << 30)}}
+	stranded := process(22, 21, 21, "node", "node", "server.js")
+	stranded.Orphan = &wire.Orphan{Since: ago(90 * time.Minute), Verdict: wire.VerdictLeaked, Leaker: leaker,
+		Tree: &wire.Usage{Processes: 1}}
+	older := process(23, 1, 0, "old")
+	older.Orphan = &wire.Orphan{Direct: true, Verdict: wire.VerdictUnknown, Tree: &wire.Usage{Processes: 1}}
+	deliberate := process(24, 1, 20, "tmux: server", "tmux")
+	deliberate.Truncated = true
+	deliberate.Orphan = &wire.Orphan{Since: ago(50 * 24 * time.Hour), Direct: true, Verdict: wire.VerdictDeliberate,
+		Leaker: &wire.Leaker{PID: 20, Comm: hostile, Exit: &wire.Exit{Code: ptr(0)}}, Tree: &wire.Usage{Processes: 1}}
+	kthread := process(2, 0, 0, "kthreadd")
+	kthread.Kthread = true
+	below := process(3, 2, 2, "kworker/0:0")
+	below.Kthread = true
+	evil := process(4194304, 10, 10, hostile, hostile, "two\nlines", "")
+	evil.User = hostile
+	return &wire.Tree{Schema: 1, Time: now, Processes: []wire.Process{
+		process(1, 0, 0, "systemd", "/sbin/init"), kthread, below, process(10, 1, 1, "bash", "-bash"),
+		dead, direct, stranded, older, deliberate, evil, process(30, 22, 22, "sleep"),
+	}}
+}
+
+func TestTree(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		opt  TreeOptions
+	}{
+		{"lineage", TreeOptions{}},
+		{"kernel", TreeOptions{Kernel: true}},
+		{"orphans", TreeOptions{Orphans: true}},
+		{"one", TreeOptions{Root: 22}},
+		{"kernel threads", TreeOptions{Threads: true}},
+		{"100 columns", TreeOptions{Style: Style{Width: 100}}},
+		{"40 columns", TreeOptions{Style: Style{Width: 40}}},
+		{"1 column", TreeOptions{Style: Style{Width: 1}}},
+		{"colour", TreeOptions{Style: Style{Color: true, Width: 120}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var b bytes.Buffer
+			if err := Tree(&b, sample(), tt.opt); err != nil {
+				t.Fatal(err)
+			}
+			harmless(t, b.String(), tt.opt.Color)
+			golden(t, b.Bytes())
+		})
+	}
+}
+
+// harmless fails the test where text of a process could act on a terminal.
+func harmless(t *testing.T, out string, color bool) {
+	t.Helper()
+	if color {
+		out = regexp.MustCompile("\x1b\\[[0-9]+m").ReplaceAllString(out, "")
+	}
+	if !utf8.ValidString(out) || strings.ContainsFunc(out, func(r rune) bool { return r < ' ' && r != '\n' || r == '\u202e' || r == 0x7f }) {
+		t.Errorf("not harmless: %q", out)
+	}
+	for line := range strings.Lines(out) {
+		if strings.HasPrefix(strings.TrimLeft(line, " "), "1 root  /sbin") {
+			t.Errorf("a process forged a line: %q", line)
+		}
+	}
+}
+
+func TestTreeKeepsToItsWidth(t *testing.T) {
+	const width = 120
+	var b bytes.Buffer
+	if err := Tree(&b, sample(), TreeOptions{Style: Style{Width: width}}); err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(b.String()) {
+		if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > width {
+			t.Errorf("%d columns: %q", n, line)
+		}
+	}
+}
+
+func TestSelect(t *testing.T) {
+	for _, tt := range []struct {
+		name            string
+		root            int32
+		orphans, kernel bool
+		want            []int32
+	}{
+		{"one with its line", 22, false, false, []int32{1, 10, 20, 21, 22, 30}},
+		{"one as the kernel has it", 22, false, true, []int32{1, 21, 22, 30}},
+		{"orphans with who made them and what they made", 0, true, false, []int32{1, 10, 20, 21, 22, 23, 24, 30}},
+		{"nobody", 4711, false, false, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var got []int32
+			for _, p := range Select(sample(), tt.root, tt.orphans, tt.kernel) {
+				got = append(got, p.PID)
+			}
+			if diff := cmp.Diff(tt.want, slices.Sorted(slices.Values(got))); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestOrphans(t *testing.T) {
+	var list []wire.Process
+	for _, p := range sample().Processes {
+		if p.Orphan != nil {
+			list = append(list, p)
+		}
+	}
+	for _, tt := range []struct {
+		name  string
+		list  []wire.Process
+		style Style
+	}{
+		{"none", nil, Style{}},
+		{"all", list, Style{}},
+		{"40 columns", list, Style{Width: 40}},
+		{"colour", list, Style{Color: true, Width: 150}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var b bytes.Buffer
+			if err := Orphans(&b, tt.list, now, tt.style); err != nil {
+				t.Fatal(err)
+			}
+			harmless(t, b.String(), tt.style.Color)
+			golden(t, b.Bytes())
+		})
+	}
+}
+
+func TestEvents(t *testing.T) {
+	doc := sample()
+	byPID := make(map[int32]*wire.Process)
+	for i := range doc.Processes {
+		byPID[doc.Processes[i].PID] = &doc.Processes[i]
+	}
+	events := []wire.Event{
+		{Type: wire.TypeFork, Process: byPID[22]},
+		{Type: wire.TypeExec, Process: byPID[4194304]},
+		{Type: wire.TypeExit, Process: byPID[20]},
+		{Type: wire.TypeExit, Process: &wire.Process{PID: 7, Comm: "x"}},
+		{Type: wire.TypeOrphan, Process: byPID[21]},
+		{Type: wire.TypeOrphan, Process: byPID[22]},
+		{Type: wire.TypeSignal, Process: byPID[20], Signal: &wire.Signal{Signal: "SIGTERM", Sender: &wire.Sender{PID: 5, Comm: hostile}}},
+		{Type: wire.TypeSignal, Process: byPID[20], Signal: &wire.Signal{Signal: "SIGSEGV"}},
+		{Type: wire.TypeOOM, Process: byPID[21], OOM: &wire.OOM{RSSBytes: 3 << 30}},
+		{Type: wire.TypeOOM, Process: byPID[21], OOM: &wire.OOM{}},
+		{Type: wire.TypeLost, Lost: &wire.Lost{Records: 12}},
+		{Type: wire.TypeResync, Resync: &wire.Resync{Reason: "12 records lost", Found: 2, Vanished: 1}},
+		{Type: wire.TypeAlert, Alert: &wire.Alert{Name: "memory", State: wire.AlertWarning, Message: "memory is at 90 %\n" + hostile}},
+		{Type: wire.TypeKill, Kill: &wire.Kill{Rule: "stale", Mode: "enforce", Outcome: wire.KillPartial, FreedBytes: 5 << 20,
+			Processes: []wire.Killed{{Outcome: wire.OutcomeDied}, {Outcome: wire.OutcomeDied}, {Outcome: wire.OutcomeIdentityChanged}}}},
+		{Type: "novel"},
+	}
+	for _, style := range []struct {
+		name string
+		Style
+	}{{"plain", Style{}}, {"60 columns", Style{Width: 60}}} {
+		t.Run(style.name, func(t *testing.T) {
+			var b bytes.Buffer
+			for i := range events {
+				e := events[i]
+				e.Time = now.In(time.Local)
+				if err := Event(&b, &e, style.Style); err != nil {
+					t.Fatal(err)
+				}
+			}
+			harmless(t, b.String(), false)
+			golden(t, regexp.MustCompile(`(?m)^2026-01-\d\d \d\d:\d\d:00.000`).ReplaceAll(b.Bytes(), []byte("2026-01-15 12:00:00.000")))
+		})
+	}
+}
+
+func TestDurationAndBytes(t *testing.T) {
+	for d, want := range map[time.Duration]string{-time.Second: "0s", 0: "0ms", 999 * time.Millisecond: "999ms",
+		59 * time.Second: "59s", 60 * time.Second: "1m", 61 * time.Second: "1m1s", 3 * time.Hour: "3h",
+		25*time.Hour + time.Minute: "1d1h", 100 * 24 * time.Hour: "100d"} {
+		if got := Duration(d); got != want {
+			t.Errorf("Duration(%v) = %q, want %q", d, got, want)
+		}
+	}
+	for n, want := range map[uint64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 10 << 20: "10 MiB",
+		3 << 29: "1.5 GiB", 1<<64 - 1: "16 EiB"} {
+		if got := Bytes(n); got != want {
+			t.Errorf("Bytes(%d) = %q, want %q", n, got, want)
+		}
+	}
+}
