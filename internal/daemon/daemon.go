@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/api"
@@ -177,13 +178,10 @@ func (d *daemon) run(ctx context.Context, listener net.Listener) error {
 	go func() { loop <- d.tracer.Run(loopCtx) }()
 	served := make(chan error, 1)
 	go func() { served <- d.server.Serve(ctx, listener) }()
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		d.watch.run(ctx)
-	}()
-	go d.report(ctx)
-	go d.reloads(ctx)
+	var others sync.WaitGroup
+	others.Go(func() { d.watch.run(ctx) })
+	others.Go(func() { d.report(ctx) })
+	others.Go(func() { d.reloads(ctx) })
 
 	var loopErr error
 	select {
@@ -196,7 +194,7 @@ func (d *daemon) run(ctx context.Context, listener net.Listener) error {
 	}
 	cause := context.Cause(ctx)
 	status("stopping")
-	<-watched
+	others.Wait()
 	<-served
 	d.control.Close()
 	stopLoop()
