@@ -19,9 +19,14 @@ import (
 	"github.com/abot-trace/abot-trace/internal/tracker"
 )
 
-// memoFor is how long what the loop said of a kill serves its other processes: they
-// are asked about one after the other within it, each before its signal.
-const memoFor = 2 * time.Millisecond
+// How long what the loop said of a kill serves its other processes: they are asked
+// about one after the other within it, each before its signal. In a large tree the
+// answer takes long, and so it serves some times as long.
+const (
+	memoFor    = 2 * time.Millisecond
+	memoFactor = 4
+	memoMost   = 50 * time.Millisecond
+)
 
 // asking is what a kill has asked so far. It belongs to the kill's goroutine.
 type asking struct {
@@ -31,14 +36,14 @@ type asking struct {
 
 // A memo is what the loop last said of a kill. It does not change.
 type memo struct {
-	at      time.Time
+	until   time.Time
 	sig     unix.Signal
 	members map[event.ID]bool
 	refusal error // of the kill as a whole
 }
 
 func (m *memo) serves(sig unix.Signal) bool {
-	return m != nil && m.sig == sig && time.Since(m.at) < memoFor
+	return m != nil && m.sig == sig && time.Now().Before(m.until)
 }
 
 // Starts implements enforce.Identity. Where the records are whole, the tree tells: a
@@ -129,7 +134,7 @@ var errSpared = errors.New("it is spared by now, or dead")
 
 // Recheck implements enforce.Tree: the rule must still hold before the first signal,
 // and the process must still be one of the tree's that nothing spares, before each.
-// What happened before the call is taken into account, to within memoFor.
+// What happened before the call is taken into account, to within memoMost.
 func (c *Controller) Recheck(ctx context.Context, req *enforce.Request, id event.ID, sig unix.Signal) error {
 	loaded, ok := c.asking.Load(req.KillID)
 	if !ok {
@@ -156,7 +161,8 @@ func (c *Controller) Recheck(ctx context.Context, req *enforce.Request, id event
 // check looks at a kill as a whole. On the loop. That its rule holds is asked before
 // the first signal only: those after it change what the rule looks at.
 func (c *Controller) check(req *enforce.Request, sig unix.Signal) *memo {
-	m := &memo{at: time.Now(), sig: sig, members: make(map[event.ID]bool)}
+	began := time.Now()
+	m := &memo{until: began.Add(memoFor), sig: sig, members: make(map[event.ID]bool)}
 	a := c.acts[req.KillID]
 	if a == nil {
 		m.refusal = errLapsed
@@ -179,6 +185,7 @@ func (c *Controller) check(req *enforce.Request, sig unix.Signal) *memo {
 	for _, t := range c.members(a) {
 		m.members[t.ID] = true
 	}
+	m.until = began.Add(min(memoMost, max(memoFor, memoFactor*time.Since(began))))
 	return m
 }
 
