@@ -143,12 +143,12 @@ func (v *view) details(t *tracker.Process) details {
 	if len(v.facts) > maxDetails {
 		clear(v.facts)
 	}
+	// Should another process have the pid by now, this one is dead, and what is said of
+	// it changes nothing.
 	d := details{program: t.Filename}
-	if p, err := v.proc.OpenID(t.ID); err == nil {
-		d.exe, _ = p.Exe()
-		d.oomAdj, _ = oomScoreAdj(t.ID.PID)
-		_ = p.Close()
-	}
+	exe, _ := os.Readlink("/proc/" + strconv.Itoa(int(t.ID.PID)) + "/exe")
+	d.exe = strings.TrimSuffix(exe, " (deleted)")
+	d.oomAdj, _ = oomScoreAdj(t.ID.PID)
 	v.facts[t.ID] = d
 	return d
 }
