@@ -165,11 +165,11 @@ func TestNotifyHelperListens(t *testing.T) {
 
 // The daemon looks for the helper where its unit has it listen.
 func TestHelperSocketIsTheUnits(t *testing.T) {
-	unit, err := os.ReadFile("../../deploy/systemd/abot-trace-notify.service")
+	unit, err := os.ReadFile("../../deploy/systemd/abot-trace-notify.socket")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := "notify-helper --socket " + daemon.HelperSocket + "\n"; !strings.Contains(string(unit), want) {
+	if want := "ListenStream=" + daemon.HelperSocket + "\n"; !strings.Contains(string(unit), want) {
 		t.Errorf("the unit lacks %q", want)
 	}
 }

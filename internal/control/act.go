@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -14,31 +16,32 @@ import (
 	"github.com/abot-trace/abot-trace/internal/enforce"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/policy"
-	"github.com/abot-trace/abot-trace/internal/procfs"
 	"github.com/abot-trace/abot-trace/internal/trace"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 )
 
-// memoFor is how long what the loop said of a kill serves its other processes: they
-// are asked about one after the other within it, each before its signal.
-const memoFor = 2 * time.Millisecond
+// How long what the loop said of a kill serves its other processes: they are asked
+// about one after the other within it, each before its signal. In a large tree the
+// answer takes long, and so it serves some times as long.
+const (
+	memoFor    = 2 * time.Millisecond
+	memoFactor = 4
+	memoMost   = 50 * time.Millisecond
+)
 
 // asking is what a kill has asked so far. It belongs to the kill's goroutine.
 type asking struct {
 	memo     *memo
+	begun    bool // a signal was permitted
 	measured map[event.ID]bool
 }
 
-// A memo is what the loop last said of a kill. It does not change.
+// A memo is what the loop last said of a kill.
 type memo struct {
-	at      time.Time
-	sig     unix.Signal
+	until   time.Time
+	list    []enforce.Target // who is to be ended
 	members map[event.ID]bool
 	refusal error // of the kill as a whole
-}
-
-func (m *memo) serves(sig unix.Signal) bool {
-	return m != nil && m.sig == sig && time.Since(m.at) < memoFor
 }
 
 // Starts implements enforce.Identity. Where the records are whole, the tree tells: a
@@ -66,48 +69,60 @@ func (c *Controller) Starts(pids []int32) (map[int32]uint64, error) {
 // askTimeout bounds a question to the loop.
 const askTimeout = 5 * time.Second
 
-// Members implements enforce.Tree.
+// Members implements enforce.Tree. What it finds out on the way serves the next
+// signals, too.
 func (c *Controller) Members(ctx context.Context, req *enforce.Request) ([]enforce.Target, error) {
-	var members []enforce.Target
-	err := c.tracer.Fresh(ctx, func(*tracker.Tree) {
-		if a := c.acts[req.KillID]; a != nil {
-			members = targets(c.members(a))
-		}
-	})
+	m, err := c.ask(ctx, req)
 	if err != nil {
-		return nil, err // and the loop may be writing to members yet
+		return nil, err
 	}
-	c.measure(req, members)
-	return members, nil
+	return m.list, nil
 }
 
-// measure asks procfs for the memory of those that are younger than the last sample:
-// what is freed is to be told. On the kill's goroutine.
-func (c *Controller) measure(req *enforce.Request, list []enforce.Target) {
-	ask, ok := c.asking.Load(req.KillID)
+// ask has the loop look at the kill as a whole, after everything that has happened
+// until now, and notes what it says.
+func (c *Controller) ask(ctx context.Context, req *enforce.Request) (*memo, error) {
+	loaded, ok := c.asking.Load(req.KillID)
 	if !ok {
-		return
+		return nil, errLapsed
 	}
-	measured := ask.(*asking).measured
+	k := loaded.(*asking)
+	begun := k.begun
+	answer := make(chan *memo, 1)
+	if err := c.tracer.Fresh(ctx, func(*tracker.Tree) { answer <- c.check(req, begun) }); err != nil {
+		return nil, err
+	}
+	k.memo = <-answer
+	k.measure(k.memo.list)
+	return k.memo, nil
+}
+
+// measure asks procfs for the resident memory of those that are younger than the last
+// sample: what is freed is to be told. They have not had the time to be swapped out.
+func (k *asking) measure(list []enforce.Target) {
 	for i := range list {
 		t := &list[i]
-		if t.RSS != nil || measured[t.ID] {
+		if t.RSS != nil || k.measured[t.ID] {
 			continue
 		}
-		measured[t.ID] = true
-		if status, err := readStatus(t.ID); err == nil {
-			t.RSS, t.Swap = &status.RSS, &status.Swap
+		k.measured[t.ID] = true
+		if rss, err := resident(t.ID.PID); err == nil {
+			t.RSS = &rss
 		}
 	}
 }
 
-func readStatus(id event.ID) (procfs.Status, error) {
-	p, err := procfs.FS{}.OpenID(id)
+// resident reads the resident memory of a process in bytes (proc_pid_statm(5)).
+func resident(pid int32) (uint64, error) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(int(pid)) + "/statm")
 	if err != nil {
-		return procfs.Status{}, err
+		return 0, err
 	}
-	defer p.Close()
-	return p.Status()
+	var size, pages uint64
+	if _, err := fmt.Sscan(string(b), &size, &pages); err != nil {
+		return 0, fmt.Errorf("statm of pid %d: %w", pid, err)
+	}
+	return pages * uint64(os.Getpagesize()), nil
 }
 
 // members is who is to be ended now. On the loop.
@@ -129,34 +144,35 @@ var errSpared = errors.New("it is spared by now, or dead")
 
 // Recheck implements enforce.Tree: the rule must still hold before the first signal,
 // and the process must still be one of the tree's that nothing spares, before each.
-// What happened before the call is taken into account, to within memoFor.
-func (c *Controller) Recheck(ctx context.Context, req *enforce.Request, id event.ID, sig unix.Signal) error {
+// What happened before the call is taken into account, to within memoMost.
+func (c *Controller) Recheck(ctx context.Context, req *enforce.Request, id event.ID, _ unix.Signal) error {
 	loaded, ok := c.asking.Load(req.KillID)
 	if !ok {
 		return errLapsed
 	}
-	ask := loaded.(*asking)
-	if !ask.memo.serves(sig) {
-		answer := make(chan *memo, 1)
-		err := c.tracer.Fresh(ctx, func(*tracker.Tree) { answer <- c.check(req, sig) })
-		if err != nil {
+	k := loaded.(*asking)
+	m := k.memo
+	if m == nil || time.Now().After(m.until) {
+		var err error
+		if m, err = c.ask(ctx, req); err != nil {
 			return err
 		}
-		ask.memo = <-answer
 	}
 	switch {
-	case ask.memo.refusal != nil:
-		return ask.memo.refusal
-	case !ask.memo.members[id]:
+	case m.refusal != nil:
+		return m.refusal
+	case !m.members[id]:
 		return errSpared
 	}
+	k.begun = true
 	return nil
 }
 
 // check looks at a kill as a whole. On the loop. That its rule holds is asked before
 // the first signal only: those after it change what the rule looks at.
-func (c *Controller) check(req *enforce.Request, sig unix.Signal) *memo {
-	m := &memo{at: time.Now(), sig: sig, members: make(map[event.ID]bool)}
+func (c *Controller) check(req *enforce.Request, begun bool) *memo {
+	began := time.Now()
+	m := &memo{until: began.Add(memoFor), members: make(map[event.ID]bool)}
 	a := c.acts[req.KillID]
 	if a == nil {
 		m.refusal = errLapsed
@@ -168,17 +184,18 @@ func (c *Controller) check(req *enforce.Request, sig unix.Signal) *memo {
 		return m
 	}
 	v := c.bind()
-	if !a.begun && a.decision != nil {
+	if !begun && a.decision != nil {
 		if ok, why := a.engine.Holds(v, &c.host, a.decision, trace.BootNow()); !ok {
 			a.lapsed = true
 			m.refusal = fmt.Errorf("%w: %s", errLapsed, why)
 			return m
 		}
 	}
-	a.begun = true
-	for _, t := range c.members(a) {
-		m.members[t.ID] = true
+	m.list = targets(c.members(a))
+	for i := range m.list {
+		m.members[m.list[i].ID] = true
 	}
+	m.until = began.Add(min(memoMost, max(memoFor, memoFactor*time.Since(began))))
 	return m
 }
 

@@ -86,7 +86,6 @@ type act struct {
 	decision *policy.Decision // nil for a lease
 	engine   *policy.Engine   // whose decision it is
 	lease    *trace.Lease
-	begun    bool            // its rule was found to hold before the first signal
 	lapsed   bool            // its rule was found not to hold any more
 	done     func(wire.Kill) // nil, or who waits for it
 }
@@ -343,9 +342,10 @@ func (c *Controller) nextID() string {
 
 // carryOut runs a kill. On one of the queue's goroutines, which owns req until then.
 func (c *Controller) carryOut(ctx context.Context, req enforce.Request) wire.Kill {
-	c.asking.Store(req.KillID, &asking{measured: make(map[event.ID]bool)})
+	k := &asking{measured: make(map[event.ID]bool)}
+	c.asking.Store(req.KillID, k)
 	defer c.asking.Delete(req.KillID)
-	c.measure(&req, req.Targets)
+	k.measure(req.Targets)
 	if req.Mode == policy.ModeEnforce {
 		// The whole story before the first signal, so that one line tells it.
 		c.opt.Log.Warn("ending a process tree", "kill_id", req.KillID, "rule", req.Rule, "pid", req.Root.PID,

@@ -15,6 +15,7 @@ import (
 	"github.com/abot-trace/abot-trace/internal/sample"
 	"github.com/abot-trace/abot-trace/internal/trace"
 	"github.com/abot-trace/abot-trace/internal/tracker"
+	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
 // A view shows the tracer's tree to the policy, with what the last sample measured.
@@ -84,10 +85,19 @@ func (v *view) Process(id event.ID, p *policy.Process) bool {
 		v.living(&t, p)
 	}
 	if o := t.Orphan; o != nil && !t.Dead {
-		p.Orphan, p.Verdict, p.Since = true, o.Verdict, o.Since
+		p.Orphan, p.Verdict, p.Since = true, verdictOn(o), o.Since
 		p.Observed = p.Observed && o.Observed
 	}
 	return true
+}
+
+// verdictOn is the verdict on an orphan. One that a snapshot has found is never judged;
+// one that is being judged has none yet, which no rule matches.
+func verdictOn(o *tracker.Orphan) string {
+	if o.Verdict == "" && o.Leaker == nil {
+		return wire.VerdictUnknown
+	}
+	return o.Verdict
 }
 
 // living adds what only a living process has.
@@ -133,12 +143,12 @@ func (v *view) details(t *tracker.Process) details {
 	if len(v.facts) > maxDetails {
 		clear(v.facts)
 	}
+	// Should another process have the pid by now, this one is dead, and what is said of
+	// it changes nothing.
 	d := details{program: t.Filename}
-	if p, err := v.proc.OpenID(t.ID); err == nil {
-		d.exe, _ = p.Exe()
-		d.oomAdj, _ = oomScoreAdj(t.ID.PID)
-		_ = p.Close()
-	}
+	exe, _ := os.Readlink("/proc/" + strconv.Itoa(int(t.ID.PID)) + "/exe")
+	d.exe = strings.TrimSuffix(exe, " (deleted)")
+	d.oomAdj, _ = oomScoreAdj(t.ID.PID)
 	v.facts[t.ID] = d
 	return d
 }

@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/api"
@@ -187,22 +188,11 @@ func (d *daemon) run(ctx context.Context, listener net.Listener) error {
 	go func() { loop <- d.tracer.Run(loopCtx) }()
 	served := make(chan error, 1)
 	go func() { served <- d.server.Serve(ctx, listener) }()
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		d.watch.run(ctx)
-	}()
-	saved := make(chan struct{})
-	go func() {
-		defer close(saved)
-		d.keeper.run(ctx)
-	}()
-	reported := make(chan struct{})
-	go func() {
-		defer close(reported)
-		d.report(ctx)
-	}()
-	go d.reloads(ctx)
+	var others sync.WaitGroup
+	others.Go(func() { d.watch.run(ctx) })
+	others.Go(func() { d.keeper.run(ctx) })
+	others.Go(func() { d.report(ctx) })
+	others.Go(func() { d.reloads(ctx) })
 
 	var loopErr error
 	select {
@@ -215,10 +205,8 @@ func (d *daemon) run(ctx context.Context, listener net.Listener) error {
 	}
 	cause := context.Cause(ctx)
 	status("stopping")
-	<-watched
+	others.Wait()
 	<-served
-	<-saved
-	<-reported
 	d.control.Close()
 	stopLoop()
 	if loopErr == nil {

@@ -210,17 +210,17 @@ func (d *daemon) orphan(pid int) *wire.Orphan {
 // settled waits until the daemon has acted on a tree that was left behind after
 // everything until now: what it has not ended by then, it has spared. It wants an
 // armed rule for leaked trees.
-func (d *daemon) settled() {
-	d.t.Helper()
-	f := startFamily(d.t, "parent", "leaf", "control")
+func (d *daemon) settled(t testing.TB) {
+	t.Helper()
+	f := startFamily(t, "parent", "leaf", "control")
 	control := f.await("control", 1)[0]
 	f.killMain()
 	control.mustDie()
 	k := d.kill(control.pid, outcomeIs(wire.KillDone))
 	if got := outcomeOf(k, control.pid).Outcome; got != wire.OutcomeDied {
-		d.t.Errorf("the control: %s", got)
+		t.Errorf("the control: %s", got)
 	}
 	if _, err := d.client.Cleanup(context.Background(), api.CleanupRequest{Enforce: true}); err != nil {
-		d.t.Error(err)
+		t.Error(err)
 	}
 }

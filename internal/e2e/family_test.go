@@ -33,7 +33,7 @@ func hold(t testing.TB, pid int) *process {
 		t.Fatalf("pidfd of %d: %v", pid, err)
 	}
 	t.Cleanup(func() { unix.Close(fd) })
-	return &process{t, pid, fd}
+	return &process{t: t, pid: pid, fd: fd}
 }
 
 // dead waits at most so long for its death, and reports whether it came.
@@ -49,6 +49,12 @@ func (p *process) dead(wait time.Duration) bool {
 			return n > 0
 		}
 	}
+}
+
+// end kills it, for the end of a test.
+func (p *process) end() {
+	_ = unix.PidfdSendSignal(p.fd, unix.SIGKILL, nil, 0)
+	p.mustDie()
 }
 
 func (p *process) mustDie() {
@@ -77,6 +83,7 @@ type family struct {
 	cmd  *exec.Cmd
 	mu   sync.Mutex
 	said map[string][]*process // by role
+	in   *os.File              // what it reads
 	life chan struct{}         // closed when all of it is dead
 }
 
@@ -98,11 +105,12 @@ func startCommand(t testing.TB, env []string, cmd *exec.Cmd) *family {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in, out, err := os.Pipe()
+	stdin, in, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, out
+	f.in = in
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, in, in
 	cmd.ExtraFiles = []*os.File{speak}
 	cmd.Env = append(os.Environ(), env...)
 	if err := cmd.Start(); err != nil {
@@ -113,8 +121,8 @@ func startCommand(t testing.TB, env []string, cmd *exec.Cmd) *family {
 	t.Cleanup(func() {
 		f.finish()
 		voice.Close()
+		stdin.Close()
 		in.Close()
-		out.Close()
 	})
 	return f
 }
@@ -157,6 +165,15 @@ func (f *family) killMain() {
 		f.t.Fatal(err)
 	}
 	_ = f.cmd.Wait()
+}
+
+// leave has the first process leave by itself, with a line that it waits for.
+func (f *family) leave() {
+	f.t.Helper()
+	fmt.Fprintln(f.in)
+	if err := f.cmd.Wait(); err != nil {
+		f.t.Error(err)
+	}
 }
 
 // finish ends what is left.

@@ -74,7 +74,7 @@ func outside() (int, error) {
 	runtime.LockOSThread()
 	cmd := again(roleInit)
 	cmd.Env = append(cmd.Env, binaryVar+"="+binary)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS, Pdeathsig: unix.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS, Pdeathsig: unix.SIGKILL}
 	return codeOf(cmd.Run())
 }
 
@@ -103,7 +103,13 @@ func beInit() (int, error) {
 	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return 0, fmt.Errorf("mount /proc: %w", err)
 	}
+	// A daemon or a service manager of the host's is not ours to ask.
+	if err := unix.Mount("tmpfs", "/run", "tmpfs", 0, "mode=755"); err != nil {
+		return 0, fmt.Errorf("mount /run: %w", err)
+	}
 	cmd := again(roleInside)
+	// Whoever adopts orphans is known by a session that is not theirs.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return 0, err
 	}

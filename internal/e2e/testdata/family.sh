@@ -11,7 +11,6 @@
 #   forking              start leaves without end, ignoring SIGTERM
 #   parent VERB...       start VERB and wait; kill it to leave that behind
 #   leave COMMAND...     start COMMAND in the background and exit with 0
-#   oom VERB...          VERB with oom_score_adj -1000
 me=$0
 say() { echo "$1 $$" >&3; }
 verb=$1
@@ -41,7 +40,7 @@ forking)
 	trap '' TERM
 	say root
 	i=0
-	while [ $i -lt 2000 ]; do
+	while [ $i -lt 500 ]; do
 		sleep 300 &
 		i=$((i + 1))
 	done
@@ -55,9 +54,5 @@ parent)
 leave)
 	"$@" &
 	exit 0
-	;;
-oom)
-	echo -1000 >/proc/self/oom_score_adj || exit 1
-	exec sh "$me" "$@"
 	;;
 esac

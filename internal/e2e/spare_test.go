@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/internal/wire"
+)
+
+// sweeping are rules that end every tree at once that is not known to be deliberate.
+const sweeping = unhurried + `
+rules:
+  - {name: leaked, mode: enforce, match: {verdict: [leaked]}, orphaned_for: 0s, grace: 1s}
+  - {name: sweep, mode: enforce, match: {verdict: [leaked, unknown]}, orphaned_for: 0s, grace: 1s}
+`
+
+// TestNoWrongKill has each kind of process that a cleaner has killed wrongly somewhere
+// live beside rules that match everything they may, and wants it alive after a process
+// that was leaked later is dead.
+func TestNoWrongKill(t *testing.T) {
+	script, err := filepath.Abs("testdata/family.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	quiet := " </dev/null >/dev/null 2>&1"
+	cases := []struct {
+		name    string
+		env     []string
+		shell   string                                       // $F is the script, $D a directory; the shell is the parent
+		find    func(testing.TB, *family, string) []*process // nil: those who say that they are leaves
+		prepare func(testing.TB, *process, string)           // before the parent ends
+		end     func(*family)                                // of the parent; nil: it lives, or has left
+		verdict string                                       // of the orphan; empty where there is none
+	}{
+		{name: "nohup", shell: "nohup sh $F leaf" + quiet + " & read line; exit 0", end: (*family).leave, verdict: wire.VerdictDeliberate},
+		{name: "setsid", shell: "setsid sh $F leaf" + quiet + " & read line; exit 0", end: (*family).leave, verdict: wire.VerdictDeliberate},
+		{name: "double fork", shell: "setsid sh $F leave sh $F leaf" + quiet + " & wait; read line; exit 0", end: (*family).leave, verdict: wire.VerdictDeliberate},
+		{name: "tmux server", shell: "exec tmux -S $D/tmux -f /dev/null new-session -d \"exec 3>$D/said; exec sh $F leaf\"",
+			find: tmuxServer},
+		{name: "init of a container", shell: "exec unshare -pf sleep 300", find: containerInit, end: (*family).killMain,
+			verdict: wire.VerdictDeliberate},
+		{name: "child of a living agent", shell: "sh $F leaf & wait"},
+		{name: "marked to be kept", env: []string{"ABOT_TRACE_KEEP=1"}, shell: "sh $F leaf & wait", end: (*family).killMain,
+			verdict: wire.VerdictDeliberate},
+		{name: "kept from OOM", shell: "sh $F leaf & wait", prepare: says("oom_score_adj", "-1000"), end: (*family).killMain,
+			verdict: wire.VerdictLeaked},
+		{name: "a fact that cannot be read", shell: "sh $F leaf & wait", prepare: says("oom_score_adj", "?"), end: (*family).killMain,
+			verdict: wire.VerdictLeaked},
+		{name: "named as sshd", shell: "cp /bin/sleep $D/sshd; (echo leaf $(sh -c 'echo $PPID') >&3; exec $D/sshd 300) & wait",
+			end: (*family).killMain, verdict: wire.VerdictLeaked},
+	}
+	d := startDaemon(t, sweeping)
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			f := startCommand(t, append(c.env, "F="+script, "D="+dir), exec.Command("sh", "-c", c.shell))
+			if c.find == nil {
+				c.find = leaves
+			}
+			spared := c.find(t, f, dir)
+			if c.prepare != nil {
+				c.prepare(t, spared[0], dir)
+			}
+			if c.end != nil {
+				c.end(f)
+			}
+			if c.verdict != "" {
+				d.orphanWith(t, spared[0].pid, c.verdict)
+			}
+			d.settled(t)
+			for _, p := range spared {
+				p.mustLive()
+			}
+		})
+	}
+}
+
+// says makes a file of a process's directory in procfs hold the text: not every root
+// may lower a score, and no process lies about its own.
+func says(file, text string) func(testing.TB, *process, string) {
+	return func(t testing.TB, p *process, dir string) {
+		t.Helper()
+		lie := filepath.Join(dir, file)
+		if err := os.WriteFile(lie, []byte(text+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		target := fmt.Sprintf("/proc/%d/%s", p.pid, file)
+		if err := unix.Mount(lie, target, "", unix.MS_BIND, ""); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := unix.Unmount(target, 0); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// leaves are who says so.
+func leaves(_ testing.TB, f *family, _ string) []*process {
+	f.t.Helper()
+	return f.await("leaf", 1)
+}
+
+// tmuxServer is the server, and who runs in its session.
+func tmuxServer(t testing.TB, _ *family, dir string) []*process {
+	t.Helper()
+	var pid int
+	eventually(t, "somebody in the session", func() bool {
+		b, _ := os.ReadFile(filepath.Join(dir, "said"))
+		n, _ := fmt.Sscanf(string(b), "leaf %d\n", &pid)
+		return n == 1
+	})
+	inside := hold(t, pid)
+	server := hold(t, parentOf(t, pid))
+	t.Cleanup(func() {
+		inside.end()
+		server.end()
+	})
+	return []*process{server, inside}
+}
+
+// containerInit is the one child of the family's first process.
+func containerInit(t testing.TB, f *family, _ string) []*process {
+	t.Helper()
+	p := hold(t, onlyChild(t, f.cmd.Process.Pid))
+	t.Cleanup(p.end)
+	return []*process{p}
+}
+
+func (d *daemon) orphanWith(t *testing.T, pid int, verdict string) {
+	t.Helper()
+	if o := d.orphan(pid); o.Verdict != verdict {
+		t.Errorf("verdict of %d: %s, want %s\n%s", pid, o.Verdict, verdict, strings.Join(o.Evidence, "\n"))
+	}
+}
+
+func parentOf(t testing.TB, pid int) int {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+	ppid, err := strconv.Atoi(fields[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ppid
+}
+
+// onlyChild waits until pid has one child, and returns it.
+func onlyChild(t testing.TB, pid int) int {
+	t.Helper()
+	var child int
+	eventually(t, fmt.Sprintf("a child of %d", pid), func() bool {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, _ := fmt.Sscan(string(b), &child)
+		return n == 1
+	})
+	return child
+}
