@@ -39,7 +39,7 @@ func boot(ctx context.Context, k *debian.Kernel, image string, timeout time.Dura
 		err = fmt.Errorf("not finished after %v", timeout)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w\n%s\nthe console's end:\n%s", err, stderr.Bytes(), tail(console))
+		return nil, fmt.Errorf("%w\n%s\nthe report's end:\n%s\nthe console's end:\n%s", err, stderr.Bytes(), tail(reports), tail(console))
 	}
 	f, err := os.Open(reports)
 	if err != nil {
