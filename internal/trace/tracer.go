@@ -81,8 +81,8 @@ type Options struct {
 	// wants to be called again at the latest, in CLOCK_BOOTTIME ns; 0 is any time. It
 	// must not block.
 	OnTick func() uint64
-	// OnLeaseEnd is called on the loop when the holder of a lease has died, after its
-	// descendants were judged. It must not block.
+	// OnLeaseEnd is called on the loop when the holder of a lease has died, before its
+	// descendants are judged: the lease is the judgement. It must not block.
 	OnLeaseEnd func(Lease)
 }
 
@@ -358,8 +358,8 @@ func (t *Tracer) handle(e *event.Event) {
 	t.stats.seen(e)
 	for _, c := range t.tree.Apply(e) {
 		t.change(&c)
+		t.leases.tell(t.onLease)
 	}
-	t.leases.tell(t.onLease)
 }
 
 func (t *Tracer) change(c *tracker.Change) {
