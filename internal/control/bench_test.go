@@ -26,7 +26,7 @@ func twentyRules() string {
 	return b.String()
 }
 
-// grow gives every orphan of the world two children more.
+// grow gives every orphan of the world three children.
 func (w *world) grow(pid int32, start uint64) {
 	parent := event.ID{PID: pid, Start: start}
 	for i := range int32(3) {

@@ -79,7 +79,7 @@ func (t *Tracer) sawLeaseExit(p *tracker.Process) {
 	t.leases.told = append(t.leases.told, lease)
 }
 
-// tell hands on the leases that ended with the record that was just applied.
+// tell hands on the leases that ended with the change that was just made.
 func (l *leases) tell(fn func(Lease)) {
 	if len(l.told) == 0 {
 		return

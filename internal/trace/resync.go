@@ -30,6 +30,7 @@ func (t *Tracer) resync() {
 	// The slice belongs to the tree, and publishing may call it.
 	for _, c := range append(changes[:0:0], changes...) {
 		t.change(&c)
+		t.leases.tell(t.onLease)
 	}
 	t.stats.note(t)
 	if !t.synced {

@@ -84,8 +84,8 @@ type Options struct {
 	// OnLag is called on the loop after each batch of records, with the time from the
 	// last one's making to its handling. It must not block.
 	OnLag func(time.Duration)
-	// OnLeaseEnd is called on the loop when the holder of a lease has died, after its
-	// descendants were judged. It must not block.
+	// OnLeaseEnd is called on the loop when the holder of a lease has died, before its
+	// descendants are judged: the lease is the judgement. It must not block.
 	OnLeaseEnd func(Lease)
 }
 
@@ -373,8 +373,8 @@ func (t *Tracer) handle(e *event.Event) {
 	t.last = e.Time
 	for _, c := range t.tree.Apply(e) {
 		t.change(&c)
+		t.leases.tell(t.onLease)
 	}
-	t.leases.tell(t.onLease)
 }
 
 func (t *Tracer) change(c *tracker.Change) {
