@@ -75,7 +75,7 @@ type Options struct {
 	// Log gets the tracer's own troubles; nil is slog.Default.
 	Log *slog.Logger
 	// OnEvent is called on the loop for each notable event (orphan, oom, lost,
-	// resync, and what Publish adds), before subscribers see it. It must not block.
+	// resync, and what Publish adds), after subscribers were given it. It must not block.
 	OnEvent func(*wire.Event)
 	// OnTick is called on the loop after each look at the ring. It returns when it
 	// wants to be called again at the latest, in CLOCK_BOOTTIME ns; 0 is any time. It
@@ -475,10 +475,10 @@ func (t *Tracer) publish(e *wire.Event, ns uint64) {
 	t.complete(e, t.seq, ns, t.conv.offset)
 	t.stats.published(e.Type)
 	t.notable.add(e)
+	t.hub.publish(e)
 	if t.onEvent != nil {
 		t.onEvent(e)
 	}
-	t.hub.publish(e)
 }
 
 // Publish adds an event of the caller's own (a kill, an alert) to the stream, which
