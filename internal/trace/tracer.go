@@ -472,7 +472,7 @@ func (t *Tracer) publish(e *wire.Event, ns uint64) {
 		ns = BootNow()
 	}
 	t.seq++
-	t.complete(e, t.seq, ns)
+	t.complete(e, t.seq, ns, t.conv.offset)
 	t.stats.published(e.Type)
 	t.notable.add(e)
 	if t.onEvent != nil {
@@ -488,12 +488,12 @@ func (t *Tracer) Publish(e *wire.Event) { t.post(func() { t.publish(e, BootNow()
 // PublishHere is Publish for callers on the loop.
 func (t *Tracer) PublishHere(e *wire.Event) { t.publish(e, BootNow()) }
 
-func (t *Tracer) complete(e *wire.Event, seq, ns uint64) {
+func (t *Tracer) complete(e *wire.Event, seq, ns uint64, offset int64) {
 	e.Schema, e.Seq, e.TimeNS = wire.Schema, seq, ns
 	if e.ID == "" {
 		e.ID = fmt.Sprintf("%s-%d", t.idPrefix, seq)
 	}
-	e.Time = wallTime(t.conv.offset, ns)
+	e.Time = wallTime(offset, ns)
 }
 
 // remember keeps a lifecycle event in short, and hands it out where anyone listens.
@@ -539,7 +539,7 @@ func (t *Tracer) expand(r *record, conv *converter) *wire.Event {
 			e.Signal.Sender = &wire.Sender{PID: r.signal.Sender.PID, Comm: r.signal.SenderComm.String(), UID: r.signal.SenderUID}
 		}
 	}
-	t.complete(e, r.seq, r.time)
+	t.complete(e, r.seq, r.time, conv.offset)
 	return e
 }
 
