@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -53,6 +55,35 @@ func benchmarkTrees(b *testing.B, d *daemon, plant func(*testing.B) *family) {
 	}
 	report(b, deaths, "dead")
 	report(b, told, "told")
+}
+
+// BenchmarkKillFloor is what the kernel and this machine take at least: the test itself
+// waits for the parent's death by a pidfd, and has every pidfd at hand.
+func BenchmarkKillFloor(b *testing.B) {
+	var deaths []time.Duration
+	for b.Loop() {
+		for range parents {
+			f := startFamily(b, "parent", "tree")
+			tree := append(f.await("leaf", 3), f.await("root", 1)...)
+			parent := f.await("parent", 1)[0]
+			began := time.Now()
+			if err := f.cmd.Process.Kill(); err != nil {
+				b.Fatal(err)
+			}
+			parent.mustDie()
+			for _, p := range tree {
+				if err := unix.PidfdSendSignal(p.fd, unix.SIGTERM, nil, 0); err != nil {
+					b.Fatal(err)
+				}
+			}
+			for _, p := range tree {
+				p.mustDie()
+			}
+			deaths = append(deaths, time.Since(began))
+			_ = f.cmd.Wait()
+		}
+	}
+	report(b, deaths, "dead")
 }
 
 func report(b *testing.B, all []time.Duration, what string) {

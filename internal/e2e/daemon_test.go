@@ -60,6 +60,7 @@ type daemon struct {
 	t      testing.TB
 	cmd    *exec.Cmd
 	dir    string
+	run    string // where the socket is: in memory, as in service
 	client *api.Client
 	log    log
 	stop   context.CancelFunc
@@ -81,12 +82,15 @@ rules:
 // test's directory.
 func startDaemon(t testing.TB, config string) *daemon {
 	t.Helper()
-	d := &daemon{t: t, dir: t.TempDir()}
-	// Other users are to reach the socket.
-	for dir := d.dir; dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
-		if err := os.Chmod(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
+	run, err := os.MkdirTemp("/run", "abot-trace-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(run) })
+	d := &daemon{t: t, dir: t.TempDir(), run: run}
+	// Other users are to reach it.
+	if err := os.Chmod(run, 0o755); err != nil {
+		t.Fatal(err)
 	}
 	d.configure(config)
 	d.client = api.NewClient(d.socket())
@@ -115,7 +119,7 @@ func startDaemon(t testing.TB, config string) *daemon {
 	return d
 }
 
-func (d *daemon) socket() string { return filepath.Join(d.dir, "socket") }
+func (d *daemon) socket() string { return filepath.Join(d.run, "socket") }
 func (d *daemon) config() string { return filepath.Join(d.dir, "config.yaml") }
 
 // configure replaces the configuration, and no more: see reload.
