@@ -46,21 +46,34 @@ func TestMemoryAfterStorm(t *testing.T) {
 	<-tracer.Ready()
 
 	forks(t, 2*recentLifecycle)
-	before := held(t, tracer)
+	// What others on the machine do in between counts as well, so a round may fail by
+	// chance; a leak fails every one.
+	const rounds = 3
+	for round := 1; ; round++ {
+		before, after := stormOnce(t, tracer)
+		if after <= before+before/5 {
+			return
+		}
+		if round == rounds {
+			t.Fatalf("heap grew from %d to %d KiB, want at most a fifth more", before>>10, after>>10)
+		}
+	}
+}
+
+// stormOnce returns the living heap before and after a storm, none of which was lost.
+func stormOnce(t *testing.T, tracer *Tracer) (before, after uint64) {
+	t.Helper()
+	before = held(t, tracer)
 	seen := tracer.Stats()
 	forks(t, *storm)
-	after := held(t, tracer)
+	after = held(t, tracer)
 	now := tracer.Stats()
 	if n := now.Events[wire.TypeFork] - seen.Events[wire.TypeFork]; n < uint64(*storm) {
 		t.Errorf("%d forks seen of %d, %d records refused", n, *storm, now.Refused)
 	}
 	t.Logf("heap %d KiB before, %d KiB after %d forks; %d living, %d dead",
 		before>>10, after>>10, *storm, now.Living, now.Dead)
-	// Others may have started processes meanwhile: those count as well.
-	const perProcess = 2048
-	if allowed := before + before/5 + perProcess*uint64(max(0, now.Living-seen.Living)); after > allowed {
-		t.Errorf("heap grew from %d to %d KiB, want at most %d", before>>10, after>>10, allowed>>10)
-	}
+	return before, after
 }
 
 // forks makes n processes, one after the other.
