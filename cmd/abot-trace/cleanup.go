@@ -39,7 +39,8 @@ With a daemon its rules and its knowledge are used. Without one a snapshot is ta
 nothing in it was observed, so every verdict is unknown, and a rule ends something only
 if it names unknown in its verdict and matches on user, unit, exe or cmdline too.
 
-Exits with 1 when something that was to be ended survived.
+Exits with 1 when something that was to be ended survived, be it because of the budget
+or the stop file.
 
 Examples:
    abot-trace cleanup
@@ -75,11 +76,15 @@ func runCleanup(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if slices.ContainsFunc(kills, func(k wire.Kill) bool { return k.Outcome == wire.KillPartial }) {
+	if c.Bool("enforce") && slices.ContainsFunc(kills, survived) {
 		return &exitError{code: exitFailed}
 	}
 	return nil
 }
+
+// survived reports whether somebody lives whom an armed rule was to end: the budget and
+// the stop file can hold it back, too.
+func survived(k wire.Kill) bool { return k.Outcome == wire.KillPartial || k.Outcome == wire.KillBudget }
 
 // cleanup has the daemon do the pass, or does it here.
 func cleanup(ctx context.Context, c *cli.Context) ([]wire.Kill, error) {

@@ -102,7 +102,8 @@ func writeConfig(t testing.TB, text string) string {
 }
 
 func TestCleanup(t *testing.T) {
-	d := startDaemon(t, slow)
+	// One pass ends them all: it waits for the pauses between them.
+	d := startDaemon(t, strings.ReplaceAll(slow, "pause: 0s", "pause: 300ms"))
 	first, second := leaveLeaf(t), leaveLeaf(t)
 	d.orphan(first.pid)
 	d.orphan(second.pid)
@@ -116,6 +117,13 @@ func TestCleanup(t *testing.T) {
 	first.mustLive()
 	second.mustLive()
 
+	d.touch("stop")
+	out, _ = wantRun(t, 1, "cleanup", "--socket", d.socket(), "--config", config, "--enforce")
+	wantText(t, out, "stop file")
+	first.mustLive()
+	if err := os.Remove(filepath.Join(d.dir, "stop")); err != nil {
+		t.Fatal(err)
+	}
 	out, _ = wantRun(t, 0, "cleanup", "--socket", d.socket(), "--config", config, "--enforce", "--json")
 	var kills []wire.Kill
 	if err := json.Unmarshal([]byte(out), &kills); err != nil {

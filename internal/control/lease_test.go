@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/trace"
+	"github.com/abot-trace/abot-trace/internal/tracker"
+)
+
+// TestLeaseReach has a holder die, and wants those named whom its lease reaches.
+func TestLeaseReach(t *testing.T) {
+	exec := func(e event.Exec) event.Exec {
+		e.MarksKnown = true
+		return e
+	}
+	tests := []struct {
+		name  string
+		lease trace.Lease
+		child event.Exec
+		want  bool // the child and its own child, or neither
+	}{
+		{name: "anybody below", child: exec(event.Exec{}), want: true},
+		{name: "marked to be kept", child: exec(event.Exec{Keep: true})},
+		{name: "marks not known, and not to be found out", child: event.Exec{}},
+		{name: "not marked, of a marked holder", lease: trace.Lease{Marked: true}, child: exec(event.Exec{})},
+		{name: "marked, of a marked holder", lease: trace.Lease{Marked: true}, child: exec(event.Exec{Leash: true}), want: true},
+		{name: "kept and marked", lease: trace.Lease{Marked: true}, child: exec(event.Exec{Leash: true, Keep: true})},
+		{name: "a guardian", child: exec(event.Exec{Filename: "/usr/sbin/sshd", Cmdline: "sshd\x00"})},
+		{name: "a user who may not", lease: trace.Lease{UID: 65534}, child: exec(event.Exec{})},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			w := newWorld(t, "budget: {warm_up: 1h}\n")
+			holder := event.ID{PID: unused + 1, Start: w.began + 1}
+			child := event.ID{PID: unused + 2, Start: w.began + 2}
+			grandchild := event.ID{PID: unused + 3, Start: w.began + 3}
+			w.write(
+				event.Event{Kind: event.KindFork, Subject: holder, Time: w.began + 1},
+				event.Event{Kind: event.KindFork, Subject: child, Time: w.began + 2, Fork: event.Fork{Spawner: holder, Caller: holder}},
+				event.Event{Kind: event.KindExec, Subject: child, Time: w.began + 3, Ordinal: 1, Exec: test.child},
+				event.Event{Kind: event.KindFork, Subject: grandchild, Time: w.began + 4, Fork: event.Fork{Spawner: child, Caller: child}},
+			)
+			test.lease.Holder, test.lease.Grace = holder, time.Second
+			w.on(func(tree *tracker.Tree) {
+				list, _ := w.leaseMembers(w.bind(), test.lease)
+				got := make(map[event.ID]bool)
+				for _, target := range list {
+					got[target.ID] = true
+				}
+				if got[child] != test.want || got[grandchild] != test.want || got[holder] {
+					t.Errorf("reaches %v", list)
+				}
+			})
+		})
+	}
+}
+
+// TestReadMarks wants those that answer told, and nothing said of those that do not.
+func TestReadMarks(t *testing.T) {
+	self := event.ID{PID: int32(os.Getpid())}
+	marks := readMarks([]event.ID{{PID: unused, Start: 1}, self})
+	if m, ok := marks[self]; !ok || len(marks) != 1 || m.Keep || m.Leash {
+		t.Errorf("marks: %v", marks)
+	}
+}
