@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -281,10 +282,15 @@ func wantOnceEach(t *testing.T, s *service, families []*family) {
 	}
 }
 
+// chaosKills is how often TestKilledInStorm kills the daemon; `make test-chaos` asks for 50.
+var chaosKills = flag.Int("kills", 6, "how often the daemon is killed in a storm")
+
 // TestKilledInStorm kills daemons at random moments while a shell forks without pause
 // and parents die. No orphan is missed, and each has its leaker and its verdict.
 func TestKilledInStorm(t *testing.T) {
-	const kills, forks, perKill = 6, 4000, 3
+	const perKill = 3
+	kills := *chaosKills
+	forks := 1000 * kills
 	s := newService(t)
 	s.start(t)
 	storm := exec.Command("/bin/sh", "-c", `i=0; while [ $i -lt $1 ]; do (:); i=$((i+1)); done`, "storm", strconv.Itoa(forks))
