@@ -18,7 +18,7 @@ import (
 
 	"github.com/abot-trace/abot-trace/internal/config"
 	"github.com/abot-trace/abot-trace/internal/notify"
-	"github.com/abot-trace/abot-trace/internal/notify/helper"
+	"github.com/abot-trace/abot-trace/internal/notify/deliver"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -36,7 +36,7 @@ func notifyHelperCommand() *cli.Command {
 			if err := noArgs(c); err != nil {
 				return err
 			}
-			if err := helper.Confine(); err != nil {
+			if err := deliver.Confine(); err != nil {
 				return err
 			}
 			ctx, stop := interruptible(c)
@@ -47,7 +47,7 @@ func notifyHelperCommand() *cli.Command {
 				return err
 			}
 			if listener == nil {
-				return helper.Serve(ctx, os.Stdin, c.App.Writer, log)
+				return deliver.Serve(ctx, os.Stdin, c.App.Writer, log)
 			}
 			return serveHelper(ctx, listener, log)
 		},
@@ -97,7 +97,7 @@ func serveHelper(ctx context.Context, l *net.UnixListener, log *slog.Logger) err
 			return fmt.Errorf("accept: %w", err)
 		}
 		stop := context.AfterFunc(ctx, func() { _ = conn.CloseRead() })
-		if err := helper.Serve(ctx, conn, conn, log); err != nil {
+		if err := deliver.Serve(ctx, conn, conn, log); err != nil {
 			log.Warn("connection", "error", err)
 		}
 		stop()

@@ -9,7 +9,7 @@ import (
 )
 
 // HelperSocket is where the helper listens when it runs as a unit of its own.
-const HelperSocket = "/run/abot-trace-notify/helper.sock"
+const HelperSocket = "/run/abot-trace-notify/deliver.sock"
 
 // helperDialer returns how to reach the helper that delivers webhooks and hooks: its
 // own unit where there is one, else a child of ours.

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package helper delivers notices outside the privileged daemon: webhooks, hooks,
+// Package deliver delivers notices outside the privileged daemon: webhooks, hooks,
 // and the metrics' loopback address. It holds no capability and trusts nothing but
 // the daemon that feeds it.
-package helper
+package deliver
 
 import (
 	"bufio"
