@@ -64,9 +64,6 @@ test-vm: setup ## kernel matrix (5.10, 6.1, 6.12, newest) and the package on ful
 	$(GO) run ./test/vm -write docs/kernels.md
 	$(GO) run ./test/container
 
-test-chaos: setup ## kill, stop and starve the daemon under a fork storm, 50 times
-	$(GO) run ./test/chaos -kills 50
-
 fuzz: ## run every fuzz target for FUZZTIME (30s)
 	test/fuzz.sh $(FUZZTIME)
 
@@ -130,5 +127,5 @@ clean: ## remove what the other targets made in the tree
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: all build generate fmt lint setup test test-root test-vm test-chaos fuzz bench demo \
+.PHONY: all build generate fmt lint setup test test-root test-vm fuzz bench demo \
 	verify install uninstall package clean help
