@@ -130,5 +130,5 @@ clean: ## remove what the other targets made in the tree
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: all build generate fmt lint setup test test-root test-vm test-chaos fuzz bench demo \
+.PHONY: all build generate fmt lint setup test test-root test-vm fuzz bench demo \
 	verify install uninstall package clean help
