@@ -115,13 +115,9 @@ func attach(opt Options) (_ *attachment, err error) {
 	if a.version, err = thisVersion(); err != nil {
 		return nil, err
 	}
-	core, err := a.loadCore(opt)
+	core, args, err := a.load(opt)
 	if err != nil {
 		return nil, err
-	}
-	args, err := a.loadArgs(opt, core)
-	if err != nil {
-		a.argsErr = err
 	}
 	a.events, a.state = core.Maps[bpf.CoreMapEvents], core.Maps[bpf.CoreMapRingState]
 	if err := a.openRing(); err != nil {
@@ -137,21 +133,73 @@ func attach(opt Options) (_ *attachment, err error) {
 // ArgsError says why file names and arguments are not traced, nil when they are.
 func (p *Probe) ArgsError() error { return p.now.argsErr }
 
+// load loads both objects over one ring, at the same time: the verifier takes its time
+// over each. The second one is optional; why it is missing is in argsErr.
+func (a *attachment) load(opt Options) (core, args *ebpf.Collection, err error) {
+	shared, err := newMaps(opt)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		// The collections have clones of their own.
+		for _, m := range shared {
+			_ = m.Close()
+		}
+	}()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		args, a.argsErr = loadArgs(opt, shared)
+	}()
+	core, err = loadCore(opt, shared)
+	<-done
+	for _, coll := range []*ebpf.Collection{core, args} {
+		if coll != nil {
+			a.closeLater(func() error { coll.Close(); return nil })
+		}
+	}
+	return core, args, err
+}
+
+// newMaps makes what both objects share: the ring, and the state of it.
+func newMaps(opt Options) (map[string]*ebpf.Map, error) {
+	size := opt.ringBytes()
+	if size&(size-1) != 0 || size < uint32(os.Getpagesize()) {
+		return nil, fmt.Errorf("ring of %d bytes: want a power of two of at least %d", size, os.Getpagesize())
+	}
+	spec, err := bpf.LoadCore()
+	if err != nil {
+		return nil, fmt.Errorf("read core object: %w", err)
+	}
+	spec.Maps[bpf.CoreMapEvents].MaxEntries = size
+	shared := make(map[string]*ebpf.Map, 2)
+	for _, name := range []string{bpf.CoreMapEvents, bpf.CoreMapRingState} {
+		m, err := ebpf.NewMap(spec.Maps[name])
+		if err != nil {
+			for _, made := range shared {
+				_ = made.Close()
+			}
+			return nil, explain("make map "+name, err)
+		}
+		shared[name] = m
+	}
+	return shared, nil
+}
+
 // loadCore loads the core object: with probe reads for descriptor tables that have
 // grown, or where those are refused without.
-func (a *attachment) loadCore(opt Options) (*ebpf.Collection, error) {
-	coll, err := newCore(opt, !opt.NoArgs)
+func loadCore(opt Options, shared map[string]*ebpf.Map) (*ebpf.Collection, error) {
+	coll, err := newCore(shared, !opt.NoArgs)
 	if err != nil && !opt.NoArgs {
-		coll, err = newCore(opt, false)
+		coll, err = newCore(shared, false)
 	}
 	if err != nil {
 		return nil, explain("load programs", err)
 	}
-	a.closeLater(func() error { coll.Close(); return nil })
 	return coll, nil
 }
 
-func newCore(opt Options, probeReads bool) (*ebpf.Collection, error) {
+func newCore(shared map[string]*ebpf.Map, probeReads bool) (*ebpf.Collection, error) {
 	spec, err := bpf.LoadCore()
 	if err != nil {
 		return nil, fmt.Errorf("read core object: %w", err)
@@ -159,21 +207,13 @@ func newCore(opt Options, probeReads bool) (*ebpf.Collection, error) {
 	if err := spec.Variables[bpf.CoreVarProbeReads].Set(probeReads); err != nil {
 		return nil, fmt.Errorf("set %s: %w", bpf.CoreVarProbeReads, err)
 	}
-	if err := setReader(spec); err != nil {
-		return nil, err
-	}
-	size := opt.ringBytes()
-	if size&(size-1) != 0 || size < uint32(os.Getpagesize()) {
-		return nil, fmt.Errorf("ring of %d bytes: want a power of two of at least %d", size, os.Getpagesize())
-	}
-	spec.Maps[bpf.CoreMapEvents].MaxEntries = size
 	if err := chooseOOM(spec); err != nil {
 		return nil, err
 	}
-	return ebpf.NewCollection(spec)
+	return newCollection(spec, shared)
 }
 
-func (a *attachment) loadArgs(opt Options, core *ebpf.Collection) (*ebpf.Collection, error) {
+func loadArgs(opt Options, shared map[string]*ebpf.Map) (*ebpf.Collection, error) {
 	if opt.NoArgs {
 		return nil, errLeftOut
 	}
@@ -181,21 +221,20 @@ func (a *attachment) loadArgs(opt Options, core *ebpf.Collection) (*ebpf.Collect
 	if err != nil {
 		return nil, fmt.Errorf("read args object: %w", err)
 	}
-	if err := setReader(spec); err != nil {
-		return nil, err
-	}
-	spec.Maps[bpf.CoreMapEvents].MaxEntries = core.Maps[bpf.CoreMapEvents].MaxEntries()
-	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
-		MapReplacements: map[string]*ebpf.Map{
-			bpf.CoreMapEvents:    core.Maps[bpf.CoreMapEvents],
-			bpf.CoreMapRingState: core.Maps[bpf.CoreMapRingState],
-		},
-	})
+	coll, err := newCollection(spec, shared)
 	if err != nil {
 		return nil, explain("load argument programs", err)
 	}
-	a.closeLater(func() error { coll.Close(); return nil })
 	return coll, nil
+}
+
+// newCollection loads an object for this reader over the shared maps.
+func newCollection(spec *ebpf.CollectionSpec, shared map[string]*ebpf.Map) (*ebpf.Collection, error) {
+	if err := setReader(spec); err != nil {
+		return nil, err
+	}
+	spec.Maps[bpf.CoreMapEvents].MaxEntries = shared[bpf.CoreMapEvents].MaxEntries()
+	return ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: shared})
 }
 
 // setReader tells the programs in whose pid namespace to count.
