@@ -113,6 +113,11 @@ func (l *local) Events(ctx context.Context, types []string, since uint64, follow
 				return err
 			}
 		}
+		if missed, since := sub.Missed(); missed > 0 {
+			if err := fn(api.Missed(missed, since)); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
@@ -166,7 +171,7 @@ func watch(ctx context.Context, w io.Writer, interval time.Duration, draw func()
 	defer tick.Stop()
 	for {
 		if term.IsTerminal(w) {
-			// Home, draw over, and clear what is left below: no flicker.
+			// From the top of an empty screen.
 			if _, err := io.WriteString(w, "\x1b[H\x1b[2J"); err != nil {
 				return err
 			}

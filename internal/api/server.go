@@ -329,9 +329,7 @@ func follow(ctx context.Context, w http.ResponseWriter, enc *json.Encoder, sub *
 			continue
 		}
 		if missed, since := sub.Missed(); missed > 0 {
-			lost := wire.Event{Schema: wire.Schema, Type: wire.TypeLost, Time: time.Now(), TimeNS: trace.BootNow(),
-				Lost: &wire.Lost{Records: missed, SinceNS: since}}
-			if enc.Encode(&lost) != nil {
+			if enc.Encode(Missed(missed, since)) != nil {
 				return nil
 			}
 		}
@@ -339,6 +337,13 @@ func follow(ctx context.Context, w http.ResponseWriter, enc *json.Encoder, sub *
 			return nil
 		}
 	}
+}
+
+// Missed is the event that tells one slow reader how many events it missed, and since
+// when (CLOCK_BOOTTIME ns). It has no id: it is nobody else's.
+func Missed(count, since uint64) *wire.Event {
+	return &wire.Event{Schema: wire.Schema, Type: wire.TypeLost, Time: time.Now(), TimeNS: trace.BootNow(),
+		Lost: &wire.Lost{Records: count, SinceNS: since}}
 }
 
 // CheckTypes returns an error that names the first unknown event type.
