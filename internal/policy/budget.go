@@ -23,7 +23,7 @@ const minute = time.Minute
 // belongs to one goroutine.
 type Budget struct {
 	spec    BudgetSpec
-	warm    uint64   // no kill before
+	held    uint64   // when the warm-up began
 	rested  uint64   // no kill before
 	granted []uint64 // instants of the last minute's grants, oldest first
 	why     string   // what the warm-up is for
@@ -48,14 +48,18 @@ func NewBudget(spec BudgetSpec, now uint64) *Budget {
 }
 
 // Hold begins a warm-up: after a start, a resync, a step of the clock. A warm-up
-// that runs is never shortened.
+// that runs is only ever prolonged by it.
 func (b *Budget) Hold(why string, now uint64) {
-	if until := after(now, b.spec.WarmUp); until > b.warm {
-		b.warm, b.why = until, why
+	if now >= b.held {
+		b.held, b.why = now, why
 	}
 }
 
-// Reconfigure changes the limits and keeps what was granted and what runs.
+// warm is the end of the warm-up: no kill before.
+func (b *Budget) warm() uint64 { return after(b.held, b.spec.WarmUp) }
+
+// Reconfigure changes the limits, of a warm-up that runs too: with a WarmUp of 0 it is
+// over. What was granted still counts.
 func (b *Budget) Reconfigure(spec BudgetSpec) { b.spec = spec }
 
 // Take asks for one tree. stopped says that the stop file exists. A grant counts at
@@ -67,8 +71,8 @@ func (b *Budget) Take(now uint64, stopped bool) Grant {
 	switch {
 	case stopped:
 		return Grant{Why: "the stop file " + b.spec.StopFile + " exists"}
-	case now < b.warm:
-		return Grant{Why: fmt.Sprintf("warming up after a %s", b.why), RetryAt: b.warm}
+	case now < b.warm():
+		return Grant{Why: fmt.Sprintf("warming up after a %s", b.why), RetryAt: b.warm()}
 	case len(b.granted) >= b.spec.KillsPerMinute:
 		retry := after(now, minute)
 		if len(b.granted) > 0 {
