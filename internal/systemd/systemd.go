@@ -108,9 +108,11 @@ func ask(ctx context.Context, conn *dbus.Conn, name string) (trace.UnitState, er
 	if !ok {
 		return trace.UnitState{}, errors.New("it has no ActiveState")
 	}
-	s := trace.UnitState{Starting: active == "activating" || active == "reloading"}
+	sub, _ := unit["SubState"].(string)
+	// One that waits for its restart is not starting: who is there now was left behind.
+	s := trace.UnitState{Starting: active == "activating" && sub != "auto-restart" || active == "reloading"}
 	// Scopes and slices have no main process.
-	if active == "inactive" || active == "failed" || !strings.HasSuffix(name, ".service") {
+	if !strings.HasSuffix(name, ".service") {
 		return s, nil
 	}
 	service, err := conn.GetUnitTypePropertiesContext(ctx, name, "Service")
@@ -121,8 +123,13 @@ func ask(ctx context.Context, conn *dbus.Conn, name string) (trace.UnitState, er
 	if !ok {
 		return trace.UnitState{}, errors.New("it has no MainPID")
 	}
-	s.MainPID = int32(pid)
-	s.KillMode, _ = service["KillMode"].(string)
+	// A unit that is down has no main process, but may have left others behind.
+	if active != "inactive" && active != "failed" {
+		s.MainPID = int32(pid)
+	}
+	if s.KillMode, ok = service["KillMode"].(string); !ok {
+		return trace.UnitState{}, errors.New("it has no KillMode")
+	}
 	return s, nil
 }
 
