@@ -68,9 +68,20 @@ func TestBudgetReconfigure(t *testing.T) {
 	if got := b.Take(at(1060*time.Second), false); !got.OK {
 		t.Errorf("without: got %+v, want a grant", got)
 	}
+	spec.Pause = time.Minute
 	b.Reconfigure(spec)
 	if got := b.Take(at(1061*time.Second), false); !got.Exhausted {
 		t.Errorf("again: got %+v, want it used up", got)
+	}
+	spec.KillsPerMinute = 2
+	b.Reconfigure(spec)
+	if got := b.Take(at(1061*time.Second), false); got.OK || got.RetryAt != at(1120*time.Second) {
+		t.Errorf("with a pause: got %+v, want a retry at 1120 s", got)
+	}
+	spec.Pause = 0
+	b.Reconfigure(spec)
+	if got := b.Take(at(1061*time.Second), false); !got.OK {
+		t.Errorf("without a pause: got %+v, want a grant", got)
 	}
 }
 
