@@ -36,6 +36,7 @@ func Owners() trace.Owners {
 type manager struct {
 	turn  chan struct{}
 	conn  *dbus.Conn
+	end   context.CancelFunc // of conn
 	cache map[string]answer
 }
 
@@ -133,24 +134,42 @@ func ask(ctx context.Context, conn *dbus.Conn, name string) (trace.UnitState, er
 	return s, nil
 }
 
+// connect returns the connection, made within ctx where there is none. It outlives ctx,
+// which is one question's: the library closes a connection with the context that it
+// was made with.
 func (m *manager) connect(ctx context.Context) (*dbus.Conn, error) {
 	if m.conn != nil && m.conn.Connected() {
 		return m.conn, nil
 	}
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	inTime := context.AfterFunc(ctx, end)
+	conn, err := dial(life)
+	if !inTime() && err == nil {
+		err = ctx.Err()
+		conn.Close()
+	}
+	if err != nil {
+		end()
+		return nil, err
+	}
+	m.drop() // what is left of the one before
+	m.conn, m.end = conn, end
+	return conn, nil
+}
+
+func dial(ctx context.Context) (*dbus.Conn, error) {
 	conn, err := dbus.NewSystemdConnectionContext(ctx)
 	if err != nil {
 		// The manager's private socket is root's; the bus serves everyone.
-		if conn, err = dbus.NewSystemConnectionContext(ctx); err != nil {
-			return nil, err
-		}
+		return dbus.NewSystemConnectionContext(ctx)
 	}
-	m.conn = conn
 	return conn, nil
 }
 
 func (m *manager) drop() {
 	if m.conn != nil {
 		m.conn.Close()
+		m.end()
 		m.conn = nil
 	}
 }
