@@ -18,7 +18,8 @@ type trial struct {
 	m      *machine
 	orphan string // the pid of the first leak
 
-	controls int // leaks made to see that a rule works
+	controls int    // leaks made to see that a rule works
+	unclear  string // of the storm's orphans, one whose verdict is not leaked
 }
 
 type step struct {
