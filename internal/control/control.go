@@ -88,6 +88,7 @@ type act struct {
 	lease    *trace.Lease
 	lapsed   bool            // its rule was found not to hold any more
 	done     func(wire.Kill) // nil, or who waits for it
+	root     *wire.Process   // the tree's, as it was before; nil where it is not known
 }
 
 // New returns a controller without rules. Call Configure on the loop, or before the
@@ -246,7 +247,7 @@ func (c *Controller) spend(d *policy.Decision) {
 	c.told[key] = true
 	kill := c.outline(d)
 	kill.Outcome, kill.Reason = wire.KillBudget, grant.Why
-	c.publish(kill)
+	c.publish(kill, c.tracer.DescribeHere(d.Root))
 	if grant.Exhausted {
 		c.exhausted(d.Rule, grant.Why)
 	}
@@ -327,6 +328,7 @@ func (c *Controller) submit(engine *policy.Engine, d *policy.Decision, armed boo
 
 // start hands the request to the queue, or says why that does not take it.
 func (c *Controller) start(req enforce.Request, a *act) error {
+	a.root = c.tracer.DescribeHere(req.Root)
 	c.acts[req.KillID] = a
 	if err := c.queue.Submit(req); err != nil {
 		delete(c.acts, req.KillID)
@@ -366,15 +368,25 @@ func (c *Controller) report(req enforce.Request, kill wire.Kill) {
 			// Should it hold again, the rule has not acted yet.
 			a.engine.Defer(a.decision, 0)
 		}
-		c.publish(kill)
+		c.publish(kill, root(a, c.tracer.DescribeHere(req.Root)))
 		if a != nil && a.done != nil {
 			a.done(kill)
 		}
 	})
 }
 
-func (c *Controller) publish(kill wire.Kill) {
-	c.tracer.PublishHere(&wire.Event{Type: wire.TypeKill, Kill: &kill})
+// root is the root of a tree after the kill, or as it was before where it is already
+// forgotten.
+func root(a *act, after *wire.Process) *wire.Process {
+	if after == nil && a != nil {
+		return a.root
+	}
+	return after
+}
+
+// publish tells a kill, with the root of its tree: the record stands for itself.
+func (c *Controller) publish(kill wire.Kill, root *wire.Process) {
+	c.tracer.PublishHere(&wire.Event{Type: wire.TypeKill, Process: root, Kill: &kill})
 }
 
 // outline is a decision's kill that did not come to anything.

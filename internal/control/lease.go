@@ -58,7 +58,7 @@ func (c *Controller) endLease(l trace.Lease) {
 	if c.stopped() {
 		kill := outline(&req)
 		kill.Outcome, kill.Reason = wire.KillBudget, "the stop file "+c.spec.StopFile+" exists"
-		c.publish(kill)
+		c.publish(kill, c.tracer.DescribeHere(req.Root))
 		return
 	}
 	if err := c.start(req, &act{lease: &l}); errors.Is(err, enforce.ErrFull) {

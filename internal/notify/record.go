@@ -252,10 +252,18 @@ func killSentence(who string, k *wire.Kill) string {
 	case wire.KillObserved:
 		return fmt.Sprintf("rule %s would kill %s", k.Rule, trees)
 	case wire.KillBudget:
-		return fmt.Sprintf("rule %s has used up its budget and leaves %s for now", k.Rule, trees)
+		return fmt.Sprintf("rule %s leaves %s for now%s", k.Rule, trees, because(k.Reason))
 	case wire.KillPartial:
 		return fmt.Sprintf("rule %s could not end all of %s", k.Rule, trees)
 	default:
 		return fmt.Sprintf("rule %s ended %s, %s freed", k.Rule, trees, alert.FormatBytes(float64(k.FreedBytes)))
 	}
+}
+
+// because appends a reason to a sentence, where there is one.
+func because(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return ": " + reason
 }

@@ -115,11 +115,11 @@ func TestVerdictOnce(t *testing.T) {
 func TestKillSentences(t *testing.T) {
 	for outcome, want := range map[string]string{
 		wire.KillObserved: "rule r would kill x[7]",
-		wire.KillBudget:   "rule r has used up its budget and leaves x[7] for now",
+		wire.KillBudget:   "rule r leaves x[7] for now: warming up after a start",
 		wire.KillPartial:  "rule r could not end all of x[7]",
 		wire.KillDone:     "rule r ended x[7], 0 B freed",
 	} {
-		e := &Event{Type: wire.TypeKill, Process: &wire.Process{PID: 7, Comm: "x"}, Kill: &wire.Kill{Rule: "r", Outcome: outcome}}
+		e := &Event{Type: wire.TypeKill, Process: &wire.Process{PID: 7, Comm: "x"}, Kill: &wire.Kill{Rule: "r", Outcome: outcome, Reason: "warming up after a start"}}
 		if got := Sentence(e); got != want {
 			t.Errorf("%s: got %q, want %q", outcome, got, want)
 		}

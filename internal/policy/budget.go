@@ -23,8 +23,9 @@ const minute = time.Minute
 // belongs to one goroutine.
 type Budget struct {
 	spec    BudgetSpec
-	warm    uint64   // no kill before
-	rested  uint64   // no kill before
+	held    uint64   // when the warm-up began
+	rested  uint64   // when the pause began
+	paused  bool     // there was a kill to pause after
 	granted []uint64 // instants of the last minute's grants, oldest first
 	why     string   // what the warm-up is for
 }
@@ -48,14 +49,26 @@ func NewBudget(spec BudgetSpec, now uint64) *Budget {
 }
 
 // Hold begins a warm-up: after a start, a resync, a step of the clock. A warm-up
-// that runs is never shortened.
+// that runs is only ever prolonged by it.
 func (b *Budget) Hold(why string, now uint64) {
-	if until := after(now, b.spec.WarmUp); until > b.warm {
-		b.warm, b.why = until, why
+	if now >= b.held {
+		b.held, b.why = now, why
 	}
 }
 
-// Reconfigure changes the limits and keeps what was granted and what runs.
+// warm is the end of the warm-up: no kill before.
+func (b *Budget) warm() uint64 { return after(b.held, b.spec.WarmUp) }
+
+// pause is the end of the pause: no kill before.
+func (b *Budget) pause() uint64 {
+	if !b.paused {
+		return 0
+	}
+	return after(b.rested, b.spec.Pause)
+}
+
+// Reconfigure changes the limits, of a warm-up and a pause that run too: with a WarmUp
+// of 0 it is over. What was granted still counts.
 func (b *Budget) Reconfigure(spec BudgetSpec) { b.spec = spec }
 
 // Take asks for one tree. stopped says that the stop file exists. A grant counts at
@@ -67,8 +80,8 @@ func (b *Budget) Take(now uint64, stopped bool) Grant {
 	switch {
 	case stopped:
 		return Grant{Why: "the stop file " + b.spec.StopFile + " exists"}
-	case now < b.warm:
-		return Grant{Why: fmt.Sprintf("warming up after a %s", b.why), RetryAt: b.warm}
+	case now < b.warm():
+		return Grant{Why: fmt.Sprintf("warming up after a %s", b.why), RetryAt: b.warm()}
 	case len(b.granted) >= b.spec.KillsPerMinute:
 		retry := after(now, minute)
 		if len(b.granted) > 0 {
@@ -76,8 +89,8 @@ func (b *Budget) Take(now uint64, stopped bool) Grant {
 		}
 		return Grant{Why: fmt.Sprintf("%d trees were ended within a minute, which is the budget", len(b.granted)),
 			RetryAt: retry, Exhausted: true}
-	case now < b.rested:
-		return Grant{Why: fmt.Sprintf("pausing for %s after a kill", FormatDuration(b.spec.Pause)), RetryAt: b.rested}
+	case now < b.pause():
+		return Grant{Why: fmt.Sprintf("pausing for %s after a kill", FormatDuration(b.spec.Pause)), RetryAt: b.pause()}
 	}
 	b.granted = append(b.granted, now)
 	b.Rest(now)
@@ -87,5 +100,5 @@ func (b *Budget) Take(now uint64, stopped bool) Grant {
 // Rest begins the pause. Take does so; the end of a kill does so again, since the
 // pause is there to see what the kill has changed.
 func (b *Budget) Rest(now uint64) {
-	b.rested = max(b.rested, after(now, b.spec.Pause))
+	b.rested, b.paused = max(b.rested, now), true
 }

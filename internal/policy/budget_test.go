@@ -54,6 +54,37 @@ func TestBudgetRestsAfterTheKillToo(t *testing.T) {
 	}
 }
 
+// A reload changes the warm-up that runs, both ways, and keeps what was granted.
+func TestBudgetReconfigure(t *testing.T) {
+	spec := BudgetSpec{KillsPerMinute: 1, WarmUp: time.Minute}
+	b := NewBudget(spec, at(1000*time.Second))
+	spec.WarmUp = 2 * time.Minute
+	b.Reconfigure(spec)
+	if got := b.Take(at(1060*time.Second), false); got.OK || got.RetryAt != at(1120*time.Second) {
+		t.Errorf("longer: got %+v, want a retry at 1120 s", got)
+	}
+	spec.WarmUp = 0
+	b.Reconfigure(spec)
+	if got := b.Take(at(1060*time.Second), false); !got.OK {
+		t.Errorf("without: got %+v, want a grant", got)
+	}
+	spec.Pause = time.Minute
+	b.Reconfigure(spec)
+	if got := b.Take(at(1061*time.Second), false); !got.Exhausted {
+		t.Errorf("again: got %+v, want it used up", got)
+	}
+	spec.KillsPerMinute = 2
+	b.Reconfigure(spec)
+	if got := b.Take(at(1061*time.Second), false); got.OK || got.RetryAt != at(1120*time.Second) {
+		t.Errorf("with a pause: got %+v, want a retry at 1120 s", got)
+	}
+	spec.Pause = 0
+	b.Reconfigure(spec)
+	if got := b.Take(at(1061*time.Second), false); !got.OK {
+		t.Errorf("without a pause: got %+v, want a grant", got)
+	}
+}
+
 // TestBudgetHolds: never more grants than the budget within any minute, none closer
 // than the pause, none during a warm-up or with a stop file, and a retry that is
 // followed is granted.

@@ -129,6 +129,7 @@ func (e *Engine) Inherit(old *Engine) {
 	}
 	for key, s := range old.state {
 		if j, ok := same[key.rule]; ok {
+			s.retry = 0 // what held it back may be configured otherwise now
 			e.state[stateKey{j, key.id}] = s
 		}
 	}

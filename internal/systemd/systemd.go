@@ -36,6 +36,7 @@ func Owners() trace.Owners {
 type manager struct {
 	turn  chan struct{}
 	conn  *dbus.Conn
+	end   context.CancelFunc // of conn
 	cache map[string]answer
 }
 
@@ -108,9 +109,11 @@ func ask(ctx context.Context, conn *dbus.Conn, name string) (trace.UnitState, er
 	if !ok {
 		return trace.UnitState{}, errors.New("it has no ActiveState")
 	}
-	s := trace.UnitState{Starting: active == "activating" || active == "reloading"}
+	sub, _ := unit["SubState"].(string)
+	// One that waits for its restart is not starting: who is there now was left behind.
+	s := trace.UnitState{Starting: active == "activating" && sub != "auto-restart" || active == "reloading"}
 	// Scopes and slices have no main process.
-	if active == "inactive" || active == "failed" || !strings.HasSuffix(name, ".service") {
+	if !strings.HasSuffix(name, ".service") {
 		return s, nil
 	}
 	service, err := conn.GetUnitTypePropertiesContext(ctx, name, "Service")
@@ -121,29 +124,52 @@ func ask(ctx context.Context, conn *dbus.Conn, name string) (trace.UnitState, er
 	if !ok {
 		return trace.UnitState{}, errors.New("it has no MainPID")
 	}
-	s.MainPID = int32(pid)
-	s.KillMode, _ = service["KillMode"].(string)
+	// A unit that is down has no main process, but may have left others behind.
+	if active != "inactive" && active != "failed" {
+		s.MainPID = int32(pid)
+	}
+	if s.KillMode, ok = service["KillMode"].(string); !ok {
+		return trace.UnitState{}, errors.New("it has no KillMode")
+	}
 	return s, nil
 }
 
+// connect returns the connection, made within ctx where there is none. It outlives ctx,
+// which is one question's: the library closes a connection with the context that it
+// was made with.
 func (m *manager) connect(ctx context.Context) (*dbus.Conn, error) {
 	if m.conn != nil && m.conn.Connected() {
 		return m.conn, nil
 	}
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	inTime := context.AfterFunc(ctx, end)
+	conn, err := dial(life)
+	if !inTime() && err == nil {
+		err = ctx.Err()
+		conn.Close()
+	}
+	if err != nil {
+		end()
+		return nil, err
+	}
+	m.drop() // what is left of the one before
+	m.conn, m.end = conn, end
+	return conn, nil
+}
+
+func dial(ctx context.Context) (*dbus.Conn, error) {
 	conn, err := dbus.NewSystemdConnectionContext(ctx)
 	if err != nil {
 		// The manager's private socket is root's; the bus serves everyone.
-		if conn, err = dbus.NewSystemConnectionContext(ctx); err != nil {
-			return nil, err
-		}
+		return dbus.NewSystemConnectionContext(ctx)
 	}
-	m.conn = conn
 	return conn, nil
 }
 
 func (m *manager) drop() {
 	if m.conn != nil {
 		m.conn.Close()
+		m.end()
 		m.conn = nil
 	}
 }

@@ -83,7 +83,7 @@ func (t *Tracer) judge(p *tracker.Process) {
 	askMarks := !p.MarksKnown && p.Orphan.Observed
 	askUnit := t.owners != nil && facts.Unit != ""
 	if !askMarks && !askUnit {
-		t.announce(p.ID, facts)
+		t.announce(p, facts)
 		return
 	}
 	id := p.ID
@@ -93,12 +93,12 @@ func (t *Tracer) judge(p *tracker.Process) {
 			if facts.MarksKnown {
 				t.tree.SetMarks(id, facts.Keep, facts.Leash)
 			}
-			t.announce(id, facts)
+			t.announce(p, facts)
 		})
 	})
 	if !asked {
 		facts.Errors = append(facts.Errors, errBusy.Error())
-		t.announce(id, facts)
+		t.announce(p, facts)
 	}
 }
 
@@ -220,18 +220,19 @@ func (t *Tracer) readMarks(id event.ID) (procfs.Marks, error) {
 	return p.Marks()
 }
 
-// announce records the verdict and publishes the orphaning of id and of all that was
-// stranded with it.
-func (t *Tracer) announce(id event.ID, f verdict.Facts) {
+// announce records the verdict on an orphan and publishes its orphaning and that of all
+// that was stranded with it. They are given as they were then: by now they may be dead,
+// with so many after them that the tree has forgotten them.
+func (t *Tracer) announce(orphan *tracker.Process, f verdict.Facts) {
 	v, evidence := verdict.Judge(f)
-	t.tree.SetVerdict(id, v, evidence)
-	t.publishOrphan(id)
-	for _, stranded := range t.stranded[id] {
-		// By now its own spawner may be dead too, which takes it out of id's reach.
-		if p, ok := t.tree.Get(stranded); ok && p.Orphan != nil && p.Orphan.Verdict == "" {
-			t.tree.SetVerdict(stranded, v, evidence)
+	t.tree.SetVerdict(orphan.ID, v, evidence)
+	t.publishOrphan(orphan, v, evidence)
+	for _, stranded := range t.stranded[orphan.ID] {
+		// By now its own spawner may be dead too, which takes it out of the orphan's reach.
+		if p, ok := t.tree.Get(stranded.ID); ok && p.Orphan != nil && p.Orphan.Verdict == "" {
+			t.tree.SetVerdict(stranded.ID, v, evidence)
 		}
-		t.publishOrphan(stranded)
+		t.publishOrphan(&stranded, v, evidence)
 	}
-	delete(t.stranded, id)
+	delete(t.stranded, orphan.ID)
 }

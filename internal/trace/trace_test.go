@@ -309,6 +309,27 @@ func TestStrandedKeepsVerdictWhenItsSpawnerDiesToo(t *testing.T) {
 	}
 }
 
+// Orphans that die while their verdict is being found, and many others after them, are
+// told all the same.
+func TestForgottenOrphanIsTold(t *testing.T) {
+	s := newScript()
+	s.tasks = []event.Task{task(0, 0), task(1, 0)}
+	tracer := start(t, s, Options{History: 1})
+	sub := tracer.Subscribe(wire.TypeOrphan)
+	defer sub.Close()
+	s.send(fork(1, 2), fork(2, 3), atDeath(1, 2), killed(1), killed(3), killed(2), fork(0, 4), killed(4), fork(0, 5), killed(5))
+	settled(t, tracer)
+	for _, n := range []int{2, 3} {
+		e := next(t, sub)
+		if e.Process.PID != proc(n).PID || e.Process.State != wire.StateDead {
+			t.Fatalf("got %d, %s, want %d, dead", e.Process.PID, e.Process.State, proc(n).PID)
+		}
+		if o := e.Process.Orphan; o.Verdict == "" || len(o.Evidence) == 0 || o.Leaker.PID != proc(1).PID {
+			t.Errorf("%d: %+v", n, o)
+		}
+	}
+}
+
 // A question that blocks for ever costs its goroutine, and no more.
 func TestWithinGivesUp(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())

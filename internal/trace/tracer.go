@@ -117,8 +117,8 @@ type Tracer struct {
 	synced   bool
 	done     chan struct{}
 	slow     slow
-	stranded map[event.ID][]event.ID // by the direct orphan that is being judged
-	unproven []unproven              // adopters to confirm
+	stranded map[event.ID][]tracker.Process // by the direct orphan that is being judged
+	unproven []unproven                     // adopters to confirm
 	leases   leases
 
 	missing   wire.Lost // not told yet
@@ -158,7 +158,7 @@ func New(source Source, opt Options) *Tracer {
 		commands:  make(chan func(), maxCommand),
 		ready:     make(chan struct{}),
 		done:      make(chan struct{}),
-		stranded:  make(map[event.ID][]event.ID),
+		stranded:  make(map[event.ID][]tracker.Process),
 	}
 	if t.log == nil {
 		t.log = slog.Default()
@@ -410,14 +410,14 @@ func (t *Tracer) orphaned(c *tracker.Change) {
 }
 
 // strandedBelow returns the orphans that were announced together with root.
-func (t *Tracer) strandedBelow(root event.ID) []event.ID {
-	var ids []event.ID
+func (t *Tracer) strandedBelow(root event.ID) []tracker.Process {
+	var list []tracker.Process
 	for id := range t.tree.Descendants(root) {
 		if p, ok := t.tree.Get(id); ok && p.Orphan != nil && !p.Orphan.Direct && p.Orphan.Root == root {
-			ids = append(ids, id)
+			list = append(list, p)
 		}
 	}
-	return ids
+	return list
 }
 
 // lost counts records that the ring had no room for. They are told once a look, not
@@ -456,10 +456,14 @@ func (t *Tracer) oom(c *tracker.Change) {
 	t.publish(e, c.Time)
 }
 
-func (t *Tracer) publishOrphan(id event.ID) {
-	p, ok := t.tree.Get(id)
+// publishOrphan tells of an orphan that was so when it became one.
+func (t *Tracer) publishOrphan(was *tracker.Process, verdict string, evidence []string) {
+	p, ok := t.tree.Get(was.ID)
 	if !ok || p.Orphan == nil {
-		return
+		orphan := *was.Orphan
+		orphan.Verdict, orphan.Evidence = verdict, evidence
+		p = *was
+		p.Dead, p.Orphan = true, &orphan
 	}
-	t.publish(&wire.Event{Type: wire.TypeOrphan, ID: t.orphanEventID(id), Process: t.conv.process(&p)}, p.Orphan.Since)
+	t.publish(&wire.Event{Type: wire.TypeOrphan, ID: t.orphanEventID(p.ID), Process: t.conv.process(&p)}, p.Orphan.Since)
 }

@@ -63,6 +63,16 @@ func copyAll(tree *tracker.Tree) []tracker.Process {
 	return all
 }
 
+// DescribeHere returns what the tree knows of a process, nil where it is not in it. On
+// the loop.
+func (t *Tracer) DescribeHere(id event.ID) *wire.Process {
+	p, ok := t.tree.Get(id)
+	if !ok {
+		return nil
+	}
+	return t.views.conv.process(&p)
+}
+
 func (t *Tracer) describe(p *tracker.Process, usage map[event.ID]*event.Task) *wire.Process {
 	w := t.views.conv.process(p)
 	if task := usage[p.ID]; task != nil && !p.Dead {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,11 +31,11 @@ type machine struct {
 }
 
 // packagesInRoot are all that the test needs in the container.
-const packagesInRoot = "systemd,systemd-sysv,dbus,python3-minimal,procps"
+const packagesInRoot = "systemd,systemd-sysv,dbus,libpam-systemd,python3-minimal,procps"
 
-// baseRoot makes the shared root file system, once.
+// baseRoot makes the shared root file system, once for each list of packages.
 func baseRoot(ctx context.Context, cache string) (string, error) {
-	root := filepath.Join(cache, "root-bookworm")
+	root := filepath.Join(cache, fmt.Sprintf("root-bookworm-%08x", crc32.ChecksumIEEE([]byte(packagesInRoot))))
 	if _, err := os.Stat(root); err == nil {
 		return root, nil
 	}
