@@ -70,7 +70,7 @@ func (t *Tracer) DescribeHere(id event.ID) *wire.Process {
 	if !ok {
 		return nil
 	}
-	return t.views.conv.process(&p)
+	return t.conv.process(&p)
 }
 
 func (t *Tracer) describe(p *tracker.Process, usage map[event.ID]*event.Task) *wire.Process {
