@@ -4,12 +4,14 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/abot-trace/abot-trace/internal/api"
+	"github.com/abot-trace/abot-trace/internal/config"
 	"github.com/abot-trace/abot-trace/internal/render"
 	"github.com/abot-trace/abot-trace/internal/trace"
 	"github.com/abot-trace/abot-trace/internal/wire"
@@ -76,11 +78,11 @@ func parseSince(text string) (uint64, error) {
 	if text == "" {
 		return 0, nil
 	}
-	age, err := parseAge(text)
+	age, err := config.ParseDuration(text)
 	if err != nil {
 		at, timeErr := time.Parse(time.RFC3339, text)
 		if timeErr != nil {
-			return 0, err
+			return 0, fmt.Errorf("%q: want an age with a unit, as 90s, 1h or 7d", text)
 		}
 		age = time.Since(at)
 	}

@@ -5,6 +5,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -200,7 +201,7 @@ func (d *daemon) run(ctx context.Context, listener net.Listener) error {
 	case loopErr = <-loop:
 		cancel(loopErr)
 	case err := <-served:
-		cancel(fmt.Errorf("socket: %w", cmpErr(err)))
+		cancel(fmt.Errorf("socket: %w", cmp.Or(err, errEnded)))
 		served <- nil
 	}
 	cause := context.Cause(ctx)
@@ -225,13 +226,6 @@ func (d *daemon) run(ctx context.Context, listener net.Listener) error {
 
 // errEnded is a part that ended by itself without saying why.
 var errEnded = errors.New("ended by itself")
-
-func cmpErr(err error) error {
-	if err == nil {
-		return errEnded
-	}
-	return err
-}
 
 // onEvent takes each notable event on the tracer's loop.
 func (d *daemon) onEvent(e *wire.Event) {

@@ -3,8 +3,10 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
@@ -72,7 +74,7 @@ func (d *daemon) reload(ctx context.Context) error {
 		}
 	})
 	if err != nil || configured != nil {
-		return firstErr(err, configured)
+		return cmp.Or(err, configured)
 	}
 	d.link.Configure(notices)
 	d.notices.Configure(notices)
@@ -80,21 +82,7 @@ func (d *daemon) reload(ctx context.Context) error {
 	return nil
 }
 
-func firstErr(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func firstLine(err error) string {
-	text := err.Error()
-	for i, r := range text {
-		if r == '\n' {
-			return text[:i]
-		}
-	}
-	return text
+	line, _, _ := strings.Cut(err.Error(), "\n")
+	return line
 }
