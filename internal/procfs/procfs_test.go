@@ -385,7 +385,8 @@ func lookThroughHidepid() error {
 // told from all else. Stat and thus most of Origin stays readable.
 func TestRefused(t *testing.T) {
 	requireRoot(t)
-	pid, _ := start(t, "wait", nil)
+	// A session of its own: what init runs without one has a session that reads 0.
+	pid, _ := start(t, "wait", func(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} })
 	cmd := exec.Command("/proc/self/exe", fmt.Sprint(pid))
 	cmd.Env = []string{testerEnv + "=refused"}
 	if out, err := cmd.CombinedOutput(); err != nil {
