@@ -8,9 +8,9 @@ import (
 	"slices"
 
 	"github.com/cilium/ebpf/link"
-	"golang.org/x/sys/unix"
 
 	"github.com/abot-trace/abot-trace/bpf"
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
 )
 
@@ -48,13 +48,6 @@ func (p *Probe) Past() Past { return p.past }
 // overlapSlack is how much later the second of two records of one happening may have
 // been written, by a program that was held up in between.
 const overlapSlack = uint64(1e9)
-
-func bootNow() uint64 {
-	var ts unix.Timespec
-	// It cannot fail with a valid clock and pointer (clock_gettime(2)).
-	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts)
-	return uint64(ts.Nano())
-}
 
 // resume takes over what the store has kept: the newest attachment as p.now where it
 // serves, all others that can be read as p.before. What is of no use it drops.
@@ -274,7 +267,7 @@ func (p *Probe) advance() bool {
 	if a.ring.used() > 0 {
 		return false // a record is still being written
 	}
-	p.overlap.until = bootNow() + overlapSlack
+	p.overlap.until = boottime.Now() + overlapSlack
 	p.after().base = a.refused()
 	p.before = p.before[1:]
 	p.done = append(p.done, a)

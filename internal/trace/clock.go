@@ -5,17 +5,11 @@ package trace
 import (
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/abot-trace/abot-trace/internal/boottime"
 )
 
-// BootNow is CLOCK_BOOTTIME in ns: the clock of every event and age. It goes on
-// during suspend and never steps.
-func BootNow() uint64 {
-	var ts unix.Timespec
-	// It cannot fail with a valid clock and pointer (clock_gettime(2)).
-	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts)
-	return uint64(ts.Nano())
-}
+// BootNow is CLOCK_BOOTTIME in ns: the clock of every event and age.
+func BootNow() uint64 { return boottime.Now() }
 
 // bootOffset is the wall clock at boot, as far as the wall clock is right now. It is
 // for display alone: the wall clock steps.
