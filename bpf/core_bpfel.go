@@ -137,7 +137,7 @@ type CoreRingCounters struct {
 	_         structs.HostLayout
 	Refused   uint64
 	RefusedOf [7]uint64
-	LastWake  uint64
+	LooksBy   uint64
 }
 
 type CoreSignalEvent struct {

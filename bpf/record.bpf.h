@@ -38,7 +38,11 @@
 struct ring_counters {
 	__u64 refused;		       /* records without room, of all kinds */
 	__u64 refused_of[EVENT_KINDS]; /* the same by kind */
-	__u64 last_wake;	       /* CLOCK_BOOTTIME, ns */
+	/*
+	 * Before this instant (CLOCK_BOOTTIME, ns) the reader looks without being
+	 * woken. The reader writes it too: 0 before it sleeps for long.
+	 */
+	__u64 looks_by;
 };
 
 struct {
@@ -75,14 +79,14 @@ static __always_inline void count_refused(struct ring_counters *state, __u32 kin
 		__sync_fetch_and_add(&state->refused_of[kind], 1);
 }
 
-/* Wakes the reader at once for what is urgent, else when it was last woken long ago. */
+/* Wakes the reader at once for what is urgent, else when it would not look by itself soon. */
 static __always_inline void submit(struct ring_counters *state, void *record, __u64 now,
 				   bool urgent)
 {
 	__u64 flags = BPF_RB_NO_WAKEUP;
 
-	if (urgent || now - state->last_wake > WAKE_NS) {
-		state->last_wake = now;
+	if (urgent || now > state->looks_by) {
+		state->looks_by = now + WAKE_NS;
 		flags = BPF_RB_FORCE_WAKEUP;
 	}
 	bpf_ringbuf_submit(record, flags);

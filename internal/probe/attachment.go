@@ -45,7 +45,7 @@ func (a *attachment) openRing() error {
 		return err
 	}
 	a.ring = r
-	a.mapped, err = unix.Mmap(a.state.FD(), 0, os.Getpagesize(), unix.PROT_READ, unix.MAP_SHARED)
+	a.mapped, err = unix.Mmap(a.state.FD(), 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		return fmt.Errorf("map ring state: %w", err)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/cilium/ebpf/rlimit"
 
 	"github.com/abot-trace/abot-trace/bpf"
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
 )
 
@@ -123,7 +124,7 @@ func attach(opt Options) (_ *attachment, err error) {
 	if err := a.openRing(); err != nil {
 		return nil, err
 	}
-	a.began = bootNow()
+	a.began = boottime.Now()
 	if err := a.hook(core, args); err != nil {
 		return nil, err
 	}
@@ -362,13 +363,29 @@ func (p *Probe) Read(limit int, fn func(*event.Event)) int {
 	})
 }
 
-// Wait blocks until something urgent happened, records have gathered, Wake was
-// called, or d has passed.
+// pace is how long the programs keep quiet about records that can wait when the reader
+// has said that it looks by itself (WAKE_NS in bpf/record.bpf.h).
+const pace = 5 * time.Millisecond
+
+// Wait blocks until something urgent happened, Wake was called, or d has passed. Records
+// that can wait end it only where d is longer than 5 ms, or 5 ms have passed since one
+// of them ended a Wait.
 func (p *Probe) Wait(d time.Duration) error {
 	if len(p.before) > 0 {
 		d = min(d, time.Millisecond)
 	}
-	return p.now.ring.wait(d)
+	a := p.now
+	if d <= pace {
+		// As much again for a timer that is late.
+		atomic.StoreUint64(&a.counters.LooksBy, boottime.Now()+uint64(2*pace))
+		return a.ring.wait(d)
+	}
+	atomic.StoreUint64(&a.counters.LooksBy, 0)
+	// One that was written before that has woken nobody.
+	if !a.ring.stalled && a.ring.used() > 0 {
+		return nil
+	}
+	return a.ring.wait(d)
 }
 
 // Wake ends a Wait.

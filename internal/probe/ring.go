@@ -3,9 +3,11 @@
 package probe
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"sync/atomic"
+	"syscall"
 	"time"
 	"unsafe"
 
@@ -26,15 +28,18 @@ const (
 //
 // One goroutine reads; wake may be called from any.
 type ring struct {
-	size     uint64
-	at       uint64 // handled so far
-	hold     uint64 // how many handled bytes wait for commit at most; 0 is none
-	stop     uint64 // where reading ends for good; 0 is nowhere
-	consumer []byte // one page, read and written
-	producer []byte // one page, then the data twice in a row, read only
-	data     []byte
-	epoll    int
-	waker    int // eventfd
+	size      uint64
+	at        uint64 // handled so far
+	hold      uint64 // how many handled bytes wait for commit at most; 0 is none
+	stop      uint64 // where reading ends for good; 0 is nowhere
+	consumer  []byte // one page, read and written
+	producer  []byte // one page, then the data twice in a row, read only
+	data      []byte
+	epoll     *os.File // watches the ring, waker and timer; the runtime's poller watches it
+	attention func(fd uintptr) bool
+	conn      syscall.RawConn // of epoll
+	waker     int             // eventfd
+	timer     int             // timerfd
 	// stalled says that read stopped at a record that somebody was still writing. What
 	// follows it may have asked for attention already, and it will not ask again.
 	stalled bool
@@ -44,7 +49,7 @@ type ring struct {
 // The fd stays the caller's.
 func newRing(fd int, size uint32) (_ *ring, err error) {
 	page := os.Getpagesize()
-	r := &ring{size: uint64(size), epoll: -1, waker: -1}
+	r := &ring{size: uint64(size), waker: -1, timer: -1}
 	defer func() {
 		if err != nil {
 			r.close()
@@ -61,20 +66,42 @@ func newRing(fd int, size uint32) (_ *ring, err error) {
 	if used := r.used(); r.at%8 != 0 || used > r.size {
 		return nil, fmt.Errorf("%w: ring at %d with %d bytes waiting", ErrMalformed, r.at, used)
 	}
-	if r.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
-		return nil, fmt.Errorf("epoll: %w", err)
-	}
-	if r.waker, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
-		return nil, fmt.Errorf("eventfd: %w", err)
-	}
-	// Edge-triggered, so that records which were sent without a wake-up do not end a wait.
-	for _, w := range []int{fd, r.waker} {
-		ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(w)}
-		if err = unix.EpollCtl(r.epoll, unix.EPOLL_CTL_ADD, w, &ev); err != nil {
-			return nil, fmt.Errorf("watch ring: %w", err)
-		}
+	if err = r.watch(fd); err != nil {
+		return nil, fmt.Errorf("watch ring: %w", err)
 	}
 	return r, nil
+}
+
+// watch makes the epoll instance that wait asks. The goroutine sleeps in the runtime's
+// poller, and by a timer of the kernel's. In a system call of its own the runtime's
+// monitor thread would look every 20 us whether it has ended, and a timer of the
+// runtime's would start another thread to watch it: either costs more than all that is
+// read.
+func (r *ring) watch(fd int) error {
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	if err := unix.SetNonblock(epoll, true); err != nil {
+		return errors.Join(err, unix.Close(epoll))
+	}
+	r.epoll = os.NewFile(uintptr(epoll), "epoll")
+	if r.waker, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		return fmt.Errorf("eventfd: %w", err)
+	}
+	if r.timer, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK); err != nil {
+		return fmt.Errorf("timerfd: %w", err)
+	}
+	// Edge-triggered, so that records which were sent without a wake-up do not end a wait.
+	for _, w := range []int{fd, r.waker, r.timer} {
+		ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(w)}
+		if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, w, &ev); err != nil {
+			return err
+		}
+	}
+	r.attention = r.attend
+	r.conn, err = r.epoll.SyscallConn()
+	return err
 }
 
 func position(page []byte) *uint64 { return (*uint64)(unsafe.Pointer(unsafe.SliceData(page))) }
@@ -193,20 +220,32 @@ func (r *ring) wait(d time.Duration) error {
 	if r.stalled {
 		d = min(d, time.Millisecond)
 	}
-	var events [2]unix.EpollEvent
-	// epoll takes a negative time for eternity, and no more than 31 bits.
-	ms := int(min(max(d+time.Millisecond-1, 0), 24*time.Hour) / time.Millisecond)
-	n, err := unix.EpollWait(r.epoll, events[:], ms)
-	if err != nil && err != unix.EINTR {
+	// A timer of nothing is one that never rings.
+	at := unix.ItimerSpec{Value: unix.NsecToTimespec(int64(max(d, 1)))}
+	if _, _, errno := unix.RawSyscall6(unix.SYS_TIMERFD_SETTIME, uintptr(r.timer), 0, uintptr(unsafe.Pointer(&at)), 0, 0, 0); errno != 0 {
+		return fmt.Errorf("wait for ring: set timer: %w", errno)
+	}
+	if err := r.conn.Read(r.attention); err != nil {
 		return fmt.Errorf("wait for ring: %w", err)
 	}
-	for i := range max(n, 0) {
+	return nil
+}
+
+// attend reports whether anyone asked for attention, and takes note of it. Its calls do
+// not block, so the scheduler is not told of them.
+func (r *ring) attend(epoll uintptr) bool {
+	var events [3]unix.EpollEvent
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, epoll, uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
+	if errno != 0 {
+		return false
+	}
+	for i := range n {
 		if int(events[i].Fd) == r.waker {
 			var b [8]byte
-			_, _ = unix.Read(r.waker, b[:])
+			_, _, _ = unix.RawSyscall(unix.SYS_READ, uintptr(r.waker), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
 		}
 	}
-	return nil
+	return n > 0
 }
 
 // wake ends a wait.
@@ -222,10 +261,13 @@ func (r *ring) close() {
 	if r.producer != nil {
 		_ = unix.Munmap(r.producer)
 	}
-	for _, fd := range []int{r.epoll, r.waker} {
+	if r.epoll != nil {
+		_ = r.epoll.Close()
+	}
+	for _, fd := range []int{r.waker, r.timer} {
 		if fd >= 0 {
 			_ = unix.Close(fd)
 		}
 	}
-	r.consumer, r.producer, r.data, r.epoll, r.waker = nil, nil, nil, -1, -1
+	r.consumer, r.producer, r.data, r.epoll, r.waker, r.timer = nil, nil, nil, nil, -1, -1
 }

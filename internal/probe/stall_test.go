@@ -5,8 +5,6 @@ package probe
 import (
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // A record that is still being written may hide one behind it whose wake-up has come
@@ -14,11 +12,7 @@ import (
 func TestWaitIsShortBehindARecordThatIsBeingWritten(t *testing.T) {
 	w := newWriter()
 	r := w.ring
-	var err error
-	if r.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = unix.Close(r.epoll) }()
+	watchNobody(t, r)
 	first, _ := w.reserve([]byte("12345678"), ringBusy)
 	w.reserve([]byte("12345678"), 0)
 	ignore := func([]byte) {}

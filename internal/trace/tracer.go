@@ -19,6 +19,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/event"
@@ -112,6 +113,9 @@ type Tracer struct {
 	seq       uint64
 	idPrefix  string
 
+	waking sync.RWMutex
+	deaf   bool // Run has ended, under waking
+
 	commands chan func()
 	ready    chan struct{} // closed when the first snapshot is merged
 	synced   bool
@@ -191,8 +195,12 @@ func (t *Tracer) Run(ctx context.Context) error {
 	defer func() {
 		close(t.done)
 		t.hub.close()
+		// The source may be closed from here on.
+		t.waking.Lock()
+		t.deaf = true
+		t.waking.Unlock()
 	}()
-	defer context.AfterFunc(ctx, t.source.Wake)()
+	defer context.AfterFunc(ctx, t.wake)()
 	t.resyncWhy = "start"
 	for ctx.Err() == nil {
 		n := t.source.Read(readBatch, t.handle)
@@ -266,6 +274,15 @@ func (t *Tracer) tick() {
 	}
 }
 
+// wake ends the loop's sleep; from any goroutine.
+func (t *Tracer) wake() {
+	t.waking.RLock()
+	defer t.waking.RUnlock()
+	if !t.deaf {
+		t.source.Wake()
+	}
+}
+
 // TreeHere returns the tree, for callers on the loop.
 func (t *Tracer) TreeHere() *tracker.Tree { return t.tree }
 
@@ -279,7 +296,7 @@ func (t *Tracer) Post(fn func()) { t.post(fn) }
 func (t *Tracer) post(fn func()) {
 	select {
 	case t.commands <- fn:
-		t.source.Wake()
+		t.wake()
 	case <-t.done:
 	}
 }
@@ -294,7 +311,7 @@ func (t *Tracer) Do(ctx context.Context, fn func(*tracker.Tree)) error {
 	}
 	select {
 	case t.commands <- run:
-		t.source.Wake()
+		t.wake()
 	case <-t.done:
 		return ErrStopped
 	case <-ctx.Done():
