@@ -4,7 +4,7 @@ package main
 
 import (
 	"bytes"
-	_ "embed"
+	"embed"
 	"fmt"
 	"io"
 	"os"
@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-//go:embed testdata/storm.c
-var stormSource []byte
+//go:embed testdata/storm.c testdata/nothing.S
+var stormSources embed.FS
 
 // A storm is a workload of one kind: jobs processes, each pinned to a processor of its
 // own, count rounds each.
@@ -28,17 +28,22 @@ type storm struct {
 	events int // records that one round makes in a tracer of processes
 }
 
-// buildStorm compiles the workload into dir.
+// buildStorm compiles the workload, and what it executes, into dir.
 func buildStorm(dir string) (string, error) {
-	source, program := filepath.Join(dir, "storm.c"), filepath.Join(dir, "storm")
-	if err := os.WriteFile(source, stormSource, 0o600); err != nil {
+	if err := os.CopyFS(dir, stormSources); err != nil {
 		return "", err
 	}
-	out, err := exec.Command("cc", "-O2", "-static", "-pthread", "-o", program, source).CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("compile the workload: %w: %s", err, out)
+	for _, cc := range [][]string{
+		{"-O2", "-static", "-pthread", "-o", "storm", "testdata/storm.c"},
+		{"-nostdlib", "-static", "-o", "nothing", "testdata/nothing.S"},
+	} {
+		cmd := exec.Command("cc", cc...)
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("compile the workload: %w: %s", err, out)
+		}
 	}
-	return program, nil
+	return filepath.Join(dir, "storm"), nil
 }
 
 // run returns how long the slowest of the jobs took.
@@ -61,7 +66,9 @@ func (b *bench) run(s storm) (time.Duration, error) {
 }
 
 func (b *bench) runJob(s storm, cpu int) (time.Duration, error) {
-	out, err := exec.Command("taskset", "-c", strconv.Itoa(cpu), b.storm, s.kind, strconv.Itoa(s.count)).Output()
+	cmd := exec.Command("taskset", "-c", strconv.Itoa(cpu), b.storm, s.kind, strconv.Itoa(s.count))
+	cmd.Dir, cmd.Stderr = b.dir, os.Stderr
+	out, err := cmd.Output()
 	if err != nil {
 		return 0, fmt.Errorf("storm %s: %w", s.kind, err)
 	}
