@@ -3,7 +3,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -62,12 +61,14 @@ func showEvents(c *cli.Context) error {
 		return err
 	}
 	defer closer()
-	enc := json.NewEncoder(c.App.Writer)
+	if c.Bool("json") {
+		return explained(from.Lines(ctx, types, since, c.Bool("follow"), func(lines []byte) error {
+			_, err := c.App.Writer.Write(lines)
+			return err
+		}))
+	}
 	style := styleOf(c)
 	return explained(from.Events(ctx, types, since, c.Bool("follow"), func(e *wire.Event) error {
-		if c.Bool("json") {
-			return enc.Encode(e)
-		}
 		return render.Event(c.App.Writer, e, style)
 	}))
 }

@@ -31,6 +31,8 @@ type inspector interface {
 	Orphans(context.Context) ([]wire.Process, error)
 	Process(ctx context.Context, pid int32) (*wire.Process, error)
 	Events(ctx context.Context, types []string, since uint64, follow bool, fn func(*wire.Event) error) error
+	// Lines is Events as lines of JSON, some at a time.
+	Lines(ctx context.Context, types []string, since uint64, follow bool, fn func([]byte) error) error
 }
 
 // inspect returns the daemon behind the socket or, when there is none, a tracer of our
@@ -120,6 +122,14 @@ func (l *local) Events(ctx context.Context, types []string, since uint64, follow
 		}
 	}
 	return nil
+}
+
+func (l *local) Lines(ctx context.Context, types []string, since uint64, follow bool, fn func([]byte) error) error {
+	var line []byte
+	return l.Events(ctx, types, since, follow, func(e *wire.Event) error {
+		line = wire.AppendEvent(line[:0], e)
+		return fn(line)
+	})
 }
 
 // interruptible returns the command's context, which SIGINT and SIGTERM end.

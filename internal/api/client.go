@@ -3,7 +3,7 @@
 package api
 
 import (
-	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -68,6 +69,23 @@ func (c *Client) Status(ctx context.Context) (*Status, error) {
 // none) since the CLOCK_BOOTTIME instant, and with follow for each that comes, until
 // ctx ends, fn fails or the daemon stops. The event is fn's to keep.
 func (c *Client) Events(ctx context.Context, types []string, since uint64, follow bool, fn func(*wire.Event) error) error {
+	return c.Lines(ctx, types, since, follow, func(lines []byte) error {
+		for line := range bytes.Lines(lines) {
+			e := new(wire.Event)
+			if err := json.Unmarshal(line, e); err != nil {
+				return fmt.Errorf("read events from %s: %w", c.socket, err)
+			}
+			if err := fn(e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Lines is Events for those who want the daemon's JSON as it is: fn gets one or more
+// whole lines, which are valid during the call only.
+func (c *Client) Lines(ctx context.Context, types []string, since uint64, follow bool, fn func([]byte) error) error {
 	q := url.Values{"since": {strconv.FormatUint(since, 10)}}
 	if len(types) > 0 {
 		q.Set("types", strings.Join(types, ","))
@@ -80,21 +98,33 @@ func (c *Client) Events(ctx context.Context, types []string, since uint64, follo
 		return err
 	}
 	defer body.Close()
-	dec := json.NewDecoder(bufio.NewReaderSize(body, 64<<10))
+	buf := make([]byte, 0, 64<<10)
 	for {
-		e := new(wire.Event)
-		err := dec.Decode(e)
+		if len(buf) == cap(buf) {
+			if len(buf) >= maxLine {
+				return fmt.Errorf("read events from %s: a line of more than %d bytes", c.socket, maxLine)
+			}
+			buf = slices.Grow(buf, cap(buf))
+		}
+		n, err := body.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		if end := bytes.LastIndexByte(buf, '\n') + 1; end > 0 {
+			if err := fn(buf[:end]); err != nil {
+				return err
+			}
+			buf = buf[:copy(buf, buf[end:])]
+		}
 		switch {
 		case ctx.Err() != nil || errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
 			return fmt.Errorf("read events from %s: %w", c.socket, err)
 		}
-		if err := fn(e); err != nil {
-			return err
-		}
 	}
 }
+
+// maxLine is far more than any event takes.
+const maxLine = 16 << 20
 
 // get asks for one document.
 func get[T any](ctx context.Context, c *Client, path string, q url.Values) (T, error) {

@@ -141,6 +141,15 @@ type limitedConn struct {
 	once  sync.Once
 }
 
+// SyscallConn implements [syscall.Conn].
+func (c *limitedConn) SyscallConn() (syscall.RawConn, error) {
+	sc, ok := c.Conn.(syscall.Conn)
+	if !ok {
+		return nil, fmt.Errorf("a %T is no socket", c.Conn)
+	}
+	return sc.SyscallConn()
+}
+
 func (c *limitedConn) Close() error {
 	c.once.Do(func() { c.limit.give(c.peer.UID) })
 	return c.Conn.Close()

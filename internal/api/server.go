@@ -17,6 +17,7 @@ import (
 	"os/user"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/trace"
@@ -33,7 +34,7 @@ type Backend interface {
 	Orphans(context.Context) ([]wire.Process, error)
 	Process(ctx context.Context, pid int32) (*wire.Process, error)
 	Recent(ctx context.Context, types []string, since uint64) ([]*wire.Event, error)
-	Subscribe(types ...string) *trace.Subscription
+	Follow(ctx context.Context, types []string, since uint64, news func()) ([]*wire.Event, *trace.Lines, error)
 	Stats() trace.Stats
 }
 
@@ -51,6 +52,7 @@ type Server struct {
 	gid     int // of the group that may ask; -1 for none
 	mux     *http.ServeMux
 	limit   *limiter
+	follows sync.WaitGroup // connections that http.Server has handed over
 }
 
 // NewServer returns a server. group, by name or number, may ask what root may; the
@@ -186,6 +188,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		}
 	})
 	defer stop()
+	defer s.follows.Wait()
 	err := server.Serve(&limitedListener{l, s})
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
@@ -268,29 +271,25 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	var sub *trace.Subscription
 	if q.Get("follow") == "1" {
-		sub = s.backend.Subscribe(types...)
-		defer sub.Close()
+		return s.follow(w, r, types, since)
 	}
 	past, err := s.backend.Recent(r.Context(), types, since)
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Content-Type", "application/x-ndjson")
-	enc := json.NewEncoder(w)
-	last := uint64(0)
+	w.Header().Set("Content-Type", eventsType)
+	var line []byte
 	for _, e := range past {
-		if err := enc.Encode(e); err != nil {
+		line = wire.AppendEvent(line[:0], e)
+		if _, err := w.Write(line); err != nil {
 			return nil // the reader left
 		}
-		last = e.Seq
 	}
-	if sub == nil {
-		return nil
-	}
-	return follow(r.Context(), w, enc, sub, last)
+	return nil
 }
+
+const eventsType = "application/x-ndjson"
 
 // sinceParam reads an instant in CLOCK_BOOTTIME ns; empty is the beginning.
 func sinceParam(text string) (uint64, error) {
@@ -302,41 +301,6 @@ func sinceParam(text string) (uint64, error) {
 		return 0, &StatusError{http.StatusBadRequest, fmt.Sprintf("since %q: want nanoseconds since boot", text)}
 	}
 	return since, nil
-}
-
-// follow writes what comes after the event numbered last, until either side ends.
-func follow(ctx context.Context, w http.ResponseWriter, enc *json.Encoder, sub *trace.Subscription, last uint64) error {
-	flusher := http.NewResponseController(w)
-	if err := flusher.Flush(); err != nil {
-		return nil
-	}
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case e, ok := <-sub.Events():
-			if !ok {
-				return nil
-			}
-			if e.Seq <= last {
-				continue // it was among the past ones
-			}
-			if enc.Encode(e) != nil {
-				return nil
-			}
-		}
-		if len(sub.Events()) > 0 {
-			continue
-		}
-		if missed, since := sub.Missed(); missed > 0 {
-			if enc.Encode(Missed(missed, since)) != nil {
-				return nil
-			}
-		}
-		if flusher.Flush() != nil {
-			return nil
-		}
-	}
 }
 
 // Missed is the event that tells one slow reader how many events it missed, and since

@@ -67,7 +67,12 @@ type hub struct {
 
 	mu     sync.Mutex
 	subs   []*Subscription
+	lines  []*Lines
 	closed bool
+
+	// Of the publisher alone:
+	text  []byte   // a block in which lines are written one after another
+	fresh []*Lines // have lines that their readers were not told of
 }
 
 func (h *hub) subscribe(types []string) *Subscription {
@@ -88,6 +93,9 @@ func (h *hub) update() {
 	for _, s := range h.subs {
 		all |= s.types
 	}
+	for _, l := range h.lines {
+		all |= l.types
+	}
 	h.wanted.Store(uint32(all))
 }
 
@@ -104,6 +112,8 @@ func (h *hub) remove(s *Subscription) {
 // wants reports whether any subscriber asks for the type.
 func (h *hub) wants(t string) bool { return typeSet(h.wanted.Load()).has(t) }
 
+// publish hands an event to all who want its type. Those who read lines are told by
+// flush.
 func (h *hub) publish(e *wire.Event) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -119,6 +129,7 @@ func (h *hub) publish(e *wire.Event) {
 			}
 		}
 	}
+	h.publishLine(e)
 }
 
 // close ends every subscription.
@@ -129,7 +140,10 @@ func (h *hub) close() {
 	for _, s := range h.subs {
 		close(s.events)
 	}
-	h.subs = nil
+	for _, l := range h.lines {
+		close(l.done)
+	}
+	h.subs, h.lines = nil, nil
 	h.wanted.Store(0)
 }
 

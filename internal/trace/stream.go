@@ -21,6 +21,7 @@ func (t *Tracer) publish(e *wire.Event, ns uint64) {
 	t.stats.published(e.Type)
 	t.notable.add(e)
 	t.hub.publish(e)
+	t.hub.flush()
 	if t.onEvent != nil {
 		t.onEvent(e)
 	}

@@ -49,7 +49,7 @@ type Source interface {
 // wait are sent without a wake-up; when there were none it sleeps until woken, with a
 // timer for safety.
 const (
-	waitBusy   = 5 * time.Millisecond
+	waitBusy   = 2 * time.Millisecond
 	waitIdle   = 100 * time.Millisecond
 	readBatch  = 1024
 	maxCommand = 64
@@ -204,6 +204,7 @@ func (t *Tracer) Run(ctx context.Context) error {
 	t.resyncWhy = "start"
 	for ctx.Err() == nil {
 		n := t.source.Read(readBatch, t.handle)
+		t.hub.flush()
 		if now := BootNow(); n > 0 && t.onLag != nil && now > t.last {
 			t.onLag(time.Duration(now - t.last))
 		}

@@ -187,34 +187,47 @@ func (t *Tracer) Process(ctx context.Context, pid int32) (*wire.Process, error) 
 	return t.describe(&p, usage), nil
 }
 
+// past is a part of what is remembered of the stream.
+type past struct {
+	events  []*wire.Event
+	records []record
+}
+
+// past copies what is remembered of the types named since the CLOCK_BOOTTIME instant. On
+// the loop.
+func (t *Tracer) past(want typeSet, since uint64) (p past) {
+	t.notable.all(func(e **wire.Event) {
+		if want.has((*e).Type) && (*e).TimeNS >= since {
+			p.events = append(p.events, *e)
+		}
+	})
+	t.lifecycle.all(func(r *record) {
+		if want.has(lifecycleTypes[r.kind]) && r.time >= since {
+			p.records = append(p.records, *r)
+		}
+	})
+	return p
+}
+
+// tell makes the events, in order.
+func (t *Tracer) tell(p past) []*wire.Event {
+	t.views.mu.Lock()
+	defer t.views.mu.Unlock()
+	t.views.conv.offset = bootOffset()
+	for i := range p.records {
+		p.events = append(p.events, t.expand(&p.records[i], &t.views.conv))
+	}
+	slices.SortFunc(p.events, func(a, b *wire.Event) int { return cmp.Compare(a.Seq, b.Seq) })
+	return p.events
+}
+
 // Recent returns what is remembered of the stream: events of the types named (all,
 // when there are none) that happened at the CLOCK_BOOTTIME instant since or later.
 // From any goroutine.
 func (t *Tracer) Recent(ctx context.Context, types []string, since uint64) ([]*wire.Event, error) {
-	want := newTypeSet(types)
-	var events []*wire.Event
-	var records []record
-	err := t.Do(ctx, func(*tracker.Tree) {
-		t.notable.all(func(e **wire.Event) {
-			if want.has((*e).Type) && (*e).TimeNS >= since {
-				events = append(events, *e)
-			}
-		})
-		t.lifecycle.all(func(r *record) {
-			if want.has(lifecycleTypes[r.kind]) && r.time >= since {
-				records = append(records, *r)
-			}
-		})
-	})
-	if err != nil {
+	var past past
+	if err := t.Do(ctx, func(*tracker.Tree) { past = t.past(newTypeSet(types), since) }); err != nil {
 		return nil, err
 	}
-	t.views.mu.Lock()
-	defer t.views.mu.Unlock()
-	t.views.conv.offset = bootOffset()
-	for i := range records {
-		events = append(events, t.expand(&records[i], &t.views.conv))
-	}
-	slices.SortFunc(events, func(a, b *wire.Event) int { return cmp.Compare(a.Seq, b.Seq) })
-	return events, nil
+	return t.tell(past), nil
 }
