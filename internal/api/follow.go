@@ -20,7 +20,7 @@ import (
 )
 
 // maxKept is how large a buffer may be that is kept for the next lines.
-const maxKept = 256 << 10
+const maxKept = 1 << 20
 
 // farewell bounds the last words to a reader.
 const farewell = 100 * time.Millisecond

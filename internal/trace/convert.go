@@ -16,44 +16,103 @@ import (
 type converter struct {
 	names  *resolver
 	offset int64 // wall clock at boot
+	words  map[string][]string
+	comms  map[event.Comm]string
+}
+
+func newConverter() converter {
+	return converter{names: newResolver(), words: make(map[string][]string), comms: make(map[event.Comm]string)}
+}
+
+// Bounds on what the converter remembers: command lines and names come again with each
+// fork, exec and exit of the same program. A full memory starts again.
+const (
+	maxWords   = 1024
+	maxLongest = 512 // bytes of a command line
+)
+
+// cmdline splits a command line and hides its likely secrets. The result is shared.
+func (c *converter) cmdline(text string) []string {
+	if words, ok := c.words[text]; ok {
+		return words
+	}
+	words := safetext.Redact(event.SplitCmdline(text))
+	if len(text) <= maxLongest {
+		if len(c.words) == maxWords {
+			clear(c.words)
+		}
+		c.words[text] = words
+	}
+	return words
+}
+
+func (c *converter) comm(name event.Comm) string {
+	text, ok := c.comms[name]
+	if !ok {
+		if len(c.comms) == maxWords {
+			clear(c.comms)
+		}
+		text = name.String()
+		c.comms[name] = text
+	}
+	return text
+}
+
+// A room holds a process and what it points to, so that they are allocated at once, or
+// not at all when one room serves again and again.
+type room struct {
+	process         wire.Process
+	uid             uint32
+	started, ended  time.Time
+	spawner, caller wire.Ref
+	exit            wire.Exit
+	code            int
+	peakRSS         uint64
+	seconds         float64
 }
 
 // process converts p. Likely secrets in command lines are hidden: what it returns
 // leaves the daemon.
-func (c *converter) process(p *tracker.Process) *wire.Process {
-	w := &wire.Process{
+func (c *converter) process(p *tracker.Process) *wire.Process { return c.fill(new(room), p) }
+
+// fill is process into a room, of which all is written anew.
+func (c *converter) fill(r *room, p *tracker.Process) *wire.Process {
+	r.process = wire.Process{
 		PID:       p.ID.PID,
 		StartNS:   p.ID.Start,
 		PPID:      p.Parent.PID,
-		Comm:      p.Comm.String(),
+		Comm:      c.comm(p.Comm),
 		Exe:       p.Filename,
-		Cmdline:   safetext.Redact(event.SplitCmdline(p.Cmdline)),
+		Cmdline:   c.cmdline(p.Cmdline),
 		Truncated: p.Truncated,
 		State:     wire.StateRunning,
 		Lineage:   p.Lineage.String(),
 		Kthread:   p.Kthread,
 	}
-	uid := p.UID
-	w.UID, w.User = &uid, c.names.user(uid)
+	w := &r.process
+	r.uid = p.UID
+	w.UID, w.User = &r.uid, c.names.user(p.UID)
 	if p.HostPID != p.ID.PID {
 		w.HostPID = p.HostPID
 	}
 	if p.ID.Start != 0 {
-		at := wallTime(c.offset, p.ID.Start)
-		w.StartedAt = &at
+		r.started = wallTime(c.offset, p.ID.Start)
+		w.StartedAt = &r.started
 	}
 	if !p.Kthread {
-		g := c.names.group(p.ID, p.Cgroup, !p.Dead)
+		g := c.names.shown(p.ID, p.Cgroup, !p.Dead)
 		w.Cgroup, w.Unit, w.Container = g.path, g.unitName(), g.unit.Container
 	}
 	if p.Spawner.PID != 0 {
-		w.SpawnedBy = &wire.Ref{PID: p.Spawner.PID, StartNS: p.Spawner.Start, Comm: p.SpawnerComm.String()}
+		r.spawner = wire.Ref{PID: p.Spawner.PID, StartNS: p.Spawner.Start, Comm: c.comm(p.SpawnerComm)}
+		w.SpawnedBy = &r.spawner
 	}
 	if p.Caller.PID != 0 {
-		w.Caller = &wire.Ref{PID: p.Caller.PID, StartNS: p.Caller.Start}
+		r.caller = wire.Ref{PID: p.Caller.PID, StartNS: p.Caller.Start}
+		w.Caller = &r.caller
 	}
 	if p.Dead {
-		c.dead(w, &p.End)
+		r.end(&p.End, c.offset)
 	}
 	if p.Orphan != nil {
 		w.Orphan = c.orphan(p.Orphan)
@@ -61,33 +120,34 @@ func (c *converter) process(p *tracker.Process) *wire.Process {
 	return w
 }
 
-func (c *converter) dead(w *wire.Process, e *tracker.End) {
+// end adds how the process ended.
+func (r *room) end(e *tracker.End, offset int64) {
+	w := &r.process
 	w.State = wire.StateDead
-	w.Exit = exit(e)
+	if e.Known {
+		r.exit = exit(e, &r.code)
+		w.Exit = &r.exit
+		r.seconds = time.Duration(e.CPU).Seconds()
+		w.CPUSeconds = &r.seconds
+	}
 	if e.Time != 0 {
-		at := wallTime(c.offset, e.Time)
-		w.ExitedAt = &at
+		r.ended = wallTime(offset, e.Time)
+		w.ExitedAt = &r.ended
 	}
 	if e.PeakRSS != 0 {
-		w.PeakRSS = &e.PeakRSS
-	}
-	if e.Known {
-		seconds := time.Duration(e.CPU).Seconds()
-		w.CPUSeconds = &seconds
+		r.peakRSS = e.PeakRSS
+		w.PeakRSS = &r.peakRSS
 	}
 }
 
-// exit converts how a process ended; nil where that is not known.
-func exit(e *tracker.End) *wire.Exit {
-	if !e.Known {
-		return nil
-	}
-	x := &wire.Exit{Core: e.Status.Core(), OOM: e.OOM}
+// exit converts how a process ended, which is known. An exit code goes to code.
+func exit(e *tracker.End, code *int) wire.Exit {
+	x := wire.Exit{Core: e.Status.Core(), OOM: e.OOM}
 	if e.Status.Signaled() {
 		x.Signal = event.SignalName(e.Status.Signal())
 	} else {
-		code := e.Status.Code()
-		x.Code = &code
+		*code = e.Status.Code()
+		x.Code = code
 	}
 	if k := e.Killer; k != nil && !k.FromKernel {
 		x.KilledBy = &wire.Ref{PID: k.Sender.PID, StartNS: k.Sender.Start, Comm: k.SenderComm.String()}
@@ -117,8 +177,11 @@ func (c *converter) orphan(o *tracker.Orphan) *wire.Orphan {
 			PID:     l.ID.PID,
 			StartNS: l.ID.Start,
 			Comm:    l.Comm.String(),
-			Cmdline: safetext.Redact(event.SplitCmdline(l.Cmdline)),
-			Exit:    exit(&l.End),
+			Cmdline: c.cmdline(l.Cmdline),
+		}
+		if l.End.Known {
+			x := exit(&l.End, new(int))
+			w.Leaker.Exit = &x
 		}
 	}
 	if o.Adopter.PID != 0 {

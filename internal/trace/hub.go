@@ -64,6 +64,7 @@ func (s typeSet) has(t string) bool { return s&typeBit(t) != 0 }
 // publisher: it misses events, and is told how many.
 type hub struct {
 	wanted atomic.Uint32 // union of the subscribers' types
+	shared atomic.Uint32 // the part of it whose events themselves are kept by someone
 
 	mu     sync.Mutex
 	subs   []*Subscription
@@ -93,6 +94,7 @@ func (h *hub) update() {
 	for _, s := range h.subs {
 		all |= s.types
 	}
+	h.shared.Store(uint32(all))
 	for _, l := range h.lines {
 		all |= l.types
 	}
@@ -111,6 +113,10 @@ func (h *hub) remove(s *Subscription) {
 
 // wants reports whether any subscriber asks for the type.
 func (h *hub) wants(t string) bool { return typeSet(h.wanted.Load()).has(t) }
+
+// shares reports whether any subscriber keeps events of the type; those who read lines
+// do not.
+func (h *hub) shares(t string) bool { return typeSet(h.shared.Load()).has(t) }
 
 // publish hands an event to all who want its type. Those who read lines are told by
 // flush.

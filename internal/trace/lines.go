@@ -15,6 +15,10 @@ import (
 // reader holds a line of it.
 const lineBlock = 64 << 10
 
+// linesQueue is how many lines wait for a slow reader before it misses some. They are
+// shared, so that it is some MiB for all readers that stopped at the same time.
+const linesQueue = 16384
+
 // Lines is one reader's view of the stream as lines of JSON, which are written once for
 // all readers. Close it when done.
 type Lines struct {
@@ -57,7 +61,7 @@ func (l *Lines) Close() {
 func (l *Lines) add(line []byte, at uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.missed > 0 || len(l.queue) == subscriberQueue {
+	if l.missed > 0 || len(l.queue) == linesQueue {
 		if l.missed++; l.missed == 1 {
 			l.since = at
 		}

@@ -26,6 +26,8 @@ type resolver struct {
 	unified bool
 	byID    map[uint64]group
 	byProc  map[event.ID]group
+	// assumed is where the spawner stood at the fork, which is where a child begins.
+	assumed map[event.ID]group
 }
 
 // A group is where a process stands.
@@ -41,6 +43,7 @@ func newResolver() *resolver {
 		unified: err == nil && st.Type == unix.CGROUP2_SUPER_MAGIC,
 		byID:    make(map[uint64]group),
 		byProc:  make(map[event.ID]group),
+		assumed: make(map[event.ID]group),
 	}
 }
 
@@ -120,8 +123,38 @@ func (r *resolver) group(id event.ID, cgroup uint64, alive bool) group {
 	return g
 }
 
+// shown is group for those who read the stream: where the path cannot be told from the
+// cgroup's id, a child that has not executed anything is shown where its spawner stood.
+// Asking procfs for each short-lived process would take longer than all the rest.
+func (r *resolver) shown(id event.ID, cgroup uint64, alive bool) group {
+	if g, ok := r.assumed[id]; ok {
+		return g
+	}
+	return r.group(id, cgroup, alive)
+}
+
+// forked lets shown assume of a child what it knows of its spawner.
+func (r *resolver) forked(child, spawner event.ID) {
+	if r.unified {
+		return
+	}
+	g, ok := r.byProc[spawner]
+	if !ok {
+		if g, ok = r.assumed[spawner]; !ok {
+			return
+		}
+	}
+	if len(r.assumed) > maxGroups {
+		clear(r.assumed)
+	}
+	r.assumed[child] = g
+}
+
 // moved forgets where a process stood: an exec may come with a new control group.
-func (r *resolver) moved(id event.ID) { delete(r.byProc, id) }
+func (r *resolver) moved(id event.ID) {
+	delete(r.byProc, id)
+	delete(r.assumed, id)
+}
 
 // unitName is the unit that the process belongs to, a user's own where there is one.
 func (g group) unitName() string {

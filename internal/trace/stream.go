@@ -3,7 +3,7 @@
 package trace
 
 import (
-	"fmt"
+	"strconv"
 
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/tracker"
@@ -37,7 +37,7 @@ func (t *Tracer) PublishHere(e *wire.Event) { t.publish(e, BootNow()) }
 func (t *Tracer) complete(e *wire.Event, seq, ns uint64, offset int64) {
 	e.Schema, e.Seq, e.TimeNS = wire.Schema, seq, ns
 	if e.ID == "" {
-		e.ID = fmt.Sprintf("%s-%d", t.idPrefix, seq)
+		e.ID = t.idPrefix + "-" + strconv.FormatUint(seq, 10)
 	}
 	e.Time = wallTime(offset, ns)
 }
@@ -65,8 +65,21 @@ func (t *Tracer) remember(c *tracker.Change) {
 		t.sawLeaseExit(&p)
 	}
 	if kind := lifecycleTypes[c.Kind]; t.hub.wants(kind) {
-		t.hub.publish(t.expand(r, &t.conv))
+		if c.Kind == tracker.Forked {
+			t.names.forked(p.ID, p.Spawner)
+		}
+		if t.hub.shares(kind) {
+			t.hub.publish(t.expand(r, &t.conv))
+		} else {
+			t.hub.publish(t.expandInto(&t.desk, r, &t.conv))
+		}
 	}
+}
+
+// A desk is where an event is made that nobody keeps.
+type desk struct {
+	event wire.Event
+	room  room
 }
 
 var lifecycleTypes = [...]string{
@@ -78,7 +91,13 @@ var lifecycleTypes = [...]string{
 
 // expand makes the event of a record.
 func (t *Tracer) expand(r *record, conv *converter) *wire.Event {
-	e := &wire.Event{Type: lifecycleTypes[r.kind], Process: conv.process(&r.process)}
+	return t.expandInto(new(desk), r, conv)
+}
+
+// expandInto is expand on a desk, of which all is written anew.
+func (t *Tracer) expandInto(d *desk, r *record, conv *converter) *wire.Event {
+	e := &d.event
+	*e = wire.Event{Type: lifecycleTypes[r.kind], Process: conv.fill(&d.room, &r.process)}
 	if r.kind == tracker.Signaled {
 		e.Signal = &wire.Signal{Signal: event.SignalName(r.signal.Signal)}
 		if !r.signal.FromKernel {

@@ -105,6 +105,7 @@ type Tracer struct {
 
 	names *resolver
 	conv  converter
+	desk  desk
 	views views
 
 	hub       hub
@@ -155,7 +156,7 @@ func New(source Source, opt Options) *Tracer {
 		onTick:    opt.OnTick,
 		onLease:   opt.OnLeaseEnd,
 		onLag:     opt.OnLag,
-		names:     newResolver(),
+		conv:      newConverter(),
 		lifecycle: newRecent[record](recentLifecycle),
 		notable:   newRecent[*wire.Event](recentNotable),
 		idPrefix:  eventIDPrefix(),
@@ -167,8 +168,8 @@ func New(source Source, opt Options) *Tracer {
 	if t.log == nil {
 		t.log = slog.Default()
 	}
-	t.conv = converter{names: t.names, offset: bootOffset()}
-	t.views.conv.names = newResolver()
+	t.names, t.conv.offset = t.conv.names, bootOffset()
+	t.views.conv = newConverter()
 	t.canary.init()
 	t.fill.init()
 	return t
