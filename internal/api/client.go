@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 
+	jsonv2 "github.com/go-json-experiment/json"
 	"golang.org/x/sys/unix"
 
 	"github.com/abot-trace/abot-trace/internal/wire"
@@ -72,7 +73,7 @@ func (c *Client) Events(ctx context.Context, types []string, since uint64, follo
 	return c.Lines(ctx, types, since, follow, func(lines []byte) error {
 		for line := range bytes.Lines(lines) {
 			e := new(wire.Event)
-			if err := json.Unmarshal(line, e); err != nil {
+			if err := jsonv2.Unmarshal(line, e); err != nil {
 				return fmt.Errorf("read events from %s: %w", c.socket, err)
 			}
 			if err := fn(e); err != nil {
@@ -138,7 +139,7 @@ func Call[T any](ctx context.Context, c *Client, method, path string, q url.Valu
 		return out, err
 	}
 	defer body.Close()
-	if err := json.NewDecoder(body).Decode(&out); err != nil {
+	if err := jsonv2.UnmarshalRead(body, &out); err != nil {
 		return out, fmt.Errorf("answer of %s: %w", c.socket, err)
 	}
 	return out, nil

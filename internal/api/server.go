@@ -201,7 +201,10 @@ func (s *Server) tree(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return WriteJSON(w, doc)
+	w.Header().Set("Content-Type", "application/json")
+	text := wire.AppendTree(make([]byte, 0, 600*len(doc.Processes)), doc)
+	_, _ = w.Write(append(text, '\n')) // an error is a reader that left
+	return nil
 }
 
 func (s *Server) orphans(w http.ResponseWriter, r *http.Request) error {

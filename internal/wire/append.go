@@ -36,6 +36,28 @@ func AppendEvent(b []byte, e *Event) []byte {
 	return append(b, '}', '\n')
 }
 
+// AppendTree appends the document's JSON, byte for byte what [json.Marshal] returns.
+func AppendTree(b []byte, t *Tree) []byte {
+	b = append(b, `{"schema":`...)
+	b = strconv.AppendInt(b, int64(t.Schema), 10)
+	b = appendText(b, `,"host":`, t.Host)
+	b = appendTime(b, `,"time":`, t.Time)
+	b = append(b, `,"complete":`...)
+	b = strconv.AppendBool(b, t.Complete)
+	b = append(b, `,"processes":`...)
+	if t.Processes == nil {
+		return append(b, `null}`...)
+	}
+	for i := range t.Processes {
+		b = append(b, "[,"[min(i, 1)])
+		b = AppendProcess(b, &t.Processes[i])
+	}
+	if len(t.Processes) == 0 {
+		b = append(b, '[')
+	}
+	return append(b, "]}"...)
+}
+
 // AppendProcess appends the process's JSON, byte for byte what [json.Marshal] returns.
 func AppendProcess(b []byte, p *Process) []byte {
 	b = append(b, `{"pid":`...)

@@ -68,6 +68,20 @@ func TestAppendEqualsMarshal(t *testing.T) {
 	})
 }
 
+func TestAppendTreeEqualsMarshal(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var tree Tree
+		fill(t, reflect.ValueOf(&tree).Elem())
+		want, err := json.Marshal(&tree)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := AppendTree(nil, &tree); string(got) != string(want) {
+			t.Errorf("got\n%s\nwant\n%s", got, want)
+		}
+	})
+}
+
 func BenchmarkAppendEvent(b *testing.B) {
 	uid, rss, seconds, code, at := uint32(1000), uint64(4<<20), 0.0123, 0, time.Unix(1700000000, 123456789)
 	e := &Event{Schema: Schema, ID: "12345678-12345678-1234567-42", Seq: 42, Time: at, TimeNS: 1234567890123, Type: TypeExit,
