@@ -4,7 +4,9 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"os/exec"
 	"strconv"
@@ -97,10 +99,16 @@ func (b *bench) listenOurs(ctx context.Context, got func(float64)) (chan struct{
 	ready, done := make(chan struct{}), make(chan error, 1)
 	since := trace.BootNow()
 	go func() {
-		done <- client.Events(ctx, []string{wire.TypeOrphan}, since, true, func(e *wire.Event) error {
-			now := trace.BootNow()
-			if e.Process.Comm == "storm" {
-				got(float64(now-e.TimeNS) / 1e3)
+		done <- client.Lines(ctx, []string{wire.TypeOrphan}, since, true, func(lines []byte) error {
+			now := trace.BootNow() // the line is in hand, as the peer's is
+			for line := range bytes.Lines(lines) {
+				var e wire.Event
+				if err := json.Unmarshal(line, &e); err != nil {
+					return err
+				}
+				if e.Process.Comm == "storm" {
+					got(float64(now-e.TimeNS) / 1e3)
+				}
 			}
 			return nil
 		})

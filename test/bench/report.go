@@ -109,7 +109,7 @@ func (r *report) eventTable(b *bytes.Buffer) {
 }
 
 func (r *report) delayTable(b *bytes.Buffer) {
-	fmt.Fprintf(b, "\n## From a parent's death to the line that says so\n\nµs from the kernel's stamp to the decoded line in another process, %d orphanings each.\n\n"+
+	fmt.Fprintf(b, "\n## From a parent's death to the line that says so\n\nµs from the kernel's stamp to the line in the hands of another process, %d orphanings each.\n\n"+
 		"| | idle p50 | idle p99 | exec storm p50 | exec storm p99 |\n|---|---|---|---|---|\n", r.plan.orphanings)
 	row := func(name string, d delay) {
 		if len(d.idle) > 0 && len(d.busy) > 0 {
