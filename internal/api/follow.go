@@ -44,6 +44,10 @@ type follower struct {
 // follow streams what is remembered since an instant and then what comes, until the
 // reader leaves, the server ends, or the stream does.
 func (s *Server) follow(w http.ResponseWriter, r *http.Request, types []string, since uint64) error {
+	if !s.following.TryRLock() {
+		return trace.ErrStopped
+	}
+	defer s.following.RUnlock()
 	f := &follower{chunked: r.ProtoAtLeast(1, 1), more: make(chan struct{}, 1)}
 	f.mu.Lock() // until the past is written
 	past, lines, err := s.backend.Follow(r.Context(), types, since, f.news)
@@ -55,8 +59,6 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request, types []string, 
 	if err := f.hijack(w); err != nil {
 		return err
 	}
-	s.follows.Add(1)
-	defer s.follows.Done()
 	f.begin(past)
 	ctx, cancel := context.WithCancel(r.Context())
 	left := make(chan struct{})

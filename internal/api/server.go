@@ -52,7 +52,9 @@ type Server struct {
 	gid     int // of the group that may ask; -1 for none
 	mux     *http.ServeMux
 	limit   *limiter
-	follows sync.WaitGroup // connections that http.Server has handed over
+	// following is held, shared, for as long as a connection lives that http.Server has
+	// handed over, and for good by a server that has ended.
+	following sync.RWMutex
 }
 
 // NewServer returns a server. group, by name or number, may ask what root may; the
@@ -167,7 +169,7 @@ func Listen(path string) (net.Listener, error) {
 	return l, nil
 }
 
-// Serve answers on l until ctx ends.
+// Serve answers on l until ctx ends. It is called once.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	server := &http.Server{
 		Handler:           s.mux,
@@ -188,7 +190,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		}
 	})
 	defer stop()
-	defer s.follows.Wait()
+	defer s.following.Lock()
 	err := server.Serve(&limitedListener{l, s})
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
