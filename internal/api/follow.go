@@ -106,7 +106,15 @@ func (f *follower) begin(past []*wire.Event) {
 	if len(text) > 0 {
 		f.rest = f.frame(f.rest, text)
 	}
-	f.more <- struct{}{}
+	f.look()
+}
+
+// look lets the goroutine look, now or when it is done with what it does.
+func (f *follower) look() {
+	select {
+	case f.more <- struct{}{}:
+	default: // it will look anyway
+	}
 }
 
 // frame appends text as the transfer coding has it.
@@ -161,10 +169,7 @@ func (f *follower) news() {
 			return
 		}
 	}
-	select {
-	case f.more <- struct{}{}:
-	default:
-	}
+	f.look()
 }
 
 // try writes what the socket has room for. The system call does not block, so that the

@@ -309,6 +309,45 @@ func TestFollowGoesOnWhereThePastEnds(t *testing.T) {
 	}
 }
 
+// Readers that come while events come in between every two steps of their reception
+// lose nothing and hold up nobody.
+func TestFollowInAStorm(t *testing.T) {
+	d := serve(t, "")
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for i := 1; ; i += 10 {
+			select {
+			case <-stop:
+				return
+			default:
+				d.fork(i, 10)
+				_ = d.tracer.Fresh(ctx, func(*tracker.Tree) {})
+			}
+		}
+	}()
+	enough := errors.New("enough")
+	for range 100 {
+		last := uint64(0)
+		err := d.client.Events(ctx, []string{wire.TypeFork}, trace.BootNow(), true, func(e *wire.Event) error {
+			if last != 0 && e.Seq != last+1 {
+				return fmt.Errorf("%d follows %d", e.Seq, last)
+			}
+			if last = e.Seq; e.Seq%50 == 0 {
+				return enough
+			}
+			return nil
+		})
+		if !errors.Is(err, enough) {
+			t.Fatalf("got %v, want %v", err, enough)
+		}
+	}
+	close(stop)
+	<-stopped
+}
+
 func TestListen(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "s")
