@@ -48,7 +48,10 @@ func (t *trial) steps(short bool) []step {
 			step{"upgraded under load, it misses nothing", t.upgraded},
 		)
 	}
-	return append(steps, step{"removed, nothing is left", t.removed})
+	return append(steps,
+		step{"killed for good, it leaves nobody stopped", t.thawed},
+		step{"removed, nothing is left", t.removed},
+	)
 }
 
 // serviceLog is for failures.
@@ -360,6 +363,38 @@ func (t *trial) leaksKnown(ctx context.Context) error {
 	if err == nil && len(lost) > 0 {
 		err = fmt.Errorf("records were lost: %v", lost)
 	}
+	return err
+}
+
+// thawed has the service killed while a process is stopped that its notes name, and not
+// started again. The process belongs to another user than the service. The moment
+// itself, in the middle of a kill, is in a test of the program.
+func (t *trial) thawed(ctx context.Context) error {
+	_, err := t.m.run(ctx, `mkdir -p /run/systemd/system/abot-trace.service.d
+printf '[Service]\nRestart=no\n' >/run/systemd/system/abot-trace.service.d/once.conf
+systemctl daemon-reload
+systemd-run --quiet --unit=frozen --property=User=nobody sleep 3600
+pid=$(systemctl show --value -p MainPID frozen)
+read -r _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ ticks _ </proc/$pid/stat
+kill -STOP $pid
+printf '{"boot_id":"%s","kill_id":"k","processes":[{"pid":%d,"start_ns":%d0000000}]}' \
+	$(cat /proc/sys/kernel/random/boot_id) $pid $ticks >/run/abot-trace/stopped/k.stopped
+chown --reference=/run/abot-trace/stopped /run/abot-trace/stopped/k.stopped
+systemctl kill --kill-whom=main --signal=KILL abot-trace`)
+	if err != nil {
+		return err
+	}
+	err = t.m.await(ctx, "the process continues", func() error {
+		_, err := t.m.run(ctx, `test "$(systemctl is-active abot-trace)" = failed
+test ! -e /run/abot-trace/stopped/k.stopped
+grep -q '^State:	S' /proc/$(systemctl show --value -p MainPID frozen)/status`)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	_, err = t.m.run(ctx, `systemctl stop frozen && rm -r /run/systemd/system/abot-trace.service.d
+systemctl daemon-reload && systemctl start abot-trace && systemctl is-active abot-trace`)
 	return err
 }
 
