@@ -367,8 +367,9 @@ func (t *trial) leaksKnown(ctx context.Context) error {
 }
 
 // thawed has the service killed while a process is stopped that its notes name, and not
-// started again. The process belongs to another user than the service. The moment
-// itself, in the middle of a kill, is in a test of the program.
+// started again. The process belongs to another user than the service. (The boot id is
+// the one that the service sees: nspawn shows another.) The moment itself, in the
+// middle of a kill, is in a test of the program.
 func (t *trial) thawed(ctx context.Context) error {
 	_, err := t.m.run(ctx, `mkdir -p /run/systemd/system/abot-trace.service.d
 printf '[Service]\nRestart=no\n' >/run/systemd/system/abot-trace.service.d/once.conf
@@ -378,7 +379,7 @@ pid=$(systemctl show --value -p MainPID frozen)
 read -r _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ ticks _ </proc/$pid/stat
 kill -STOP $pid
 printf '{"boot_id":"%s","kill_id":"k","processes":[{"pid":%d,"start_ns":%d0000000}]}' \
-	$(cat /proc/sys/kernel/random/boot_id) $pid $ticks >/run/abot-trace/stopped/k.stopped
+	$(nsenter -m -t $(systemctl show --value -p MainPID abot-trace) cat /proc/sys/kernel/random/boot_id) $pid $ticks >/run/abot-trace/stopped/k.stopped
 chown --reference=/run/abot-trace/stopped /run/abot-trace/stopped/k.stopped
 systemctl kill --kill-whom=main --signal=KILL abot-trace`)
 	if err != nil {
