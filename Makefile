@@ -55,14 +55,14 @@ setup: ## install what the tests need (Debian, root); does nothing when it is th
 test: setup ## the whole test suite, with a guest kernel and a container in short form
 	CGO_ENABLED=1 CI=true $(GO) test -race -timeout 30m $(TESTFLAGS) ./...
 	$(GO) run ./test/vm -kernels 6.1
-	$(GO) run ./test/container -short
+	$(GO) run ./test/service -short
 
 test-root: ## the packages' own tests, built here and run by root
 	CI=true $(GO) test -timeout 30m -exec sudo $(TESTFLAGS) ./internal/... ./cmd/...
 
 test-vm: setup ## kernel matrix (5.10, 6.1, 6.12, newest) and the package on full systemd; writes docs/kernels.md
 	$(GO) run ./test/vm -write docs/kernels.md
-	$(GO) run ./test/container
+	$(GO) run ./test/service -machines host,6.1 -write docs/kernels.md
 
 test-chaos: setup ## kill the daemon 50 times under a fork storm: no orphan missed, none told twice
 	CI=true $(GO) test -count=1 -timeout 20m -run TestKilledInStorm ./cmd/abot-trace -kills 50

@@ -32,6 +32,7 @@ type Apt struct {
 // A Kernel is one unpacked kernel image.
 type Kernel struct {
 	Family  string // as asked for
+	Arch    string // as Debian calls it
 	Release string // as uname -r will have it
 	Image   string // path of vmlinuz
 }
@@ -173,7 +174,7 @@ func (a *Apt) Kernel(ctx context.Context, family string) (*Kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &Kernel{Family: family, Release: strings.TrimPrefix(name, "linux-image-")}
+	k := &Kernel{Family: family, Arch: a.arch, Release: strings.TrimPrefix(name, "linux-image-")}
 	k.Image = filepath.Join(a.dir, "vmlinuz-"+k.Release)
 	if _, err := os.Stat(k.Image); err == nil {
 		return k, nil

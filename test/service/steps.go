@@ -15,8 +15,9 @@ import (
 
 // A trial is one run through an installation's life.
 type trial struct {
-	m      *machine
-	orphan string // the pid of the first leak
+	m        *machine
+	emulated bool
+	orphan   string // the pid of the first leak
 
 	controls int    // leaks made to see that a rule works
 	unclear  string // of the storm's orphans, one whose verdict is not leaked
@@ -44,7 +45,11 @@ func (t *trial) steps(short bool) []step {
 			step{"the widest rule spares what systemd owns, and ends leaks", t.ownedBySystemd},
 			step{"the records of an orphan and its end have every field", t.fullRecords},
 			step{"a reload lifts a warm-up that runs", t.warmedUp},
-			step{"journald stopped: nothing waits, what is dropped is told", t.journalStopped},
+		)
+		if !t.emulated { // six thousand processes are too many for an emulated machine
+			steps = append(steps, step{"journald stopped: nothing waits, what is dropped is told", t.journalStopped})
+		}
+		steps = append(steps,
 			step{"upgraded under load, it misses nothing", t.upgraded},
 		)
 	}
@@ -64,7 +69,7 @@ func (t *trial) serviceLog(ctx context.Context) string {
 }
 
 func (t *trial) exposure(ctx context.Context) error {
-	if _, err := t.m.run(ctx, "mkdir /run/x && dpkg-deb -x /root/"+firstVersion+".deb /run/x"); err != nil {
+	if _, err := t.m.run(ctx, "mkdir /run/x && dpkg-deb -x /root/packages/"+firstVersion+".deb /run/x"); err != nil {
 		return err
 	}
 	_, err := t.m.run(ctx, `for unit in abot-trace abot-trace-notify abot-trace-cleanup; do
@@ -76,10 +81,10 @@ func (t *trial) exposure(ctx context.Context) error {
 // install makes the orphan a second after the installation, as a host would.
 func (t *trial) install(ctx context.Context) error {
 	// Kills are held for a minute after the start; the test need not wait so long.
-	if err := t.m.write("/etc/abot-trace/conf.d/test.yaml", "budget: {warm_up: 0s}\n"); err != nil {
+	if err := t.m.write(ctx, "/etc/abot-trace/conf.d/test.yaml", "budget: {warm_up: 0s}\n"); err != nil {
 		return err
 	}
-	if _, err := t.m.run(ctx, "apt-get install -y /root/"+firstVersion+".deb"); err != nil {
+	if _, err := t.m.run(ctx, "apt-get install -y /root/packages/"+firstVersion+".deb"); err != nil {
 		return err
 	}
 	state, err := t.m.run(ctx, "systemctl is-active abot-trace; systemctl is-enabled abot-trace; abot-trace version; stat -c %U:%a /var/lib/abot-trace")
@@ -212,7 +217,7 @@ func (t *trial) unprivileged(ctx context.Context) error {
 
 func (t *trial) armed(ctx context.Context) error {
 	const rule = "rules:\n  - name: marked\n    match: {verdict: [leaked], cmdline: '#leak-'}\n    grace: 2s\nenforce: [marked]\n"
-	if err := t.m.write("/etc/abot-trace/conf.d/arm.yaml", rule); err != nil {
+	if err := t.m.write(ctx, "/etc/abot-trace/conf.d/arm.yaml", rule); err != nil {
 		return err
 	}
 	if _, err := t.m.run(ctx, "abot-trace check /etc/abot-trace/config.yaml && systemctl reload abot-trace"); err != nil {
@@ -259,7 +264,7 @@ func (t *trial) endedBy(ctx context.Context, rule, pid string) error {
 }
 
 func (t *trial) invalid(ctx context.Context) error {
-	if err := t.m.write("/etc/abot-trace/conf.d/wrong.yaml", "rulse: []\n"); err != nil {
+	if err := t.m.write(ctx, "/etc/abot-trace/conf.d/wrong.yaml", "rulse: []\n"); err != nil {
 		return err
 	}
 	before, err := t.property(ctx, "MainPID")
@@ -313,7 +318,7 @@ done; touch /run/leaks.done; exec sleep 3600`
 	if err != nil {
 		return err
 	}
-	if _, err := t.m.run(ctx, "apt-get install -y /root/"+secondVersion+".deb"); err != nil {
+	if _, err := t.m.run(ctx, "apt-get install -y /root/packages/"+secondVersion+".deb"); err != nil {
 		return err
 	}
 	after, err := t.property(ctx, "MainPID")
