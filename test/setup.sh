@@ -13,7 +13,10 @@ needs=(
 	qemu-system-x86_64:qemu-system-x86 dpkg-deb:dpkg            # guest kernels
 	systemd-nspawn:systemd-container debootstrap:debootstrap    # the installed package
 	forkstat:forkstat bpftrace:bpftrace pstree:psmisc taskset:util-linux # what tracing is measured beside
-	lintian:lintian xz:xz-utils man:man-db
+	mke2fs:e2fsprogs qemu-system-aarch64:qemu-system-arm        # it in a virtual machine; arm64
+	qemu-aarch64-static:qemu-user-static                        # the arm64 binary
+	lintian:lintian xz:xz-utils man:man-db rpm:rpm rpmlint:rpmlint # packages
+	zsh:zsh fish:fish                                           # completion
 )
 missing=()
 for need in "${needs[@]}"; do
