@@ -19,6 +19,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
@@ -108,7 +109,7 @@ func try(ctx context.Context, cache, base, packages, name string, short bool) (r
 	if name == "host" {
 		t.m = &machine{&container{layer: root}}
 	} else {
-		apt, err := debian.NewApt(ctx, cache, progress)
+		apt, err := debian.NewApt(ctx, cache, runtime.GOARCH, progress)
 		if err != nil {
 			return r, err
 		}
@@ -135,7 +136,7 @@ func buildPackage(ctx context.Context, version, path string) error {
 		return err
 	}
 	defer os.RemoveAll(dist)
-	out, err := exec.CommandContext(ctx, "make", "package", "VERSION="+version, "DIST="+dist, "ARCHES=amd64").CombinedOutput()
+	out, err := exec.CommandContext(ctx, "make", "package", "VERSION="+version, "DIST="+dist, "ARCHES="+runtime.GOARCH).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("make package: %w\n%s", err, tail(out))
 	}
