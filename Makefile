@@ -60,9 +60,12 @@ test: setup ## the whole test suite, with a guest kernel and a container in shor
 test-root: ## the packages' own tests, built here and run by root
 	CI=true $(GO) test -timeout 30m -exec sudo $(TESTFLAGS) ./internal/... ./cmd/...
 
-test-vm: setup ## kernel matrix (5.10, 6.1, 6.12, newest) and the package on full systemd; writes docs/kernels.md
+test-vm: setup ## kernel matrix (5.10 to the newest, and arm64) and the package on full systemd; writes docs/kernels.md, in half an hour
 	$(GO) run ./test/vm -write docs/kernels.md
 	$(GO) run ./test/service -machines host,6.1 -write docs/kernels.md
+
+test-packages: setup ## packages for ARCHES: reproducible, accepted by lintian and rpm, the arm64 program emulated
+	CI=true $(GO) test -count=1 -timeout 20m ./test/packages -arches '$(ARCHES)'
 
 test-chaos: setup ## kill the daemon 50 times under a fork storm: no orphan missed, none told twice
 	CI=true $(GO) test -count=1 -timeout 20m -run TestKilledInStorm ./cmd/abot-trace -kills 50
@@ -130,5 +133,5 @@ clean: ## remove what the other targets made in the tree
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: all build generate fmt lint setup test test-root test-vm fuzz bench demo \
+.PHONY: all build generate fmt lint setup test test-root test-vm test-packages test-chaos fuzz bench demo \
 	verify install uninstall package clean help

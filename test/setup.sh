@@ -11,11 +11,10 @@ needs=(
 	python3:python3 node:nodejs tmux:tmux ps:procps setsid:util-linux # workloads of the tests
 	tini:tini dumb-init:dumb-init                               # what supervise is measured beside
 	qemu-system-x86_64:qemu-system-x86 dpkg-deb:dpkg            # guest kernels
-	systemd-nspawn:systemd-container debootstrap:debootstrap    # the installed package
+	qemu-system-aarch64:qemu-system-arm qemu-aarch64-static:qemu-user-static # those of arm64
+	systemd-nspawn:systemd-container debootstrap:debootstrap mke2fs:e2fsprogs # the installed package
 	forkstat:forkstat bpftrace:bpftrace pstree:psmisc taskset:util-linux # what tracing is measured beside
-	mke2fs:e2fsprogs qemu-system-aarch64:qemu-system-arm        # it in a virtual machine; arm64
-	qemu-aarch64-static:qemu-user-static                        # the arm64 binary
-	lintian:lintian xz:xz-utils man:man-db rpm:rpm rpmlint:rpmlint # packages
+	lintian:lintian xz:xz-utils man:man-db rpm:rpm              # packages
 	zsh:zsh fish:fish                                           # completion
 )
 missing=()

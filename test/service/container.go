@@ -15,18 +15,20 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/test/debian"
 )
 
 // A container runs the layer under this machine's own kernel, by systemd-nspawn.
 type container struct {
-	*layer
+	*debian.Layer
 	nspawn *exec.Cmd
 	leader int // its pid 1, as this machine numbers it
 	gone   chan struct{}
 }
 
 func (c *container) boot(ctx context.Context) error {
-	console, err := os.Create(filepath.Join(c.dir, "console"))
+	console, err := os.Create(filepath.Join(c.Dir, "console"))
 	if err != nil {
 		return err
 	}
@@ -36,7 +38,7 @@ func (c *container) boot(ctx context.Context) error {
 	c.nspawn = exec.Command("systemd-nspawn", "--boot", "--keep-unit", "--register=no",
 		"--capability=all", "--system-call-filter=bpf perf_event_open", "--bind-ro=/sys/kernel/btf",
 		"--private-network", "--link-journal=no", "--console=pipe",
-		"--machine="+filepath.Base(c.dir), "--directory="+c.path(""))
+		"--machine="+filepath.Base(c.Dir), "--directory="+c.Path(""))
 	c.nspawn.Env = append(os.Environ(), "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1")
 	c.nspawn.Stdout, c.nspawn.Stderr = console, console
 	c.nspawn.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: unix.SIGTERM}

@@ -60,7 +60,7 @@ func run(ctx context.Context, machines []string, short bool, write string) error
 	if err != nil {
 		return err
 	}
-	base, err := baseRoot(ctx, cache)
+	base, err := debian.Root(ctx, cache, progress)
 	if err != nil {
 		return err
 	}
@@ -97,17 +97,17 @@ func run(ctx context.Context, machines []string, short bool, write string) error
 func try(ctx context.Context, cache, base, packages, name string, short bool) (r result, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	root, err := newLayer(base)
+	root, err := debian.NewLayer(base)
 	if err != nil {
 		return r, err
 	}
-	defer func() { err = errors.Join(err, root.remove()) }()
-	if err := os.CopyFS(root.path("/root/packages"), os.DirFS(packages)); err != nil {
+	defer func() { err = errors.Join(err, root.Remove()) }()
+	if err := os.CopyFS(root.Path("/root/packages"), os.DirFS(packages)); err != nil {
 		return r, err
 	}
 	t := &trial{}
 	if name == "host" {
-		t.m = &machine{&container{layer: root}}
+		t.m = &machine{&container{Layer: root}}
 	} else {
 		apt, err := debian.NewApt(ctx, cache, runtime.GOARCH, progress)
 		if err != nil {
@@ -117,7 +117,7 @@ func try(ctx context.Context, cache, base, packages, name string, short bool) (r
 		if err != nil {
 			return r, err
 		}
-		t.m, t.emulated = &machine{&vm{layer: root, kernel: kernel}}, true
+		t.m, t.emulated = &machine{&vm{Layer: root, kernel: kernel}}, true
 	}
 	// Also after an interrupt.
 	defer t.m.stop(context.WithoutCancel(ctx))

@@ -24,7 +24,7 @@ import (
 // A vm runs a copy of the layer under a kernel of Debian's, emulated. Commands get in by
 // the agent at its second serial port.
 type vm struct {
-	*layer
+	*debian.Layer
 	kernel *debian.Kernel
 	qemu   *exec.Cmd
 	gone   chan struct{}
@@ -46,7 +46,7 @@ func (v *vm) boot(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	console, socket := filepath.Join(v.dir, "console"), filepath.Join(v.dir, "agent")
+	console, socket := filepath.Join(v.Dir, "console"), filepath.Join(v.Dir, "agent")
 	// Stopped by stop, not by the context: what is to be seen of a failure comes first.
 	v.qemu = qemu.Machine{Kernel: v.kernel, MiB: 1536, Console: console, Port: qemu.Socket(socket),
 		// Without udev nobody says that the console is there: no getty waits for it.
@@ -83,18 +83,18 @@ func (v *vm) boot(ctx context.Context) error {
 
 // makeDisk copies the layer, with the agent, into a file system of its own.
 func (v *vm) makeDisk(ctx context.Context) (string, error) {
-	cmd := exec.CommandContext(ctx, "go", "build", "-ldflags=-s -w", "-o", v.path("/root/agent"), "./test/service/agent")
+	cmd := exec.CommandContext(ctx, "go", "build", "-ldflags=-s -w", "-o", v.Path("/root/agent"), "./test/service/agent")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the agent: %w\n%s", err, out)
 	}
 	const unit = "/etc/systemd/system/test-agent.service"
-	wants := v.path("/etc/systemd/system/multi-user.target.wants/test-agent.service")
-	if err := errors.Join(v.write(unit, agentUnit), os.MkdirAll(filepath.Dir(wants), 0o755), os.Symlink(unit, wants)); err != nil {
+	wants := v.Path("/etc/systemd/system/multi-user.target.wants/test-agent.service")
+	if err := errors.Join(v.Write(unit, agentUnit), os.MkdirAll(filepath.Dir(wants), 0o755), os.Symlink(unit, wants)); err != nil {
 		return "", err
 	}
-	disk := filepath.Join(v.dir, "disk")
-	out, err := exec.CommandContext(ctx, "mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-d", v.path(""), disk, "2G").CombinedOutput()
+	disk := filepath.Join(v.Dir, "disk")
+	out, err := exec.CommandContext(ctx, "mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-d", v.Path(""), disk, "2G").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("mke2fs: %w\n%s", err, out)
 	}
