@@ -67,6 +67,10 @@ test-vm: setup ## kernel matrix (5.10 to the newest, and arm64) and the package 
 test-packages: setup ## packages for ARCHES: reproducible, accepted by lintian and rpm, the arm64 program emulated
 	CI=true $(GO) test -count=1 -timeout 20m ./test/packages -arches '$(ARCHES)'
 
+test-image: ## the container image, built from its recipe and run by podman
+	test/setup.sh podman:podman runc:runc busybox:busybox-static
+	test/image.sh
+
 test-chaos: setup ## kill the daemon 50 times under a fork storm: no orphan missed, none told twice
 	CI=true $(GO) test -count=1 -timeout 20m -run TestKilledInStorm ./cmd/abot-trace -kills 50
 
@@ -133,5 +137,5 @@ clean: ## remove what the other targets made in the tree
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: all build generate fmt lint setup test test-root test-vm test-packages test-chaos fuzz bench demo \
+.PHONY: all build generate fmt lint setup test test-root test-vm test-packages test-image test-chaos fuzz bench demo \
 	verify install uninstall package clean help

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Installs what building the BPF programs and testing need, where it is missing.
+# Installs what building the BPF programs and testing need, where it is missing, and
+# what its arguments name, as below.
 # For Debian 12 and later; elsewhere it says what is missing.
 set -euo pipefail
 
@@ -18,7 +19,7 @@ needs=(
 	zsh:zsh fish:fish                                           # completion
 )
 missing=()
-for need in "${needs[@]}"; do
+for need in "${needs[@]}" "$@"; do
 	PATH=$PATH:/usr/sbin:/sbin command -v "${need%%:*}" >/dev/null || missing+=("${need#*:}")
 done
 [ -e /usr/include/bpf/bpf_helpers.h ] || missing+=(libbpf-dev)
