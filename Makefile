@@ -84,8 +84,9 @@ bench: setup ## what it costs, beside other tracers (BENCHFLAGS='-full -write do
 demo: setup build ## leak a Python worker and watch it being seen, judged and shown
 	test/demo.sh
 
-verify: lint ## lint, and check that the generated files are up to date
+verify: lint ## lint, check that the generated files are up to date, and the manifests by Kubernetes' own types
 	test/generated.sh
+	cd test/kubernetes && $(GO) test -count=1 ./...
 
 dist/host/abot-trace: build
 	mkdir -p $(@D)
