@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -30,7 +31,7 @@ func boot(ctx context.Context, k *debian.Kernel, image string, timeout time.Dura
 	cmd.Stderr = &stderr
 	began := time.Now()
 	err = cmd.Run()
-	if ctx.Err() != nil {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		err = fmt.Errorf("not finished after %v", timeout)
 	}
 	if err != nil {
