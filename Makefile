@@ -55,14 +55,21 @@ setup: ## install what the tests need (Debian, root); does nothing when it is th
 test: setup ## the whole test suite, with a guest kernel and a container in short form
 	CGO_ENABLED=1 CI=true $(GO) test -race -timeout 30m $(TESTFLAGS) ./...
 	$(GO) run ./test/vm -kernels 6.1
-	$(GO) run ./test/container -short
+	$(GO) run ./test/service -short
 
 test-root: ## the packages' own tests, built here and run by root
 	CI=true $(GO) test -timeout 30m -exec sudo $(TESTFLAGS) ./internal/... ./cmd/...
 
-test-vm: setup ## kernel matrix (5.10, 6.1, 6.12, newest) and the package on full systemd; writes docs/kernels.md
+test-vm: setup ## kernel matrix (5.10 to the newest, and arm64) and the package on full systemd; writes docs/kernels.md, in half an hour
 	$(GO) run ./test/vm -write docs/kernels.md
-	$(GO) run ./test/container
+	$(GO) run ./test/service -machines host,6.1 -write docs/kernels.md
+
+test-packages: setup ## packages for ARCHES: reproducible, accepted by lintian and rpm, the arm64 program emulated
+	CI=true $(GO) test -count=1 -timeout 20m ./test/packages -arches '$(ARCHES)'
+
+test-image: ## the container image, built from its recipe and run by podman
+	test/setup.sh podman:podman runc:runc busybox:busybox-static
+	test/image.sh
 
 test-chaos: setup ## kill the daemon 50 times under a fork storm: no orphan missed, none told twice
 	CI=true $(GO) test -count=1 -timeout 20m -run TestKilledInStorm ./cmd/abot-trace -kills 50
@@ -77,8 +84,9 @@ bench: setup ## what it costs, beside other tracers (BENCHFLAGS='-full -write do
 demo: setup build ## leak a Python worker and watch it being seen, judged and shown
 	test/demo.sh
 
-verify: lint ## lint, and check that the generated files are up to date
+verify: lint ## lint, check that the generated files are up to date, and the manifests by Kubernetes' own types
 	test/generated.sh
+	cd test/kubernetes && $(GO) test -count=1 ./...
 
 dist/host/abot-trace: build
 	mkdir -p $(@D)
@@ -130,5 +138,5 @@ clean: ## remove what the other targets made in the tree
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: all build generate fmt lint setup test test-root test-vm fuzz bench demo \
+.PHONY: all build generate fmt lint setup test test-root test-vm test-packages test-image test-chaos fuzz bench demo \
 	verify install uninstall package clean help

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Installs what building the BPF programs and testing need, where it is missing.
+# Installs what building the BPF programs and testing need, where it is missing, and
+# what its arguments name, as below.
 # For Debian 12 and later; elsewhere it says what is missing.
 set -euo pipefail
 
@@ -11,12 +12,14 @@ needs=(
 	python3:python3 node:nodejs tmux:tmux ps:procps setsid:util-linux # workloads of the tests
 	tini:tini dumb-init:dumb-init                               # what supervise is measured beside
 	qemu-system-x86_64:qemu-system-x86 dpkg-deb:dpkg            # guest kernels
-	systemd-nspawn:systemd-container debootstrap:debootstrap    # the installed package
+	qemu-system-aarch64:qemu-system-arm qemu-aarch64-static:qemu-user-static # those of arm64
+	systemd-nspawn:systemd-container debootstrap:debootstrap mke2fs:e2fsprogs # the installed package
 	forkstat:forkstat bpftrace:bpftrace pstree:psmisc taskset:util-linux # what tracing is measured beside
-	lintian:lintian xz:xz-utils man:man-db
+	lintian:lintian xz:xz-utils man:man-db rpm:rpm              # packages
+	zsh:zsh fish:fish                                           # completion
 )
 missing=()
-for need in "${needs[@]}"; do
+for need in "${needs[@]}" "$@"; do
 	PATH=$PATH:/usr/sbin:/sbin command -v "${need%%:*}" >/dev/null || missing+=("${need#*:}")
 done
 [ -e /usr/include/bpf/bpf_helpers.h ] || missing+=(libbpf-dev)

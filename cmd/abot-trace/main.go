@@ -121,6 +121,7 @@ func commands() []*cli.Command {
 		notifyHelperCommand(),
 		superviseCommand(),
 		uninstallProbesCommand(),
+		thawCommand(),
 		stageCommand(),
 		replayCommand(),
 		versionCommand(),

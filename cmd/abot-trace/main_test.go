@@ -4,10 +4,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -34,13 +35,20 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// condition knows "root", for what needs its powers. Where CI runs, the proof is owed.
+// condition knows "root", for what needs its powers, and "shell:NAME", for a shell that
+// not every machine has. Where CI runs, the proof is owed.
 func condition(name string) (bool, error) {
-	if name != "root" {
+	holds := false
+	if shell, ok := strings.CutPrefix(name, "shell:"); ok {
+		_, err := exec.LookPath(shell)
+		holds = err == nil
+	} else if name == "root" {
+		holds = os.Geteuid() == 0
+	} else {
 		return false, fmt.Errorf("unknown condition %q", name)
 	}
-	if os.Geteuid() != 0 && os.Getenv("CI") != "" {
-		return false, errors.New("needs root")
+	if !holds && os.Getenv("CI") != "" {
+		return false, fmt.Errorf("needs %s", name)
 	}
-	return os.Geteuid() == 0, nil
+	return holds, nil
 }

@@ -23,6 +23,8 @@ for arch in "$@"; do
 	install -D -m 644 deploy/package/lintian-overrides $stage/usr/share/lintian/overrides/abot-trace
 	find $stage -exec touch --no-dereference --date "@$SOURCE_DATE_EPOCH" {} +
 	for format in deb rpm; do
+		# Of no use where there is no dpkg.
+		[ $format = deb ] || rm -r $doc/changelog.Debian.gz $stage/usr/share/lintian $stage/usr/share/zsh/vendor-completions
 		GOARCH=$arch PKG_VERSION=$version STAGE=$stage \
 			dist/nfpm package --config deploy/nfpm.yaml --packager $format --target $dist/
 	done

@@ -14,6 +14,7 @@ if [ -d /run/systemd/system ]; then
 	systemctl disable --now abot-trace-cleanup.timer abot-trace.service >/dev/null 2>&1 || true
 	systemctl stop abot-trace-notify.socket abot-trace-notify.service || true
 fi
-# Of a daemon that ran without systemd: its pins.
+# Of a daemon that ran without systemd: whom it left stopped, and its pins.
+abot-trace thaw >/dev/null 2>&1 || true
 abot-trace uninstall-probes >/dev/null 2>&1 || true
 exit 0

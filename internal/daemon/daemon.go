@@ -19,10 +19,10 @@ import (
 	"github.com/abot-trace/abot-trace/internal/api"
 	"github.com/abot-trace/abot-trace/internal/config"
 	"github.com/abot-trace/abot-trace/internal/control"
+	"github.com/abot-trace/abot-trace/internal/dirlock"
 	"github.com/abot-trace/abot-trace/internal/enforce"
 	"github.com/abot-trace/abot-trace/internal/notify"
 	"github.com/abot-trace/abot-trace/internal/probe"
-	"github.com/abot-trace/abot-trace/internal/procfs"
 	"github.com/abot-trace/abot-trace/internal/systemd"
 	"github.com/abot-trace/abot-trace/internal/trace"
 	"github.com/abot-trace/abot-trace/internal/wire"
@@ -73,6 +73,7 @@ func Run(ctx context.Context, s Settings) error {
 	if err := p.ArgsError(); err != nil {
 		d.Log.Warn("file names and arguments are not traced", "err", err)
 	}
+	defer d.closeStopped()
 	if err := d.build(p); err != nil {
 		return err
 	}
@@ -103,6 +104,7 @@ type daemon struct {
 	Settings
 	cfg     *config.Config
 	keeper  *keeper
+	stopped *dirlock.Lock   // of the notes on who is stopped; nil where there are none
 	journal *notify.Journal // nil when not under systemd
 	link    *notify.Link
 	notices *notify.Dispatcher
@@ -160,21 +162,6 @@ func (d *daemon) build(p *probe.Probe) error {
 	}
 	d.addEndpoints()
 	return nil
-}
-
-// stopJournal remembers in the runtime directory who is stopped, so that nobody
-// stays so when the daemon dies in between: the next start continues them.
-func (d *daemon) stopJournal() enforce.Journal {
-	dir := filepath.Join(filepath.Dir(d.Socket), "stopped")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		d.Log.Warn("trees are not stopped before they are ended", "err", err)
-		return nil
-	}
-	journal := enforce.Dir(dir)
-	if n, err := journal.Thaw(procfs.FS{}); err != nil || n > 0 {
-		d.Log.Warn("continued what an earlier daemon had stopped", "processes", n, "err", err)
-	}
-	return journal
 }
 
 // run lets the parts work until ctx ends or one of them does, and stops them in the

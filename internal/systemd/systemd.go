@@ -144,9 +144,11 @@ func (m *manager) connect(ctx context.Context) (*dbus.Conn, error) {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	inTime := context.AfterFunc(ctx, end)
 	conn, err := dial(life)
-	if !inTime() && err == nil {
-		err = ctx.Err()
-		conn.Close()
+	if !inTime() {
+		if err == nil {
+			conn.Close()
+		}
+		err = ctx.Err() // and not what our closing made of it
 	}
 	if err != nil {
 		end()

@@ -32,6 +32,7 @@ type Apt struct {
 // A Kernel is one unpacked kernel image.
 type Kernel struct {
 	Family  string // as asked for
+	Arch    string // as Debian calls it
 	Release string // as uname -r will have it
 	Image   string // path of vmlinuz
 }
@@ -52,11 +53,14 @@ func CacheDir() (string, error) {
 // releases to look in besides the one that is installed.
 var releases = []string{"bullseye", "bookworm", "trixie"}
 
-// NewApt prepares a folder of the cache and refreshes its package lists once a day.
-// It tells progress what takes long.
-func NewApt(ctx context.Context, cache string, progress func(string)) (*Apt, error) {
+// NewApt prepares a folder of the cache for an architecture and refreshes its package
+// lists once a day. It tells progress what takes long.
+func NewApt(ctx context.Context, cache, arch string, progress func(string)) (*Apt, error) {
 	dir := filepath.Join(cache, "apt")
-	a := &Apt{dir: dir, arch: runtime.GOARCH, progress: progress}
+	if arch != runtime.GOARCH {
+		dir += "-" + arch
+	}
+	a := &Apt{dir: dir, arch: arch, progress: progress}
 	for _, sub := range []string{"lists/partial", "archives/partial"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
 			return nil, err
@@ -149,6 +153,8 @@ Dir::Etc::sourcelist "%[1]s/sources.list";
 Dir::Etc::sourceparts "/dev/null";
 Dir::Etc::preferencesparts "/dev/null";
 APT::Architecture "%[2]s";
+APT::Architectures "";
+APT::Architectures:: "%[2]s";
 APT::Sandbox::User "";
 Acquire::Languages "none";
 Acquire::Retries "3";
@@ -173,7 +179,7 @@ func (a *Apt) Kernel(ctx context.Context, family string) (*Kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &Kernel{Family: family, Release: strings.TrimPrefix(name, "linux-image-")}
+	k := &Kernel{Family: family, Arch: a.arch, Release: strings.TrimPrefix(name, "linux-image-")}
 	k.Image = filepath.Join(a.dir, "vmlinuz-"+k.Release)
 	if _, err := os.Stat(k.Image); err == nil {
 		return k, nil

@@ -5,13 +5,14 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"time"
 
 	"github.com/abot-trace/abot-trace/test/debian"
+	"github.com/abot-trace/abot-trace/test/qemu"
 )
 
 // boot runs one guest to its end and returns what it reported. The guest is killed
@@ -24,18 +25,13 @@ func boot(ctx context.Context, k *debian.Kernel, image string, timeout time.Dura
 	console, reports := filepath.Join(dir, "console"), filepath.Join(dir, "report")
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "qemu-system-x86_64",
-		// One host thread for both CPUs: with more, emulated kernels oops now and then.
-		"-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2", "-m", "1024",
-		"-kernel", k.Image, "-initrd", image,
-		"-append", "console=ttyS0 quiet loglevel=4 panic=-1 rdinit=/init",
-		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-		"-serial", "file:"+console, "-serial", "file:"+reports)
+	cmd := qemu.Machine{Kernel: k, MiB: 1024, Console: console, Port: qemu.File(reports),
+		Append: "rdinit=/init", Args: []string{"-initrd", image}}.Command(ctx)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	began := time.Now()
 	err = cmd.Run()
-	if ctx.Err() != nil {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		err = fmt.Errorf("not finished after %v", timeout)
 	}
 	if err != nil {

@@ -19,8 +19,8 @@ var applets = []string{"sh", "sleep", "cat", "false", "setsid", "nohup", "kill",
 
 // buildImage writes the guest's initramfs: its init, a static test binary for each
 // package, abot-trace itself, and busybox.
-func buildImage(ctx context.Context, apt *debian.Apt, work, image string) (err error) {
-	programs, err := buildPrograms(ctx, work)
+func buildImage(ctx context.Context, apt *debian.Apt, work, arch, image string) (err error) {
+	programs, err := buildPrograms(ctx, work, arch)
 	if err != nil {
 		return err
 	}
@@ -58,12 +58,12 @@ func buildImage(ctx context.Context, apt *debian.Apt, work, image string) (err e
 }
 
 // buildPrograms builds what the guest runs, by its path there.
-func buildPrograms(ctx context.Context, work string) (map[string]string, error) {
+func buildPrograms(ctx context.Context, work, arch string) (map[string]string, error) {
 	programs := map[string]string{}
 	build := func(guest string, args ...string) error {
 		path := filepath.Join(work, strings.ReplaceAll(guest, "/", "-"))
 		cmd := exec.CommandContext(ctx, "go", append([]string{args[0], "-o", path}, args[1:]...)...)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH="+arch)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
 		}

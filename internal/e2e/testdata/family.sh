@@ -8,6 +8,7 @@
 #   deaf [ROLE]          the same, ignoring SIGTERM
 #   tree                 a root with three leaves
 #   deaftree             the same, ignoring SIGTERM
+#   broad                a root with a hundred leaves
 #   forking              start leaves without end, ignoring SIGTERM
 #   parent VERB...       start VERB and wait; kill it to leave that behind
 #   leave COMMAND...     start COMMAND in the background and exit with 0
@@ -27,6 +28,15 @@ deaf)
 	;;
 tree)
 	for i in 1 2 3; do sh "$me" leaf & done
+	say root
+	wait
+	;;
+broad)
+	i=0
+	while [ $i -lt 100 ]; do
+		sh "$me" leaf &
+		i=$((i + 1))
+	done
 	say root
 	wait
 	;;

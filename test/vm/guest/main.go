@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/test/qemu"
 )
 
 // A line of the report: what a program printed, or its end.
@@ -51,12 +53,11 @@ func main() {
 		fmt.Println("guest: prepare:", err)
 		return
 	}
-	port, err := os.OpenFile("/dev/ttyS1", os.O_WRONLY|unix.O_NOCTTY, 0)
+	port, err := qemu.OpenPort()
 	if err != nil {
 		fmt.Println("guest: report:", err)
 		return
 	}
-	raw(port)
 	r := report{json.NewEncoder(port)}
 	var uts unix.Utsname
 	if err := unix.Uname(&uts); err == nil {
@@ -69,11 +70,11 @@ func main() {
 	}
 	for _, path := range tests {
 		name := strings.ReplaceAll(strings.TrimSuffix(filepath.Base(path), ".test"), "@", "/")
-		runProgram(r, name, "/src/"+name, path, "-test.v", "-test.timeout=3m", "-test.short", "-test.skip="+needsMore)
+		runProgram(r, name, "/src/"+name, path, "-test.v", "-test.timeout=10m", "-test.short", "-test.skip="+needsMore)
 	}
 	r.send(line{Program: "guest", Ended: true})
 	// What is still in the port's buffer would die with the machine.
-	_ = unix.IoctlSetInt(int(port.Fd()), unix.TCSBRK, 1)
+	_ = qemu.Drain(port)
 }
 
 // prepare mounts the usual file systems and brings up the loopback.
@@ -115,17 +116,6 @@ func loopbackUp() error {
 	}
 	req.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
 	return unix.IoctlIfreq(s, unix.SIOCSIFFLAGS, req)
-}
-
-// raw keeps the terminal from turning newlines into two characters.
-func raw(f *os.File) {
-	t, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	if err != nil {
-		return
-	}
-	t.Oflag &^= unix.OPOST
-	t.Lflag &^= unix.ECHO | unix.ICANON | unix.ISIG
-	_ = unix.IoctlSetTermios(int(f.Fd()), unix.TCSETS, t)
 }
 
 // runProgram runs one program to its end and reports each line that it prints.

@@ -76,11 +76,11 @@ func (t *trial) decoyUnits(ctx context.Context) error {
 		{"forking", forkingScript, "Type=forking\nPIDFile=/run/decoy-forking.main"},
 		{"left", leftScript, "Type=simple\nKillMode=process"},
 	} {
-		if err := t.m.write("/root/decoy-"+u.name+".py", u.script); err != nil {
+		if err := t.m.write(ctx, "/root/decoy-"+u.name+".py", u.script); err != nil {
 			return err
 		}
 		unit := "/etc/systemd/system/decoy-" + u.name + ".service"
-		if err := t.m.write(unit, fmt.Sprintf(decoyUnit, u.name, u.options)); err != nil {
+		if err := t.m.write(ctx, unit, fmt.Sprintf(decoyUnit, u.name, u.options)); err != nil {
 			return err
 		}
 	}
@@ -89,11 +89,11 @@ func (t *trial) decoyUnits(ctx context.Context) error {
 }
 
 // arm writes a rule that ends every orphan of these verdicts at once, wherever in the
-// container it is, and sees it loaded.
+// machine it is, and sees it loaded.
 func (t *trial) arm(ctx context.Context, name, verdicts string) error {
 	rule := fmt.Sprintf("budget: {pause: 0s, kills_per_minute: 100}\nenforce: [%s]\n"+
 		"rules:\n  - {name: %[1]s, match: {verdict: [%s]}, orphaned_for: 0s, grace: 2s}\n", name, verdicts)
-	if err := t.m.write("/etc/abot-trace/conf.d/arm.yaml", rule); err != nil {
+	if err := t.m.write(ctx, "/etc/abot-trace/conf.d/arm.yaml", rule); err != nil {
 		return err
 	}
 	_, err := t.m.run(ctx, "abot-trace check /etc/abot-trace/config.yaml && systemctl reload abot-trace")
@@ -127,7 +127,7 @@ func (t *trial) identify(ctx context.Context, d decoy) (decoy, error) {
 
 // startOf returns when a process was started, in ticks.
 func (t *trial) startOf(ctx context.Context, pid string) (string, error) {
-	out, err := t.m.enter(ctx, "cat", "/proc/"+pid+"/stat").Output()
+	out, _, err := t.m.enter(ctx, "", "cat", "/proc/"+pid+"/stat")
 	if err != nil {
 		return "", fmt.Errorf("process %s is gone: %w", pid, err)
 	}
@@ -258,7 +258,7 @@ if pid == 0:
 open("/home/lingerer/leak.pid", "w").write(str(pid))
 os.kill(os.getpid(), signal.SIGKILL)
 `
-	if err := t.m.write("/home/"+lingerer+"/leak.py", script); err != nil {
+	if err := t.m.write(ctx, "/home/"+lingerer+"/leak.py", script); err != nil {
 		return err
 	}
 	_, err := t.m.run(ctx, `uid=$(id -u lingerer)

@@ -65,7 +65,7 @@ func (t *trial) holds(ctx context.Context, kind, pid string, want map[string]str
 // warmedUp reloads into a warm-up that holds a kill back, and out of it.
 func (t *trial) warmedUp(ctx context.Context) error {
 	const file = "/etc/abot-trace/conf.d/test.yaml"
-	if err := t.m.write(file, "budget: {warm_up: 1h}\n"); err != nil {
+	if err := t.m.write(ctx, file, "budget: {warm_up: 1h}\n"); err != nil {
 		return err
 	}
 	if err := t.arm(ctx, "warm", "leaked"); err != nil {
@@ -85,7 +85,7 @@ func (t *trial) warmedUp(ctx context.Context) error {
 	if _, err := t.startOf(ctx, pid); err != nil {
 		return err
 	}
-	if err := t.m.write(file, "budget: {warm_up: 0s}\n"); err != nil {
+	if err := t.m.write(ctx, file, "budget: {warm_up: 0s}\n"); err != nil {
 		return err
 	}
 	if _, err := t.m.run(ctx, "systemctl reload abot-trace"); err != nil {
@@ -113,7 +113,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 // journalStopped makes more orphans than can wait while journald does not read, then
 // restarts it. Each orphan must be in the journal or be counted as dropped there.
 func (t *trial) journalStopped(ctx context.Context) error {
-	if err := t.m.write("/root/storm.py", fmt.Sprintf(stormScript, stormOrphans)); err != nil {
+	if err := t.m.write(ctx, "/root/storm.py", fmt.Sprintf(stormScript, stormOrphans)); err != nil {
 		return err
 	}
 	for i := range storms {
@@ -127,7 +127,7 @@ func (t *trial) journalStopped(ctx context.Context) error {
 		return err
 	}
 	err = t.whileStopped(ctx, strings.TrimSpace(journald), func() error {
-		if err := t.m.enter(ctx, "touch", "/run/storm.go").Run(); err != nil {
+		if _, _, err := t.m.enter(ctx, "", "touch", "/run/storm.go"); err != nil {
 			return err
 		}
 		return t.m.await(ctx, "the verdicts on all orphans", func() error { return t.stormKnown(ctx) })
@@ -144,18 +144,19 @@ func (t *trial) journalStopped(ctx context.Context) error {
 	return t.m.await(ctx, "all orphans in the journal, or told as dropped", func() error { return t.stormTold(ctx) })
 }
 
-// whileStopped does something while a process of the container is stopped.
+// whileStopped does something while a process of the machine is stopped.
 func (t *trial) whileStopped(ctx context.Context, pid string, do func() error) error {
-	if err := t.m.enter(ctx, "kill", "-STOP", pid).Run(); err != nil {
+	if _, _, err := t.m.enter(ctx, "", "kill", "-STOP", pid); err != nil {
 		return err
 	}
 	err := do()
-	return errors.Join(err, t.m.enter(context.WithoutCancel(ctx), "kill", "-CONT", pid).Run())
+	_, _, contErr := t.m.enter(context.WithoutCancel(ctx), "", "kill", "-CONT", pid)
+	return errors.Join(err, contErr)
 }
 
 // stormKnown asks the service, which does not wait for journald.
 func (t *trial) stormKnown(ctx context.Context) error {
-	out, err := t.m.enter(ctx, "abot-trace", "orphans", "--json").Output()
+	out, _, err := t.m.enter(ctx, "", "abot-trace", "orphans", "--json")
 	if err != nil {
 		return fmt.Errorf("orphans: %w", err)
 	}
@@ -170,16 +171,21 @@ func (t *trial) stormKnown(ctx context.Context) error {
 			continue
 		}
 		told++
-		// An answer may be too late on a slow machine; nothing else may go wrong.
-		why := strings.Join(o.Orphan.Evidence, "; ")
-		if o.Orphan.Verdict != wire.VerdictLeaked && !strings.Contains(why, context.DeadlineExceeded.Error()) {
-			t.unclear = fmt.Sprintf("%d is %s: %s", o.PID, o.Orphan.Verdict, why)
+		if o.Orphan.Verdict != wire.VerdictLeaked && !tooLate(o.Orphan) {
+			t.unclear = fmt.Sprintf("%d is %s: %s", o.PID, o.Orphan.Verdict, strings.Join(o.Orphan.Evidence, "; "))
 		}
 	}
 	if told != storms*stormOrphans {
 		return fmt.Errorf("%d orphans have their verdict, want %d", told, storms*stormOrphans)
 	}
 	return nil
+}
+
+// tooLate reports whether an answer that the verdict hangs on came too late, as it may
+// on a slow machine: then it is unknown.
+func tooLate(o *wire.Orphan) bool {
+	return o.Verdict == wire.VerdictUnknown &&
+		strings.Contains(strings.Join(o.Evidence, "; "), context.DeadlineExceeded.Error())
 }
 
 func (t *trial) stormTold(ctx context.Context) error {

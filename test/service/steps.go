@@ -15,8 +15,9 @@ import (
 
 // A trial is one run through an installation's life.
 type trial struct {
-	m      *machine
-	orphan string // the pid of the first leak
+	m        *machine
+	emulated bool
+	orphan   string // the pid of the first leak
 
 	controls int    // leaks made to see that a rule works
 	unclear  string // of the storm's orphans, one whose verdict is not leaked
@@ -44,11 +45,18 @@ func (t *trial) steps(short bool) []step {
 			step{"the widest rule spares what systemd owns, and ends leaks", t.ownedBySystemd},
 			step{"the records of an orphan and its end have every field", t.fullRecords},
 			step{"a reload lifts a warm-up that runs", t.warmedUp},
-			step{"journald stopped: nothing waits, what is dropped is told", t.journalStopped},
+		)
+		if !t.emulated { // six thousand processes are too many for an emulated machine
+			steps = append(steps, step{"journald stopped: nothing waits, what is dropped is told", t.journalStopped})
+		}
+		steps = append(steps,
 			step{"upgraded under load, it misses nothing", t.upgraded},
 		)
 	}
-	return append(steps, step{"removed, nothing is left", t.removed})
+	return append(steps,
+		step{"killed for good, it leaves nobody stopped", t.thawed},
+		step{"removed, nothing is left", t.removed},
+	)
 }
 
 // serviceLog is for failures.
@@ -61,7 +69,7 @@ func (t *trial) serviceLog(ctx context.Context) string {
 }
 
 func (t *trial) exposure(ctx context.Context) error {
-	if _, err := t.m.run(ctx, "mkdir /run/x && dpkg-deb -x /root/"+firstVersion+".deb /run/x"); err != nil {
+	if _, err := t.m.run(ctx, "mkdir /run/x && dpkg-deb -x /root/packages/"+firstVersion+".deb /run/x"); err != nil {
 		return err
 	}
 	_, err := t.m.run(ctx, `for unit in abot-trace abot-trace-notify abot-trace-cleanup; do
@@ -73,10 +81,10 @@ func (t *trial) exposure(ctx context.Context) error {
 // install makes the orphan a second after the installation, as a host would.
 func (t *trial) install(ctx context.Context) error {
 	// Kills are held for a minute after the start; the test need not wait so long.
-	if err := t.m.write("/etc/abot-trace/conf.d/test.yaml", "budget: {warm_up: 0s}\n"); err != nil {
+	if err := t.m.write(ctx, "/etc/abot-trace/conf.d/test.yaml", "budget: {warm_up: 0s}\n"); err != nil {
 		return err
 	}
-	if _, err := t.m.run(ctx, "apt-get install -y /root/"+firstVersion+".deb"); err != nil {
+	if _, err := t.m.run(ctx, "apt-get install -y /root/packages/"+firstVersion+".deb"); err != nil {
 		return err
 	}
 	state, err := t.m.run(ctx, "systemctl is-active abot-trace; systemctl is-enabled abot-trace; abot-trace version; stat -c %U:%a /var/lib/abot-trace")
@@ -209,7 +217,7 @@ func (t *trial) unprivileged(ctx context.Context) error {
 
 func (t *trial) armed(ctx context.Context) error {
 	const rule = "rules:\n  - name: marked\n    match: {verdict: [leaked], cmdline: '#leak-'}\n    grace: 2s\nenforce: [marked]\n"
-	if err := t.m.write("/etc/abot-trace/conf.d/arm.yaml", rule); err != nil {
+	if err := t.m.write(ctx, "/etc/abot-trace/conf.d/arm.yaml", rule); err != nil {
 		return err
 	}
 	if _, err := t.m.run(ctx, "abot-trace check /etc/abot-trace/config.yaml && systemctl reload abot-trace"); err != nil {
@@ -256,7 +264,7 @@ func (t *trial) endedBy(ctx context.Context, rule, pid string) error {
 }
 
 func (t *trial) invalid(ctx context.Context) error {
-	if err := t.m.write("/etc/abot-trace/conf.d/wrong.yaml", "rulse: []\n"); err != nil {
+	if err := t.m.write(ctx, "/etc/abot-trace/conf.d/wrong.yaml", "rulse: []\n"); err != nil {
 		return err
 	}
 	before, err := t.property(ctx, "MainPID")
@@ -310,7 +318,7 @@ done; touch /run/leaks.done; exec sleep 3600`
 	if err != nil {
 		return err
 	}
-	if _, err := t.m.run(ctx, "apt-get install -y /root/"+secondVersion+".deb"); err != nil {
+	if _, err := t.m.run(ctx, "apt-get install -y /root/packages/"+secondVersion+".deb"); err != nil {
 		return err
 	}
 	after, err := t.property(ctx, "MainPID")
@@ -351,15 +359,50 @@ func (t *trial) leaksKnown(ctx context.Context) error {
 		switch {
 		case i < 0:
 			return fmt.Errorf("orphan %d is not known", pid)
-		case orphans[i].Lineage != wire.LineageObserved || orphans[i].Orphan.Verdict != wire.VerdictLeaked:
-			return fmt.Errorf("orphan %d: its lineage is %s and its verdict %s, want observed and leaked",
-				pid, orphans[i].Lineage, orphans[i].Orphan.Verdict)
+		case orphans[i].Lineage != wire.LineageObserved:
+			return fmt.Errorf("orphan %d: its lineage is %s, want observed", pid, orphans[i].Lineage)
+		case orphans[i].Orphan.Verdict != wire.VerdictLeaked && !(t.emulated && tooLate(orphans[i].Orphan)):
+			return fmt.Errorf("orphan %d is %s (%s), want leaked", pid, orphans[i].Orphan.Verdict,
+				strings.Join(orphans[i].Orphan.Evidence, "; "))
 		}
 	}
 	lost, err := t.records(ctx, "lost", "")
 	if err == nil && len(lost) > 0 {
 		err = fmt.Errorf("records were lost: %v", lost)
 	}
+	return err
+}
+
+// thawed has the service killed while a process is stopped that its notes name, and not
+// started again. The process belongs to another user than the service. (The boot id is
+// the one that the service sees: nspawn shows another.) The moment itself, in the
+// middle of a kill, is in a test of the program.
+func (t *trial) thawed(ctx context.Context) error {
+	_, err := t.m.run(ctx, `mkdir -p /run/systemd/system/abot-trace.service.d
+printf '[Service]\nRestart=no\n' >/run/systemd/system/abot-trace.service.d/once.conf
+systemctl daemon-reload
+systemd-run --quiet --unit=frozen --property=User=nobody sleep 3600
+pid=$(systemctl show --value -p MainPID frozen)
+read -r _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ _ ticks _ </proc/$pid/stat
+kill -STOP $pid
+printf '{"boot_id":"%s","kill_id":"k","processes":[{"pid":%d,"start_ns":%d0000000}]}' \
+	$(nsenter -m -t $(systemctl show --value -p MainPID abot-trace) cat /proc/sys/kernel/random/boot_id) $pid $ticks >/run/abot-trace/stopped/k.stopped
+chown --reference=/run/abot-trace/stopped /run/abot-trace/stopped/k.stopped
+systemctl kill --kill-whom=main --signal=KILL abot-trace`)
+	if err != nil {
+		return err
+	}
+	err = t.m.await(ctx, "the process continues", func() error {
+		_, err := t.m.run(ctx, `test "$(systemctl is-active abot-trace)" = failed
+test ! -e /run/abot-trace/stopped/k.stopped
+grep -q '^State:	S' /proc/$(systemctl show --value -p MainPID frozen)/status`)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	_, err = t.m.run(ctx, `systemctl stop frozen && rm -r /run/systemd/system/abot-trace.service.d
+systemctl daemon-reload && systemctl start abot-trace && systemctl is-active abot-trace`)
 	return err
 }
 
