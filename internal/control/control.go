@@ -171,6 +171,9 @@ func (c *Controller) OnEvent(e *wire.Event) {
 	}
 }
 
+// waitingRetry is how soon a lease that found the queue full is tried again.
+const waitingRetry = 100 * time.Millisecond
+
 // OnTick is the tracer's hook after each look at the ring: ages that are reached act
 // at their very instant.
 func (c *Controller) OnTick() uint64 {
@@ -181,6 +184,9 @@ func (c *Controller) OnTick() uint64 {
 	if ok && at <= now {
 		c.decide(c.engine.Due(c.bind(), &c.host, now))
 		at, ok = c.engine.NextDeadline()
+	}
+	if retry := now + uint64(waitingRetry); len(c.waiting) > 0 && (!ok || retry < at) {
+		at, ok = retry, true
 	}
 	if !ok {
 		return 0

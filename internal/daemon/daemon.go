@@ -133,7 +133,7 @@ func (d *daemon) build(p *probe.Probe) error {
 	})
 	d.tracer = trace.New(p, trace.Options{
 		Log: d.Log, Owners: owners,
-		OnEvent: d.onEvent, OnTick: d.control.OnTick, OnLeaseEnd: d.control.OnLeaseEnd,
+		OnEvent: d.onEvent, OnTick: d.onTick, OnLeaseEnd: d.control.OnLeaseEnd,
 		OnLag: func(lag time.Duration) { d.figures.metrics.ObserveLatency(lag) },
 	})
 	d.control.Attach(d.tracer)
@@ -222,6 +222,12 @@ func (d *daemon) onEvent(e *wire.Event) {
 	if d.journal == nil {
 		logEvent(d.Log, e)
 	}
+}
+
+// onTick follows each look at the ring, on the tracer's loop.
+func (d *daemon) onTick() uint64 {
+	d.keeper.look()
+	return d.control.OnTick()
 }
 
 // alertHere publishes an alert from the loop.

@@ -21,11 +21,11 @@ import (
 )
 
 // When the state is saved: every saveInterval, and sooner, though not sooner than
-// saveLook, when the records that a successor would need fill half of what may be held
+// savePause, when the records that a successor would need fill half of what may be held
 // back of them.
 const (
 	saveInterval = time.Minute
-	saveLook     = time.Second
+	savePause    = time.Second
 	holdBytes    = probe.DefaultRingBytes / 4
 )
 
@@ -47,6 +47,7 @@ type keeper struct {
 	loaded      state.Sections
 	position    probe.Position
 	interrupted atomic.Bool // by a person at a terminal
+	full        chan struct{}
 	signals     chan os.Signal
 	buf         []byte
 	trouble     string // the last error of a save, told once
@@ -58,7 +59,8 @@ type keeper struct {
 // openKeeper takes the places where things are kept. An error says that another daemon
 // has them; whatever else is wrong with them is told, and done without.
 func openKeeper(s Settings) (_ *keeper, err error) {
-	k := &keeper{log: s.Log, closeStore: func() error { return nil }, signals: make(chan os.Signal, 1)}
+	k := &keeper{log: s.Log, closeStore: func() error { return nil }, full: make(chan struct{}, 1),
+		signals: make(chan os.Signal, 1)}
 	defer func() {
 		if err != nil {
 			k.close()
@@ -181,21 +183,40 @@ func (k *keeper) run(ctx context.Context) {
 	case <-ctx.Done():
 		return
 	}
-	look := time.NewTicker(saveLook)
-	defer look.Stop()
-	for saved := time.Now(); ; {
+	for {
+		again := time.NewTimer(saveInterval)
 		select {
 		case <-ctx.Done():
+			again.Stop()
 			return
-		case <-look.C:
-		}
-		full := false
-		err := onLoop(func() { full = k.probe.Held() > holdBytes/2 })
-		if err != nil || !full && time.Since(saved) < saveInterval {
-			continue
+		case <-again.C:
+		case <-k.full:
+			again.Stop()
 		}
 		k.save(onLoop)
-		saved = time.Now()
+		pause := time.NewTimer(savePause)
+		select {
+		case <-ctx.Done():
+			pause.Stop()
+			return
+		case <-pause.C:
+		}
+		select {
+		case <-k.full: // said before the save; if it still is, the next look says it again
+		default:
+		}
+	}
+}
+
+// look asks for a save when what is held back of the ring grows. It is called on the
+// tracer's loop after each look at the ring, so that nobody has to wake up to ask.
+func (k *keeper) look() {
+	if k.dir == nil || k.probe.Held() <= holdBytes/2 {
+		return
+	}
+	select {
+	case k.full <- struct{}{}:
+	default:
 	}
 }
 

@@ -110,10 +110,32 @@ func TestUnitState(t *testing.T) {
 			}
 		})
 	}
-	r := &Report{}
-	r.unitState("abot-trace", map[string]any{"LoadState": "loaded", "ActiveState": "active", "LogRateLimitIntervalUSec": uint64(30e6)})
-	if got := find(t, r, "journal rate limit"); got.Status != Degraded {
-		t.Errorf("a rate limit: got %v", got)
+}
+
+func TestRateLimit(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		props map[string]any
+		want  string // in the detail; empty is no word
+	}{
+		{"not known", map[string]any{}, ""},
+		{"the package's", map[string]any{"LogRateLimitIntervalUSec": uint64(1)}, ""},
+		{"none set, or 0, which systemd does not pass on", map[string]any{"LogRateLimitIntervalUSec": uint64(0)}, "journald.conf"},
+		{"one of the unit", map[string]any{"LogRateLimitIntervalUSec": uint64(30e6)}, "may drop records"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := &Report{}
+			r.rateLimit(tt.props)
+			if tt.want == "" {
+				if len(r.Checks) > 0 {
+					t.Errorf("got %v, want nothing", r.Checks)
+				}
+				return
+			}
+			if got := find(t, r, "journal rate limit"); got.Status != Degraded || !strings.Contains(got.Detail, tt.want) {
+				t.Errorf("got %v, want %s with %q", got, Degraded, tt.want)
+			}
+		})
 	}
 }
 

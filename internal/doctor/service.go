@@ -92,9 +92,21 @@ func (r *Report) unitState(unit string, props map[string]any) {
 		r.add("unit", OK, fmt.Sprintf("active, main process %v, %v descriptors kept for a restart, %v restarts",
 			props["MainPID"], props["NFileDescriptorStore"], props["NRestarts"]), "")
 	}
-	if interval, ok := props["LogRateLimitIntervalUSec"].(uint64); ok && interval != 0 {
-		r.add("journal rate limit", Degraded, "journald may drop records of the service, and tells the sender nothing",
-			"set LogRateLimitIntervalSec=0 for the unit, as the package does")
+	r.rateLimit(props)
+}
+
+// rateLimit judges the limit that journald puts upon the unit. systemd passes the unit's
+// own on only if it is not 0; else that of journald.conf holds, 10,000 messages in 30 s
+// by default.
+func (r *Report) rateLimit(props map[string]any) {
+	const name, hint = "journal rate limit", "set LogRateLimitIntervalSec=1us for the unit, as the package does"
+	interval, ok := props["LogRateLimitIntervalUSec"].(uint64)
+	switch {
+	case !ok || interval > 0 && interval <= 1000:
+	case interval == 0:
+		r.add(name, Degraded, "the limit of journald.conf holds for the service: journald may drop records, and tells the sender nothing", hint)
+	default:
+		r.add(name, Degraded, "journald may drop records of the service, and tells the sender nothing", hint)
 	}
 }
 

@@ -64,7 +64,8 @@ type Probe struct {
 	store   Store
 	past    Past
 	record  event.Event
-	decodes uint64 // records that could not be decoded
+	decodes uint64       // records that could not be decoded
+	living  atomic.Int64 // processes at the last look
 
 	// before holds attachments of earlier versions, oldest first: their records come
 	// first. done holds those that are read to the end, until the next Commit.
@@ -428,7 +429,12 @@ func (p *Probe) Tasks() ([]event.Task, error) {
 		return nil, fmt.Errorf("open task iterator: %w", err)
 	}
 	defer f.Close()
-	return readTasks(f)
+	last := int(p.living.Load())
+	tasks, err := readTasks(f, last+last/16)
+	if err == nil {
+		p.living.Store(int64(len(tasks)))
+	}
+	return tasks, err
 }
 
 // EachTask calls yield with every process, as Tasks returns them.

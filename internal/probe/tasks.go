@@ -14,11 +14,11 @@ import (
 	"github.com/abot-trace/abot-trace/internal/event"
 )
 
-// readTasks decodes the task iterator's output.
-func readTasks(r io.Reader) ([]event.Task, error) {
+// readTasks decodes the task iterator's output, of about as many processes as expected.
+func readTasks(r io.Reader, expected int) ([]event.Task, error) {
 	t := taskReader{
 		pageSize: uint64(os.Getpagesize()),
-		tasks:    make([]event.Task, 0, 256),
+		tasks:    make([]event.Task, 0, max(expected, 256)),
 		threads:  make(map[int32]bpf.CoreThreadRecord),
 	}
 	// The kernel fills at most eight pages a read, and may split a line.

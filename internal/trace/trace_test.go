@@ -404,3 +404,32 @@ func TestProcess(t *testing.T) {
 		t.Errorf("got %v, want %v", err, ErrNoProcess)
 	}
 }
+
+// The loop sleeps the longer, the longer nothing has happened, and no longer than it may.
+func TestNap(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		silence  time.Duration
+		busy     bool
+		wakeIn   time.Duration
+		min, max time.Duration
+	}{
+		{"records came", 0, true, 0, waitBusy, waitBusy},
+		{"none, but lately", 0, false, 0, waitIdle, waitQuiet},
+		{"quiet for a second", time.Second, false, 0, 500 * time.Millisecond, waitQuiet},
+		{"quiet for an hour", time.Hour, false, 0, waitQuiet, waitQuiet},
+		{"something is due", time.Hour, false, 200 * time.Millisecond, 0, 200 * time.Millisecond},
+		{"something is overdue", time.Hour, false, -time.Second, 0, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tracer := New(newScript(), Options{})
+			tracer.last = BootNow() - uint64(tt.silence)
+			if tt.wakeIn != 0 {
+				tracer.wakeAt = uint64(int64(BootNow()) + int64(tt.wakeIn))
+			}
+			if got := tracer.nap(tt.busy); got < tt.min || got > tt.max {
+				t.Errorf("got %v, want %v to %v", got, tt.min, tt.max)
+			}
+		})
+	}
+}

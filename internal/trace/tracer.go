@@ -47,10 +47,12 @@ type Source interface {
 
 // How the loop waits. After records came it looks again soon, because those that can
 // wait are sent without a wake-up; when there were none it sleeps until woken, with a
-// timer for safety.
+// timer for safety, which is the longer, the longer nothing has happened: up to
+// waitQuiet.
 const (
 	waitBusy   = 2 * time.Millisecond
 	waitIdle   = 100 * time.Millisecond
+	waitQuiet  = time.Second
 	readBatch  = 1024
 	maxCommand = 64
 )
@@ -223,7 +225,11 @@ func (t *Tracer) Run(ctx context.Context) error {
 
 // nap is how long the loop may sleep.
 func (t *Tracer) nap(busy bool) time.Duration {
+	now := BootNow()
 	d := waitIdle
+	if now > t.last {
+		d = min(max(time.Duration(now-t.last)/2, waitIdle), waitQuiet)
+	}
 	switch {
 	case len(t.unproven) > 0:
 		d = time.Millisecond
@@ -233,7 +239,6 @@ func (t *Tracer) nap(busy bool) time.Duration {
 	if t.wakeAt == 0 {
 		return d
 	}
-	now := BootNow()
 	if t.wakeAt <= now {
 		return 0
 	}

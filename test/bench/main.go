@@ -39,16 +39,17 @@ type plan struct {
 	sizes              []int
 	looks              int
 	memory             int // forks before memory is compared
+	idle               time.Duration
 }
 
 func short() plan {
 	return plan{storms: storms(1500), rounds: 2, peerRounds: 1, orphanings: 200,
-		sizes: []int{100, 1000}, looks: 3, memory: 10000}
+		sizes: []int{100, 1000}, looks: 3, memory: 10000, idle: 10 * time.Second}
 }
 
 func full() plan {
 	return plan{storms: storms(6000), rounds: 30, peerRounds: 5, orphanings: 2000,
-		sizes: []int{100, 1000, 10000}, looks: 11, memory: 200000}
+		sizes: []int{100, 1000, 10000}, looks: 11, memory: 200000, idle: time.Minute}
 }
 
 func storms(count int) []storm {
@@ -140,10 +141,9 @@ func (b *bench) measureDaemon(p plan, r *report) error {
 	pid := cmd.Process.Pid
 	t := &tracer{procs: []*exec.Cmd{cmd}}
 	b.settle(t)
-	const idle = 3 * time.Second
-	before := t.cpu()
-	time.Sleep(idle)
-	r.idle = float64(t.cpu()-before) / float64(idle) * 100
+	before, began := t.cpu(), time.Now()
+	time.Sleep(p.idle)
+	r.idle = float64(t.cpu()-before) / float64(time.Since(began)) * 100
 	b.progress("memory", 0, 1)
 	r.rssBefore = rss(pid)
 	if _, err := b.run(storm{kind: "fork", jobs: 2, count: p.memory / 2}); err != nil {

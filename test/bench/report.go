@@ -145,10 +145,10 @@ func (r *report) lookTable(b *bytes.Buffer, title string, looks []look, goal str
 
 func (r *report) restTable(b *bytes.Buffer) {
 	fmt.Fprintf(b, "\n## At rest, and after a storm\n\n| | | goal |\n|---|---|---|\n"+
-		"| CPU of an idle daemon, %% of one processor | %.3f | 0.1 |\n"+
+		"| CPU of a daemon at rest over %.0f s, %% of one processor | %.3f | 0.1 |\n"+
 		"| anonymous memory before a storm of %d processes | %.1f MiB | |\n"+
 		"| and after it | %.1f MiB (%+.0f %%) | +20 %% |\n",
-		r.idle, r.plan.memory, float64(r.rssBefore)/(1<<20), float64(r.rssAfter)/(1<<20),
+		r.plan.idle.Seconds(), r.idle, r.plan.memory, float64(r.rssBefore)/(1<<20), float64(r.rssAfter)/(1<<20),
 		100*float64(r.rssAfter-r.rssBefore)/float64(r.rssBefore))
 	names := make([]string, 0, len(r.missing))
 	for name := range r.missing {

@@ -248,14 +248,26 @@ func (a *Apt) Busybox(ctx context.Context) (string, error) {
 	return path, err
 }
 
-// unpack downloads a package and writes one of its files to path.
+// Promtool fetches Prometheus's tool and returns its path. It is Debian 12's, which runs
+// on later releases, too.
+func (a *Apt) Promtool(ctx context.Context) (string, error) {
+	path := filepath.Join(a.dir, "promtool")
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	return path, a.unpack(ctx, "prometheus/bookworm", "./usr/bin/promtool", path)
+}
+
+// unpack downloads a package, of a release if the name says NAME/RELEASE, and writes one
+// of its files to path.
 func (a *Apt) unpack(ctx context.Context, name, member, path string) error {
 	a.progress("fetching " + name)
 	archives := filepath.Join(a.dir, "archives")
 	if out, err := a.command(ctx, "apt-get", "download", name).CombinedOutput(); err != nil {
 		return fmt.Errorf("apt-get download %s: %w (%s)", name, err, lastLine(out))
 	}
-	debs, err := filepath.Glob(filepath.Join(archives, name+"_*.deb"))
+	base, _, _ := strings.Cut(name, "/")
+	debs, err := filepath.Glob(filepath.Join(archives, base+"_*.deb"))
 	if err != nil || len(debs) == 0 {
 		return fmt.Errorf("apt-get download %s left no file", name)
 	}

@@ -46,8 +46,12 @@ func (t *trial) steps(short bool) []step {
 			step{"the records of an orphan and its end have every field", t.fullRecords},
 			step{"a reload lifts a warm-up that runs", t.warmedUp},
 		)
-		if !t.emulated { // six thousand processes are too many for an emulated machine
-			steps = append(steps, step{"journald stopped: nothing waits, what is dropped is told", t.journalStopped})
+		if !t.emulated { // thousands of processes are too many for an emulated machine
+			steps = append(steps,
+				step{"journald stopped: nothing waits, what is dropped is told", t.journalStopped},
+				step{"journald killed under way: what may be missing is one record each", t.journaldKilled},
+				step{"the journal's rate limit spares the service; where not, doctor says so", t.rateLimited},
+			)
 		}
 		steps = append(steps,
 			step{"upgraded under load, it misses nothing", t.upgraded},
