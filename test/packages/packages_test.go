@@ -152,7 +152,9 @@ func testRPM(t *testing.T, rpm string) {
 		}
 	}
 	root := newRoot(t)
-	inRoot := func(args ...string) { command(t, "rpm", append([]string{"--root", root.Path(""), "--nodeps"}, args...)...) }
+	inRoot := func(args ...string) {
+		command(t, "rpm", append([]string{"--root", root.Path(""), "--nodeps"}, args...)...)
+	}
 	has := func(want bool, paths ...string) {
 		t.Helper()
 		for _, path := range paths {
