@@ -138,6 +138,7 @@ func (t *Tracer) facts(p *tracker.Process) verdict.Facts {
 	g := t.names.group(p.ID, p.Cgroup, true)
 	if unit := g.unitName(); unit != "" {
 		f.Unit = safetext.Field(unit)
+		f.UserService = g.userService()
 	}
 	f.ContainerInit = p.NSInit
 	f.TmuxServer = t.multiplexer(p)

@@ -163,3 +163,7 @@ func (g group) unitName() string {
 	}
 	return g.unit.Name
 }
+
+// userService reports whether the unit is a service of a user manager. A scope has no
+// main process that could be handed over, and is not.
+func (g group) userService() bool { return strings.HasSuffix(g.unit.UserUnit, ".service") }

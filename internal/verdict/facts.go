@@ -41,9 +41,12 @@ type Facts struct {
 	// unit is still starting; KillMode is the unit's KillMode where known.
 	MainPID, Starting bool
 	KillMode          string
-	ContainerInit     bool // init of a pid namespace below the tracer's
-	TmuxServer        bool // a live tmux or screen server, or a descendant of one
-	LoginSession      bool // a login session's own process (session leader of a logind session)
+	// UserService says that Unit is a service of a user manager, which was not asked:
+	// any process of it may be the main one that it has been handed.
+	UserService   bool
+	ContainerInit bool // init of a pid namespace below the tracer's
+	TmuxServer    bool // a live tmux or screen server, or a descendant of one
+	LoginSession  bool // a login session's own process (session leader of a logind session)
 	// Marks in the environment.
 	MarksKnown, Keep, Leash bool
 	// LeaseEnded says that the holder of the lease that covers it is dead.

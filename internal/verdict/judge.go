@@ -63,6 +63,8 @@ func decide(f Facts) (verdict, because string) {
 func (f Facts) byEnd() (verdict, because string) {
 	signs := f.signs()
 	switch {
+	case (f.Status.Signaled() || f.OOM) && len(signs) == 0 && f.UserService:
+		return Unknown, fmt.Sprintf("its unit %s is a user manager's, which was not asked for its main process", f.unit())
 	case (f.Status.Signaled() || f.OOM) && len(signs) == 0:
 		return Leaked, f.end()
 	case f.Status.Signaled() || f.OOM:
@@ -194,7 +196,7 @@ func circumstances(f Facts) (lines []string) {
 		}
 	}
 	add(f.owner())
-	if f.Unit != "" && !f.MainPID && !f.Starting {
+	if f.Unit != "" && !f.MainPID && !f.Starting && !f.UserService {
 		add("its cgroup belongs to the unit " + f.Unit + ", whose main process it is not")
 	}
 	if f.MarksKnown && f.Leash && !f.LeaseEnded {

@@ -176,6 +176,16 @@ func TestRules(t *testing.T) {
 			"its unit ssh.service has KillMode=process, which leaves processes behind on purpose"},
 		{"KillMode=none", with(func(f *Facts) { f.KillMode = "none" }), Unknown,
 			"its unit (name not known) has KillMode=none, which leaves processes behind on purpose"},
+		{"in a user manager's service", with(func(f *Facts) { f.Unit, f.UserService = "agent.service", true }), Unknown,
+			"its unit agent.service is a user manager's, which was not asked for its main process"},
+		{"in a user manager's service, detached", with(func(f *Facts) {
+			f.Unit, f.UserService = "agent.service", true
+			leftOK(f)
+			ignores(f)
+		}), Deliberate, "it had begun to ignore SIGHUP (nohup)"},
+		{"in a user manager's service, of an ended lease", with(func(f *Facts) {
+			f.Unit, f.UserService, f.Leash, f.LeaseEnded = "agent.service", true, true, true
+		}), Leaked, "the holder of its lease (ABOT_TRACE_LEASH=1) is dead"},
 		{"KillMode=control-group", with(func(f *Facts) { f.Unit, f.KillMode = "a.service", "control-group" }), Leaked,
 			"its spawner, pid 100 (python3), was killed by SIGKILL, 2s after the fork"},
 		{"KEEP", with(func(f *Facts) { f.Keep = true }), Deliberate,

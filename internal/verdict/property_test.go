@@ -46,7 +46,8 @@ func genFacts() *rapid.Generator[Facts] {
 			MainPID: rarely("main"), Starting: rarely("starting"),
 			KillMode:      rapid.SampledFrom([]string{"", "control-group", "mixed", "process", "none"}).Draw(t, "killmode"),
 			ContainerInit: rarely("container"), TmuxServer: rarely("tmux"), LoginSession: rarely("login"),
-			MarksKnown: often("marks known"), Keep: rarely("keep"), Leash: rarely("leash"), LeaseEnded: rarely("ended"),
+			UserService: rarely("user service"),
+			MarksKnown:  often("marks known"), Keep: rarely("keep"), Leash: rarely("leash"), LeaseEnded: rarely("ended"),
 		}
 		if rarely("error") {
 			f.Errors = []string{"probe: failed"}
@@ -117,6 +118,9 @@ func TestLeakedHasACause(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		f := genFacts().Draw(t, "facts")
 		got, evidence := Judge(f)
+		if got == Leaked && !f.LeaseEnded && f.UserService {
+			t.Fatalf("leaked, and nobody asked whether it is the main process: %+v", f)
+		}
 		if got == Leaked && !f.LeaseEnded && !f.Status.Signaled() && !f.OOM {
 			t.Fatalf("leaked after a peaceful end: %+v", f)
 		}
