@@ -29,11 +29,16 @@ func Owners() trace.Owners {
 	if !util.IsRunningSystemd() || os.Getenv("ABOT_TRACE_NO_SYSTEMD") == "1" {
 		return nil
 	}
-	return &manager{turn: make(chan struct{}, 1), cache: make(map[string]answer)}
+	return newManager(dial)
+}
+
+func newManager(dial func(context.Context) (*dbus.Conn, error)) *manager {
+	return &manager{dial: dial, turn: make(chan struct{}, 1), cache: make(map[string]answer)}
 }
 
 // A manager asks one question at a time: whoever holds the turn owns the rest.
 type manager struct {
+	dial  func(context.Context) (*dbus.Conn, error) // the connection ends with the context
 	turn  chan struct{}
 	conn  *dbus.Conn
 	end   context.CancelFunc // of conn
@@ -143,7 +148,7 @@ func (m *manager) connect(ctx context.Context) (*dbus.Conn, error) {
 	}
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	inTime := context.AfterFunc(ctx, end)
-	conn, err := dial(life)
+	conn, err := m.dial(life)
 	if !inTime() {
 		if err == nil {
 			conn.Close()
