@@ -172,3 +172,30 @@ func onlyChild(t testing.TB, pid int) int {
 	})
 	return child
 }
+
+// TestOwnDescendantIsSpared has a hook, which is the daemon's own descendant, leave a
+// process behind as a leak does, and wants it alive after a stranger's is dead.
+func TestOwnDescendantIsSpared(t *testing.T) {
+	const seconds = "287" // by which it is known
+	// The hook stays: whatever it leaves is ended with it.
+	d := startDaemon(t, sweeping+`
+notify:
+  exec: [{command: [/bin/sh, -c, 'sh -c "sleep `+seconds+` & until grep -q sleep /proc/\$!/comm; do :; done; kill -9 \$\$"; sleep 60'], timeout: 60s, min_severity: info}]
+`)
+	leaveLeaf(t) // which is what the hook is told of
+	var left *process
+	d.await("an orphan of the hook's", func() bool {
+		e := d.find(func(e *wire.Event) bool {
+			return e.Type == wire.TypeOrphan && strings.Join(e.Process.Cmdline, " ") == "sleep "+seconds
+		})
+		if e != nil && left == nil {
+			left = hold(t, int(e.Process.PID))
+		}
+		return left != nil
+	})
+	d.orphanWith(t, left.pid, wire.VerdictLeaked)
+	d.settled(t)
+	left.mustLive()
+	out, _ := wantRun(t, 0, "explain", "--socket", d.socket(), fmt.Sprint(left.pid))
+	wantText(t, out, "descendant")
+}
