@@ -33,10 +33,11 @@ const reusedPID = 20_000
 func newReuser(w *world) *reuser { return &reuser{world: w, pid: reusedPID} }
 
 // next starts a process on the pid. The kernel gives it out again only because
-// it is told so: a number below it was the last.
+// it is told so: a number below it was the last. On a slow machine it was once not to be
+// had within a hundred attempts, so it goes by the clock.
 func (r *reuser) next(argv ...string) event.ID {
 	r.Helper()
-	for range 100 {
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
 		last := []byte(strconv.Itoa(r.pid - 1))
 		if err := os.WriteFile("/proc/sys/kernel/ns_last_pid", last, 0); err != nil {
 			r.Fatal(err)

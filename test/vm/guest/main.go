@@ -70,7 +70,7 @@ func main() {
 	}
 	for _, path := range tests {
 		name := strings.ReplaceAll(strings.TrimSuffix(filepath.Base(path), ".test"), "@", "/")
-		runProgram(r, name, "/src/"+name, path, "-test.v", "-test.timeout=10m", "-test.short", "-test.skip="+needsMore)
+		runProgram(r, name, "/src/"+name, path, "-test.v", "-test.timeout=20m", "-test.short", "-test.skip="+needsMore)
 	}
 	r.send(line{Program: "guest", Ended: true})
 	// What is still in the port's buffer would die with the machine.
