@@ -9,6 +9,7 @@ import (
 
 	"github.com/abot-trace/abot-trace/internal/alert"
 	"github.com/abot-trace/abot-trace/internal/control"
+	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/monitor"
 	"github.com/abot-trace/abot-trace/internal/sample"
 	"github.com/abot-trace/abot-trace/internal/trace"
@@ -104,7 +105,7 @@ func (w *watcher) once(ctx context.Context) {
 		look.Pass = pass
 		w.d.figures.metrics.ObserveSample(pass.Took)
 	}
-	orphans, err := w.d.tracer.Orphans(ctx)
+	orphans, err := w.d.tracer.OrphansUsing(ctx, usageIn(pass))
 	look.Orphans, look.OrphansKnown = orphans, err == nil
 
 	w.alerts.Configure(settings.Alerts)
@@ -121,6 +122,24 @@ func (w *watcher) once(ctx context.Context) {
 		if err := w.d.figures.metrics.WriteTextfile(textfile); err != nil {
 			w.d.Log.Warn("metrics text file", "err", err)
 		}
+	}
+}
+
+// usageIn tells what processes use as the pass has seen them; nil has seen nobody.
+func usageIn(pass *sample.Pass) func(event.ID) (trace.Use, bool) {
+	return func(id event.ID) (trace.Use, bool) {
+		if pass == nil {
+			return trace.Use{}, false
+		}
+		u, ok := pass.Get(id)
+		if !ok {
+			return trace.Use{}, false
+		}
+		use := trace.Use{RSS: u.RSS, Swap: u.Swap, Threads: u.Threads, CPU: time.Duration(u.CPU)}
+		if u.CPUKnown {
+			use.CPUPercent = &u.CPUPercent
+		}
+		return use, true
 	}
 }
 
