@@ -35,13 +35,23 @@ func newWatcher(d *daemon) *watcher {
 	settings := monitor.FromConfig(d.cfg.Monitor)
 	return &watcher{
 		d:        d,
-		sampler:  sample.NewSampler(sample.TaskFunc(d.probe.EachTask), nil),
+		sampler:  sample.NewSampler(sample.Fallback(sample.TaskFunc(d.probe.EachTask), sample.Procfs{}, d.sampledBy), nil),
 		host:     sample.NewHostReader(""),
 		alerts:   alert.NewEngine(settings.Alerts),
 		wake:     make(chan struct{}, 1),
 		settings: settings,
 		textfile: d.cfg.Metrics.Textfile.Value,
 	}
+}
+
+// sampledBy tells where figures of processes come from. By procfs a start is known to
+// ten milliseconds only: thresholds work, orphans and rules go without figures.
+func (d *daemon) sampledBy(iterator error) {
+	if iterator != nil {
+		d.Log.Warn("processes are sampled from /proc, and orphans not at all", "err", iterator)
+		return
+	}
+	d.Log.Info("processes are sampled by the task iterator again")
 }
 
 // configure changes the thresholds; the states of the alerts stay.
