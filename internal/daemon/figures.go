@@ -86,6 +86,9 @@ func addOrphan(by map[string]metrics.Orphans, p *wire.Process) {
 		if u.SwapBytes != nil {
 			o.Swap += *u.SwapBytes
 		}
+		if u.CPUPercent != nil {
+			o.CPUPercent += *u.CPUPercent
+		}
 	}
 	by[p.Orphan.Verdict] = o
 }

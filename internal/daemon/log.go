@@ -30,7 +30,10 @@ func (d *daemon) openJournal() (closer func()) {
 // fields.
 func logEvent(log *slog.Logger, e *wire.Event) {
 	level := slog.LevelInfo
-	if notify.SeverityOf(e) >= notify.SeverityWarning {
+	switch severity := notify.SeverityOf(e); {
+	case severity >= notify.SeverityError:
+		level = slog.LevelError
+	case severity >= notify.SeverityWarning:
 		level = slog.LevelWarn
 	}
 	log.Log(context.Background(), level, notify.Sentence(e), "event", e.Type, "id", e.ID)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/abot-trace/abot-trace/internal/alert"
 	"github.com/abot-trace/abot-trace/internal/control"
+	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/monitor"
 	"github.com/abot-trace/abot-trace/internal/sample"
 	"github.com/abot-trace/abot-trace/internal/trace"
@@ -34,13 +35,23 @@ func newWatcher(d *daemon) *watcher {
 	settings := monitor.FromConfig(d.cfg.Monitor)
 	return &watcher{
 		d:        d,
-		sampler:  sample.NewSampler(sample.TaskFunc(d.probe.EachTask), nil),
+		sampler:  sample.NewSampler(sample.Fallback(sample.TaskFunc(d.probe.EachTask), sample.Procfs{}, d.sampledBy), nil),
 		host:     sample.NewHostReader(""),
 		alerts:   alert.NewEngine(settings.Alerts),
 		wake:     make(chan struct{}, 1),
 		settings: settings,
 		textfile: d.cfg.Metrics.Textfile.Value,
 	}
+}
+
+// sampledBy tells where figures of processes come from. By procfs a start is known to
+// ten milliseconds only: thresholds work, orphans and rules go without figures.
+func (d *daemon) sampledBy(iterator error) {
+	if iterator != nil {
+		d.Log.Warn("processes are sampled from /proc, and orphans not at all", "err", iterator)
+		return
+	}
+	d.Log.Info("processes are sampled by the task iterator again")
 }
 
 // configure changes the thresholds; the states of the alerts stay.
@@ -104,7 +115,7 @@ func (w *watcher) once(ctx context.Context) {
 		look.Pass = pass
 		w.d.figures.metrics.ObserveSample(pass.Took)
 	}
-	orphans, err := w.d.tracer.Orphans(ctx)
+	orphans, err := w.d.tracer.OrphansUsing(ctx, usageIn(pass))
 	look.Orphans, look.OrphansKnown = orphans, err == nil
 
 	w.alerts.Configure(settings.Alerts)
@@ -121,6 +132,24 @@ func (w *watcher) once(ctx context.Context) {
 		if err := w.d.figures.metrics.WriteTextfile(textfile); err != nil {
 			w.d.Log.Warn("metrics text file", "err", err)
 		}
+	}
+}
+
+// usageIn tells what processes use as the pass has seen them; nil has seen nobody.
+func usageIn(pass *sample.Pass) func(event.ID) (trace.Use, bool) {
+	return func(id event.ID) (trace.Use, bool) {
+		if pass == nil {
+			return trace.Use{}, false
+		}
+		u, ok := pass.Get(id)
+		if !ok {
+			return trace.Use{}, false
+		}
+		use := trace.Use{RSS: u.RSS, Swap: u.Swap, Threads: u.Threads, CPU: time.Duration(u.CPU)}
+		if u.CPUKnown {
+			use.CPUPercent = &u.CPUPercent
+		}
+		return use, true
 	}
 }
 

@@ -48,8 +48,9 @@ type Journal struct {
 	done      chan struct{}
 	closeOnce sync.Once
 
-	conn *net.UnixConn // of the goroutine
-	told uint64        // dropped records told so far
+	conn  *net.UnixConn // of the goroutine
+	told  uint64        // dropped records told so far
+	given int           // up, in the middle of its delivery, by an abort; after done
 }
 
 // NewJournal starts a Journal that sends to the socket at path; empty is
@@ -104,7 +105,7 @@ func (j *Journal) Close(ctx context.Context) error {
 		close(j.abort)
 		<-j.done
 	}
-	if n := len(j.queue); n > 0 {
+	if n := len(j.queue) + j.given; n > 0 {
 		return fmt.Errorf("journald: %d records were not sent", n)
 	}
 	return nil
@@ -130,6 +131,7 @@ func (j *Journal) run() {
 		}
 		if !j.deliver(data) {
 			j.dropped.Add(1)
+			j.given = 1
 			return
 		}
 		j.bytes.Add(-int64(len(data)))

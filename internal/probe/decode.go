@@ -211,6 +211,7 @@ func userDev(dev uint32) uint64 {
 // so that once ids have wrapped a thread may come before its leader.
 type taskReader struct {
 	pageSize uint64
+	buf      []byte
 	tasks    []event.Task
 	threads  map[int32]bpf.CoreThreadRecord // sums of the other threads by process
 }

@@ -171,14 +171,14 @@ func FuzzDecode(f *testing.F) {
 
 func TestReadTasks(t *testing.T) {
 	b := sample(t, "tasks")
-	whole, err := readTasks(bytes.NewReader(b), 0)
+	whole, err := newTaskReader(1).readAll(bytes.NewReader(b))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(whole) != 3 || !whole[0].Kthread || whole[0].ID.PID != 2 || whole[2].Comm.String() != "sleep" || whole[2].Parent.PID != 1 {
 		t.Errorf("tasks: %+v", whole)
 	}
-	bare, err := readTasks(bytes.NewReader(b[:2*unsafe.Sizeof(bpf.CoreTaskRecord{})]), 0)
+	bare, err := newTaskReader(1).readAll(bytes.NewReader(b[:2*unsafe.Sizeof(bpf.CoreTaskRecord{})]))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,12 +189,12 @@ func TestReadTasks(t *testing.T) {
 		"byte by byte": iotest.OneByteReader(bytes.NewReader(b)),
 		"data at EOF":  iotest.DataErrReader(bytes.NewReader(b)),
 	} {
-		got, err := readTasks(r, 0)
+		got, err := newTaskReader(1).readAll(r)
 		if err != nil || cmp.Diff(whole, got) != "" {
 			t.Errorf("%s: %v\n%s", name, err, cmp.Diff(whole, got))
 		}
 	}
-	if _, err := readTasks(iotest.TimeoutReader(bytes.NewReader(b)), 0); !errors.Is(err, iotest.ErrTimeout) {
+	if _, err := newTaskReader(1).readAll(iotest.TimeoutReader(bytes.NewReader(b))); !errors.Is(err, iotest.ErrTimeout) {
 		t.Errorf("error %v, want %v", err, iotest.ErrTimeout)
 	}
 }
@@ -206,7 +206,7 @@ func FuzzReadTasks(f *testing.F) {
 	f.Add(b[:100])
 	f.Add([]byte(strings.Repeat("\xff", 80<<10)))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		tasks, err := readTasks(bytes.NewReader(b), 0)
+		tasks, err := newTaskReader(1).readAll(bytes.NewReader(b))
 		if err != nil && (!errors.Is(err, ErrMalformed) || tasks != nil) {
 			t.Errorf("%d tasks, error %v", len(tasks), err)
 		}

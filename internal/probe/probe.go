@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -57,21 +58,24 @@ func (o Options) ringBytes() uint32 {
 // A Probe sees every fork, exec, exit, OOM kill and fatal signal of the reader's pid
 // namespace and those below it.
 //
-// Read, Wait, Position, Commit and Close belong to one goroutine; Wake, Tasks, Refused
-// and RefusedOf may be called from any.
+// Read, Wait, Position, Commit and Close belong to one goroutine; Wake, Tasks, EachTask,
+// Refused and RefusedOf may be called from any.
 type Probe struct {
 	now     *attachment // whose programs are attached for good
 	store   Store
 	past    Past
 	record  event.Event
-	decodes uint64       // records that could not be decoded
-	living  atomic.Int64 // processes at the last look
+	decodes uint64 // records that could not be decoded
 
 	// before holds attachments of earlier versions, oldest first: their records come
 	// first. done holds those that are read to the end, until the next Commit.
 	before, done []*attachment
 	reading      atomic.Pointer[attachment]
 	overlap      overlap
+
+	seen   atomic.Int64 // tasks in the last look
+	each   sync.Mutex
+	reader *taskReader // of EachTask, under each
 }
 
 // Open loads and attaches everything, or goes on with what the store has kept. From
@@ -424,27 +428,41 @@ func (p *Probe) Size() uint64 { return p.now.ring.size }
 // Tasks returns every process of the reader's pid namespace and those below it, as
 // the kernel has them now: one read, no procfs. CPU and memory include all threads.
 func (p *Probe) Tasks() ([]event.Task, error) {
+	// Somewhat more than the last time.
+	seen := int(p.seen.Load())
+	return p.readTasks(newTaskReader(max(256, seen+seen/8)))
+}
+
+func (p *Probe) readTasks(r *taskReader) ([]event.Task, error) {
 	f, err := p.now.snapshot().Open()
 	if err != nil {
 		return nil, fmt.Errorf("open task iterator: %w", err)
 	}
 	defer f.Close()
-	last := int(p.living.Load())
-	tasks, err := readTasks(f, last+last/16)
+	tasks, err := r.readAll(f)
 	if err == nil {
-		p.living.Store(int64(len(tasks)))
+		p.seen.Store(int64(len(tasks)))
 	}
 	return tasks, err
 }
 
-// EachTask calls yield with every process, as Tasks returns them.
+// EachTask calls yield with every process, as Tasks returns them; from any goroutine.
+// What it reads into serves again: it is for those who look again and again.
 func (p *Probe) EachTask(yield func(event.Task)) error {
-	tasks, err := p.Tasks()
+	p.each.Lock()
+	defer p.each.Unlock()
+	if p.reader == nil {
+		p.reader = newTaskReader(256)
+	}
+	tasks, err := p.readTasks(p.reader)
 	if err != nil {
 		return err
 	}
 	for i := range tasks {
 		yield(tasks[i])
+	}
+	if cap(tasks) > 1024+4*len(tasks) {
+		p.reader = nil // room for a crowd that is gone
 	}
 	return nil
 }

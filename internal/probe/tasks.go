@@ -14,16 +14,22 @@ import (
 	"github.com/abot-trace/abot-trace/internal/event"
 )
 
-// readTasks decodes the task iterator's output, of about as many processes as expected.
-func readTasks(r io.Reader, expected int) ([]event.Task, error) {
-	t := taskReader{
+// newTaskReader returns a reader with room for that many tasks.
+func newTaskReader(room int) *taskReader {
+	return &taskReader{
 		pageSize: uint64(os.Getpagesize()),
-		tasks:    make([]event.Task, 0, max(expected, 256)),
+		tasks:    make([]event.Task, 0, room),
 		threads:  make(map[int32]bpf.CoreThreadRecord),
+		// The kernel fills at most eight pages a read, and may split a line.
+		buf: make([]byte, 64<<10),
 	}
-	// The kernel fills at most eight pages a read, and may split a line.
-	buf := make([]byte, 64<<10)
-	held := 0
+}
+
+// readAll decodes the task iterator's output. The result is good until the next call.
+func (t *taskReader) readAll(r io.Reader) ([]event.Task, error) {
+	t.tasks = t.tasks[:0]
+	clear(t.threads)
+	buf, held := t.buf, 0
 	for {
 		n, err := r.Read(buf[held:])
 		held += n

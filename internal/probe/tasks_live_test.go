@@ -4,7 +4,10 @@ package probe
 
 import (
 	"os"
+	"sync"
 	"testing"
+
+	"github.com/abot-trace/abot-trace/internal/event"
 )
 
 func TestTasksShowsOurselves(t *testing.T) {
@@ -30,4 +33,26 @@ func TestTasksShowsOurselves(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestEachTaskAgain looks twice into the same memory, from two goroutines.
+func TestEachTaskAgain(t *testing.T) {
+	p := open(t, Options{})
+	var both sync.WaitGroup
+	for range 2 {
+		both.Go(func() {
+			for range 3 {
+				found := 0
+				err := p.EachTask(func(task event.Task) {
+					if task.ID.PID == int32(os.Getpid()) {
+						found++
+					}
+				})
+				if err != nil || found != 1 {
+					t.Errorf("ourselves: %d times (%v), want once", found, err)
+				}
+			}
+		})
+	}
+	both.Wait()
 }

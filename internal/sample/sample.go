@@ -59,9 +59,22 @@ type Pass struct {
 	// Took is how long it took.
 	Took time.Duration
 
-	mono  time.Duration
-	index map[event.ID]int32
-	all   []Usage
+	mono time.Duration
+	all  []Usage // by pid and start
+}
+
+func compareID(a, b event.ID) int {
+	if a.PID != b.PID {
+		return cmp.Compare(a.PID, b.PID)
+	}
+	return cmp.Compare(a.Start, b.Start)
+}
+
+func byID(a, b Usage) int { return compareID(a.ID, b.ID) }
+
+// find returns the place of a process in all.
+func (p *Pass) find(id event.ID) (int, bool) {
+	return slices.BinarySearchFunc(p.all, id, func(u Usage, id event.ID) int { return compareID(u.ID, id) })
 }
 
 // Len is the number of processes.
@@ -69,14 +82,14 @@ func (p *Pass) Len() int { return len(p.all) }
 
 // Get returns one process.
 func (p *Pass) Get(id event.ID) (Usage, bool) {
-	i, ok := p.index[id]
+	i, ok := p.find(id)
 	if !ok {
 		return Usage{}, false
 	}
 	return p.all[i], true
 }
 
-// All yields every process, in the order of the source.
+// All yields every process, by pid.
 func (p *Pass) All() iter.Seq[*Usage] {
 	return func(yield func(*Usage) bool) {
 		for i := range p.all {
@@ -128,7 +141,7 @@ type Sum struct {
 func (p *Pass) Sum(ids iter.Seq[event.ID]) Sum {
 	var sum Sum
 	for id := range ids {
-		if i, ok := p.index[id]; ok {
+		if i, ok := p.find(id); ok {
 			u := &p.all[i]
 			sum.Processes++
 			sum.RSS += u.RSS
@@ -182,26 +195,32 @@ func (s *Sampler) Pass() (*Pass, error) {
 	if s.last != nil {
 		size = s.last.Len() + s.last.Len()/8
 	}
-	pass := &Pass{index: make(map[event.ID]int32, size), all: make([]Usage, 0, size)}
+	pass := &Pass{all: make([]Usage, 0, size)}
 	pass.Boot, pass.mono = s.clock()
 	err := s.source.Tasks(func(t event.Task) {
 		if t.Kthread || t.Dead {
 			return
 		}
-		if _, twice := pass.index[t.ID]; twice {
-			return
-		}
-		pass.index[t.ID] = int32(len(pass.all))
 		pass.all = append(pass.all, Usage{ID: t.ID, Parent: t.Parent, Comm: t.Comm, UID: t.UID,
 			State: t.State, Threads: t.Threads, RSS: t.RSS, Swap: t.Swap, CPU: t.CPU})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list processes: %w", err)
 	}
+	pass.arrange()
 	_, end := s.clock()
 	pass.Took = end - pass.mono
 	s.shares(pass)
 	return pass, nil
+}
+
+// arrange puts the processes in their order, in which the kernel lists most of them,
+// and leaves out repeats.
+func (p *Pass) arrange() {
+	if !slices.IsSortedFunc(p.all, byID) {
+		slices.SortStableFunc(p.all, byID)
+	}
+	p.all = slices.CompactFunc(p.all, func(a, b Usage) bool { return a.ID == b.ID })
 }
 
 // shares fills in the CPU shares of pass and keeps it for the next one. A pass too
@@ -217,11 +236,15 @@ func (s *Sampler) shares(pass *Pass) {
 		return
 	}
 	s.last = pass
+	old := last.all
 	for i := range pass.all {
 		u := &pass.all[i]
+		for len(old) > 0 && compareID(old[0].ID, u.ID) < 0 {
+			old = old[1:]
+		}
 		var before uint64
-		if j, ok := last.index[u.ID]; ok {
-			before = last.all[j].CPU
+		if len(old) > 0 && old[0].ID == u.ID {
+			before = old[0].CPU
 		} else if u.ID.Start < uint64(last.Boot) {
 			continue // older than the last pass, which did not see it
 		}

@@ -36,31 +36,46 @@ func (t *Tracer) Tree(ctx context.Context) (*wire.Tree, error) {
 	host, _ := os.Hostname()
 	doc := &wire.Tree{Schema: wire.Schema, Host: host, Time: time.Now(), Complete: true,
 		Processes: make([]wire.Process, 0, len(all))}
-	slices.SortFunc(all, func(a, b tracker.Process) int {
-		return cmp.Or(cmp.Compare(a.ID.Start, b.ID.Start), cmp.Compare(a.ID.PID, b.ID.PID))
-	})
+	slices.SortFunc(all, byAge)
+	places := make([]kin, 0, len(all))
+	for i := range all {
+		places = append(places, kin{all[i].ID, all[i].Spawner, all[i].Dead})
+	}
+	woods := newForest(places, usage)
 	t.views.mu.Lock()
 	defer t.views.mu.Unlock()
 	t.views.conv.offset = bootOffset()
 	for i := range all {
 		doc.Complete = doc.Complete && all[i].Lineage == tracker.LineageObserved
-		doc.Processes = append(doc.Processes, *t.describe(&all[i], usage))
+		w := t.views.describe(&all[i], usage)
+		if w.Orphan != nil && !all[i].Dead {
+			w.Orphan.Tree = woods.sum(all[i].ID)
+		}
+		doc.Processes = append(doc.Processes, *w)
 	}
-	addUsage(doc.Processes)
 	return doc, nil
+}
+
+// byAge orders processes, the oldest first.
+func byAge(a, b tracker.Process) int {
+	return cmp.Or(cmp.Compare(a.ID.Start, b.ID.Start), cmp.Compare(a.ID.PID, b.ID.PID))
 }
 
 // copyAll copies the tree's processes so that they outlive the call on the loop.
 func copyAll(tree *tracker.Tree) []tracker.Process {
 	all := make([]tracker.Process, 0, tree.Living()+tree.Living()/8)
 	for p := range tree.All(false) {
-		if p.Orphan != nil {
-			o := *p.Orphan
-			p.Orphan = &o
-		}
-		all = append(all, p)
+		all = append(all, copyOf(p))
 	}
 	return all
+}
+
+func copyOf(p tracker.Process) tracker.Process {
+	if p.Orphan != nil {
+		o := *p.Orphan
+		p.Orphan = &o
+	}
+	return p
 }
 
 // DescribeHere returns what the tree knows of a process, nil where it is not in it. On
@@ -73,84 +88,49 @@ func (t *Tracer) DescribeHere(id event.ID) *wire.Process {
 	return t.conv.process(&p)
 }
 
-func (t *Tracer) describe(p *tracker.Process, usage map[event.ID]*event.Task) *wire.Process {
-	w := t.views.conv.process(p)
-	if task := usage[p.ID]; task != nil && !p.Dead {
-		w.RSSBytes, w.SwapBytes = &task.RSS, &task.Swap
-		w.Threads = task.Threads
-		seconds := time.Duration(task.CPU).Seconds()
+// describe converts a process with what it uses now.
+func (v *views) describe(p *tracker.Process, usage func(event.ID) (Use, bool)) *wire.Process {
+	w := v.conv.process(p)
+	if p.Dead {
+		return w
+	}
+	if u, ok := usage(p.ID); ok {
+		w.RSSBytes, w.SwapBytes, w.CPUPercent = &u.RSS, &u.Swap, u.CPUPercent
+		w.Threads = u.Threads
+		seconds := u.CPU.Seconds()
 		w.CPUSeconds = &seconds
 	}
 	return w
 }
 
 // usage asks the kernel what every process uses now.
-func (t *Tracer) usage() (map[event.ID]*event.Task, error) {
+func (t *Tracer) usage() (func(event.ID) (Use, bool), error) {
 	tasks, err := t.source.Tasks()
 	if err != nil {
 		return nil, err
 	}
 	tasks = withParents(t.proc, tasks)
-	usage := make(map[event.ID]*event.Task, len(tasks))
+	found := make(map[event.ID]*event.Task, len(tasks))
 	for i := range tasks {
-		usage[tasks[i].ID] = &tasks[i]
+		found[tasks[i].ID] = &tasks[i]
 	}
-	return usage, nil
+	return func(id event.ID) (Use, bool) {
+		task := found[id]
+		if task == nil {
+			return Use{}, false
+		}
+		return Use{RSS: task.RSS, Swap: task.Swap, Threads: task.Threads, CPU: time.Duration(task.CPU)}, true
+	}, nil
 }
 
-// addUsage gives each living orphan the sum of itself and its living descendants by
-// lineage. Parents may stand before or after their children.
-func addUsage(processes []wire.Process) {
-	type key struct {
-		pid   int32
-		start uint64
-	}
-	children := make(map[key][]int, len(processes))
-	for i := range processes {
-		if s := processes[i].SpawnedBy; s != nil {
-			k := key{s.PID, s.StartNS}
-			children[k] = append(children[k], i)
-		}
-	}
-	var sum func(i int, u *wire.Usage)
-	sum = func(i int, u *wire.Usage) {
-		p := &processes[i]
-		if p.State == wire.StateRunning {
-			u.Processes++
-			addBytes(&u.RSSBytes, p.RSSBytes)
-			addBytes(&u.SwapBytes, p.SwapBytes)
-		}
-		for _, c := range children[key{p.PID, p.StartNS}] {
-			sum(c, u)
-		}
-	}
-	for i := range processes {
-		if p := &processes[i]; p.Orphan != nil && p.State == wire.StateRunning {
-			p.Orphan.Tree = &wire.Usage{}
-			sum(i, p.Orphan.Tree)
-		}
-	}
-}
-
-func addBytes(to **uint64, n *uint64) {
-	if n == nil {
-		return
-	}
-	if *to == nil {
-		*to = new(uint64)
-	}
-	**to += *n
-}
-
-// Orphans returns the living orphans, with their trees' memory. From any goroutine.
+// Orphans returns the living orphans, with what they and their trees use now. From any
+// goroutine.
 func (t *Tracer) Orphans(ctx context.Context) ([]wire.Process, error) {
-	doc, err := t.Tree(ctx)
+	usage, err := t.usage()
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(doc.Processes, func(p wire.Process) bool {
-		return p.Orphan == nil || p.State != wire.StateRunning
-	}), nil
+	return t.OrphansUsing(ctx, usage)
 }
 
 // ErrNoProcess is returned for a pid that nothing is known of.
@@ -166,9 +146,8 @@ func (t *Tracer) Process(ctx context.Context, pid int32) (*wire.Process, error) 
 		if !living {
 			id, _ = tree.LastDead(pid)
 		}
-		if p, ok = tree.Get(id); ok && p.Orphan != nil {
-			o := *p.Orphan
-			p.Orphan = &o
+		if p, ok = tree.Get(id); ok {
+			p = copyOf(p)
 		}
 	})
 	if err != nil {
@@ -184,7 +163,7 @@ func (t *Tracer) Process(ctx context.Context, pid int32) (*wire.Process, error) 
 	t.views.mu.Lock()
 	defer t.views.mu.Unlock()
 	t.views.conv.offset = bootOffset()
-	return t.describe(&p, usage), nil
+	return t.views.describe(&p, usage), nil
 }
 
 // past is a part of what is remembered of the stream.

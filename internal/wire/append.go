@@ -144,6 +144,7 @@ func appendOrphan(b []byte, o *Orphan) []byte {
 		b = strconv.AppendInt(b, int64(u.Processes), 10)
 		b = optionalCount(b, `,"rss_bytes":`, u.RSSBytes)
 		b = optionalCount(b, `,"swap_bytes":`, u.SwapBytes)
+		b = optionalFloat(b, `,"cpu_percent":`, u.CPUPercent)
 		b = append(b, '}')
 	}
 	return append(b, '}')

@@ -121,6 +121,8 @@ type Usage struct {
 	Processes int     `json:"processes"`
 	RSSBytes  *uint64 `json:"rss_bytes,omitempty"`
 	SwapBytes *uint64 `json:"swap_bytes,omitempty"`
+	// CPUPercent is of one core, absent where it was not measured.
+	CPUPercent *float64 `json:"cpu_percent,omitempty"`
 }
 
 // Orphan is what is known of an orphaning. Since and Leaker are absent where the

@@ -8,6 +8,7 @@ import (
 	"github.com/shirou/gopsutil/v3/process"
 
 	"github.com/abot-trace/abot-trace/internal/probe"
+	"github.com/abot-trace/abot-trace/internal/sample"
 )
 
 // A look is what the time of one kind of look at all processes was, in ms, by the
@@ -53,6 +54,7 @@ func (b *bench) lookAt(n, times int, ours, gops, ps, tree, forest, pstree, start
 		return err
 	}
 	defer p.Close()
+	sampler := sample.NewSampler(sample.TaskFunc(p.EachTask), nil)
 	cmd, _, err := b.startDaemon()
 	if err != nil {
 		return err
@@ -62,7 +64,7 @@ func (b *bench) lookAt(n, times int, ours, gops, ps, tree, forest, pstree, start
 		look
 		fn func() error
 	}{
-		{ours, func() error { _, err := p.Tasks(); return err }},
+		{ours, func() error { _, err := sampler.Pass(); return err }},
 		{gops, sampleGopsutil},
 		{ps, func() error { return exec.Command("ps", "-eo", "pid,ppid,rss,time,comm").Run() }},
 		{tree, func() error { return exec.Command(b.binary, "tree", "--socket", b.socket).Run() }},
