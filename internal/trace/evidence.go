@@ -221,19 +221,19 @@ func (t *Tracer) readMarks(id event.ID) (procfs.Marks, error) {
 	return p.Marks()
 }
 
-// announce records the verdict on an orphan and publishes its orphaning and that of all
-// that was stranded with it. They are given as they were then: by now they may be dead,
-// with so many after them that the tree has forgotten them.
+// announce records the verdict on an orphan and on all that was stranded with it. They
+// are told of soon, as they were then: by now they may be dead, with so many after them
+// that the tree has forgotten them.
 func (t *Tracer) announce(orphan *tracker.Process, f verdict.Facts) {
 	v, evidence := verdict.Judge(f)
 	t.tree.SetVerdict(orphan.ID, v, evidence)
-	t.publishOrphan(orphan, v, evidence)
-	for _, stranded := range t.stranded[orphan.ID] {
-		// By now its own spawner may be dead too, which takes it out of the orphan's reach.
-		if p, ok := t.tree.Get(stranded.ID); ok && p.Orphan != nil && p.Orphan.Verdict == "" {
-			t.tree.SetVerdict(stranded.ID, v, evidence)
-		}
-		t.publishOrphan(&stranded, v, evidence)
-	}
+	stranded := t.stranded[orphan.ID]
 	delete(t.stranded, orphan.ID)
+	for i := range stranded {
+		// By now its own spawner may be dead too, which takes it out of the orphan's reach.
+		if p, ok := t.tree.Get(stranded[i].ID); ok && p.Orphan != nil && p.Orphan.Verdict == "" {
+			t.tree.SetVerdict(p.ID, v, evidence)
+		}
+	}
+	t.judged = append(t.judged, judged{orphan, stranded, v, evidence})
 }
