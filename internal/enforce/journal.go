@@ -3,14 +3,18 @@
 package enforce
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -49,7 +53,8 @@ func (d Dir) path(killID string) string {
 	return filepath.Join(string(d), url.PathEscape(killID)+journalSuffix)
 }
 
-// Stopping implements Journal.
+// Stopping implements Journal. A line is added, which is whole or ignored: what it names
+// is not stopped before.
 func (d Dir) Stopping(killID string, ids []event.ID) error {
 	boot, err := bootID()
 	if err != nil {
@@ -63,20 +68,31 @@ func (d Dir) Stopping(killID string, ids []event.ID) error {
 	if err != nil {
 		return err
 	}
-	path := d.path(killID)
-	if err := os.WriteFile(path+".new", text, 0o600); err != nil {
-		return err
+	return appendTo(d.path(killID), append(text, '\n'))
+}
+
+func appendTo(path string, line []byte) error {
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_APPEND|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return &fs.PathError{Op: "open", Path: path, Err: err}
 	}
-	return os.Rename(path+".new", path) // whole, or not at all
+	n, err := unix.Write(fd, line)
+	if err == nil && n < len(line) {
+		err = io.ErrShortWrite
+	}
+	if err := errors.Join(err, unix.Close(fd)); err != nil {
+		return &fs.PathError{Op: "write", Path: path, Err: err}
+	}
+	return nil
 }
 
 // Thawed implements Journal.
 func (d Dir) Thawed(killID string) error { return os.Remove(d.path(killID)) }
 
-func bootID() (string, error) {
+var bootID = sync.OnceValues(func() (string, error) {
 	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	return strings.TrimSpace(string(id)), err
-}
+})
 
 // Thaw lets whatever an earlier process has left stopped continue, and returns how
 // many that were. It goes by the start in ticks: it has to work where no probe
@@ -109,15 +125,20 @@ func (d Dir) Thaw(proc procfs.FS) (thawed int, err error) {
 
 var globEscape = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace
 
+// readEntry returns the last line of an entry that is whole: it names everybody.
 func readEntry(path string) (entry journalEntry, err error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return entry, err
 	}
-	if err := json.Unmarshal(text, &entry); err != nil {
-		return entry, fmt.Errorf("%s: %w", path, err)
+	lines := bytes.Split(bytes.TrimSuffix(text, []byte{'\n'}), []byte{'\n'})
+	for _, line := range slices.Backward(lines) {
+		entry = journalEntry{}
+		if err = json.Unmarshal(line, &entry); err == nil {
+			return entry, nil
+		}
 	}
-	return entry, nil
+	return entry, fmt.Errorf("%s: %w", path, err)
 }
 
 func (e journalEntry) thaw(proc procfs.FS) (thawed int, err error) {
