@@ -63,7 +63,7 @@ func (f FS) State(pid int32) (byte, error) {
 func (f FS) Exe(pid int32) (string, error) {
 	var buf [unix.PathMax]byte
 	path := f.path(pid, "exe")
-	n, err := unix.Readlink(path, buf[:])
+	n, err := briskReadlink(path, buf[:])
 	if err != nil {
 		return "", smallError(path, err)
 	}
@@ -77,12 +77,12 @@ func (f FS) path(pid int32, name string) string {
 // small reads a file of one line, without its end.
 func (f FS) small(pid int32, name string, buf []byte) ([]byte, error) {
 	path := f.path(pid, name)
-	fd, err := openat(unix.AT_FDCWD, path, unix.O_RDONLY)
+	fd, err := briskOpen(unix.AT_FDCWD, path, unix.O_RDONLY)
 	if err != nil {
 		return nil, smallError(path, err)
 	}
-	defer unix.Close(fd)
-	n, err := read(fd, buf)
+	defer briskClose(fd) //nolint:errcheck // it was only read
+	n, err := briskRead(fd, buf)
 	if err != nil {
 		return nil, smallError(path, err)
 	}
