@@ -137,6 +137,7 @@ type Tracer struct {
 	done     chan struct{}
 	slow     slow
 	stranded map[event.ID][]tracker.Process // by the direct orphan that is being judged
+	unjudged []*tracker.Process             // direct orphans whose facts were not looked at yet
 	judged   []judged                       // orphans that nobody was told of yet
 	unproven []unproven                     // adopters to confirm
 	leases   leases
@@ -492,7 +493,7 @@ func (t *Tracer) orphaned(c *tracker.Change) {
 		t.stats.orphaned.Add(1)
 		t.unproven = append(t.unproven, unproven{id: p.ID})
 		t.stranded[p.ID] = t.strandedBelow(p.ID)
-		t.judge(&p)
+		t.unjudged = append(t.unjudged, &p)
 	}
 }
 
@@ -553,12 +554,19 @@ type judged struct {
 }
 
 // hasNews reports whether tellNews has anything to do.
-func (t *Tracer) hasNews() bool { return len(t.judged) > 0 || len(t.leases.told) > 0 }
+func (t *Tracer) hasNews() bool {
+	return len(t.leases.told) > 0 || len(t.unjudged) > 0 || len(t.judged) > 0
+}
 
-// tellNews has those act who are to act on ended leases and new orphans, and then tells
-// of the orphans. Between two records, so that whoever acts can look at the ring.
+// tellNews has those act who are to act on ended leases and, once they are judged, on new
+// orphans, and then tells of the orphans. Between two records, so that whoever acts can look at the ring.
 func (t *Tracer) tellNews() {
 	t.leases.tell(t.onLease)
+	unjudged := t.unjudged
+	t.unjudged = nil
+	for _, p := range unjudged {
+		t.judge(p)
+	}
 	if len(t.judged) == 0 {
 		return
 	}
