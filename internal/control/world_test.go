@@ -120,7 +120,7 @@ func newWorld(t testing.TB, text string, tasks ...event.Task) *world {
 		t.Fatal(err)
 	}
 	quiet := slog.New(slog.DiscardHandler)
-	w := &world{t: t, script: &script{tasks: tasks, wake: make(chan struct{}, 1)}, began: trace.BootNow(),
+	w := &world{t: t, script: &script{tasks: tasks, wake: make(chan struct{}, 1)}, began: trace.BootNow() - uint64(time.Minute),
 		events: make(chan *wire.Event, 1024)}
 	alert := func(a wire.Alert) { w.tracer.PublishHere(&wire.Event{Type: wire.TypeAlert, Alert: &a}) }
 	w.Controller = New(Options{Identity: w.script, Log: quiet, OnAlert: alert})

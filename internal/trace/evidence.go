@@ -146,6 +146,25 @@ func (t *Tracer) facts(p *tracker.Process) verdict.Facts {
 	return f
 }
 
+// thinkAgain looks once more at a new orphan whose verdict is unknown, when it executes a
+// program: it may have been on its way to detach. That can only spare it.
+func (t *Tracer) thinkAgain(id event.ID) {
+	p, ok := t.tree.Get(id)
+	if !ok || p.Dead || p.Orphan == nil || p.Orphan.Verdict != verdict.Unknown || p.Orphan.Leaker == nil ||
+		!p.Orphan.Direct || BootNow()-p.Orphan.Since > uint64(verdict.Settles) {
+		return
+	}
+	facts := t.facts(&p)
+	origin, err := t.proc.Origin(id)
+	if err != nil {
+		return
+	}
+	facts.AtDeath, facts.AtDeathKnown = origin, true
+	if v, evidence := verdict.Judge(facts); v == verdict.Deliberate {
+		t.tree.SetVerdict(id, v, append(evidence, "it had not done so when its spawner left, but did at once"))
+	}
+}
+
 // multiplexer reports whether p is a terminal multiplexer's server, or the leader of
 // a session that a living one made. What runs below such a session is not the
 // multiplexer's own.

@@ -477,6 +477,7 @@ func (t *Tracer) change(c *tracker.Change) {
 	case tracker.Execed:
 		t.names.moved(c.ID)
 		t.remember(c)
+		t.thinkAgain(c.ID)
 	default:
 		t.remember(c)
 	}
