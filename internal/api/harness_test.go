@@ -72,6 +72,10 @@ func (s *source) Pending() uint64 {
 	return uint64(len(s.waiting))
 }
 
+func (s *source) Enough()               {} // nobody is orphaned here
+func (s *source) Mark() uint64          { return 0 }
+func (s *source) Untouched(uint64) bool { return false }
+
 // fork tells of n new processes, numbered from first, all of one parent.
 func (s *source) fork(first, n int) {
 	parent := event.ID{PID: 1 << 23, Start: 1}

@@ -6,8 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"strconv"
 	"strings"
 	"time"
 
@@ -16,6 +14,7 @@ import (
 	"github.com/abot-trace/abot-trace/internal/enforce"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/policy"
+	"github.com/abot-trace/abot-trace/internal/procfs"
 	"github.com/abot-trace/abot-trace/internal/trace"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 )
@@ -38,10 +37,42 @@ type asking struct {
 
 // A memo is what the loop last said of a kill.
 type memo struct {
+	mark    trace.Mark // of the tree that was looked at
 	until   time.Time
 	list    []enforce.Target // who is to be ended
 	members map[event.ID]bool
 	refusal error // of the kill as a whole
+}
+
+// maxHeld is how many processes of a tree have their pidfds opened on the loop.
+const maxHeld = 64
+
+// prepare spares the kill its first questions: it opens the pidfds of the targets and
+// then, with all applied that has happened until now, looks at them once more. They were
+// decided upon at the mark. On the loop, between two records.
+func (c *Controller) prepare(req *enforce.Request, decided trace.Mark) *asking {
+	k := &asking{measured: make(map[event.ID]bool)}
+	if len(req.Targets) > maxHeld {
+		return k
+	}
+	req.Held = enforce.Hold(req.Targets)
+	mark := c.tracer.DrainHere()
+	tree := c.tracer.TreeHere()
+	req.Keep(func(id event.ID) bool { return mark.Whole() && tree.Has(id) })
+	if mark == decided {
+		k.memo = newMemo(mark, req.Targets)
+	} else {
+		k.memo = c.check(req, false)
+	}
+	return k
+}
+
+func newMemo(mark trace.Mark, list []enforce.Target) *memo {
+	m := &memo{mark: mark, until: time.Now().Add(memoFor), list: list, members: make(map[event.ID]bool, len(list))}
+	for i := range list {
+		m.members[list[i].ID] = true
+	}
+	return m
 }
 
 // Starts implements enforce.Identity. Where the records are whole, the tree tells: a
@@ -72,29 +103,38 @@ const askTimeout = 5 * time.Second
 // Members implements enforce.Tree. What it finds out on the way serves the next
 // signals, too.
 func (c *Controller) Members(ctx context.Context, req *enforce.Request) ([]enforce.Target, error) {
-	m, err := c.ask(ctx, req)
+	k, err := c.askingFor(req)
 	if err != nil {
 		return nil, err
 	}
-	return m.list, nil
+	if k.memo != nil && c.tracer.Unchanged(k.memo.mark) {
+		return k.memo.list, nil
+	}
+	if err := c.ask(ctx, req, k); err != nil {
+		return nil, err
+	}
+	return k.memo.list, nil
+}
+
+func (c *Controller) askingFor(req *enforce.Request) (*asking, error) {
+	k, ok := c.asking.Load(req.KillID)
+	if !ok {
+		return nil, errLapsed
+	}
+	return k.(*asking), nil
 }
 
 // ask has the loop look at the kill as a whole, after everything that has happened
 // until now, and notes what it says.
-func (c *Controller) ask(ctx context.Context, req *enforce.Request) (*memo, error) {
-	loaded, ok := c.asking.Load(req.KillID)
-	if !ok {
-		return nil, errLapsed
-	}
-	k := loaded.(*asking)
+func (c *Controller) ask(ctx context.Context, req *enforce.Request, k *asking) error {
 	begun := k.begun
 	answer := make(chan *memo, 1)
 	if err := c.tracer.Fresh(ctx, func(*tracker.Tree) { answer <- c.check(req, begun) }); err != nil {
-		return nil, err
+		return err
 	}
 	k.memo = <-answer
 	k.measure(k.memo.list)
-	return k.memo, nil
+	return nil
 }
 
 // measure asks procfs for the resident memory of those that are younger than the last
@@ -106,23 +146,10 @@ func (k *asking) measure(list []enforce.Target) {
 			continue
 		}
 		k.measured[t.ID] = true
-		if rss, err := resident(t.ID.PID); err == nil {
+		if rss, err := (procfs.FS{}).Resident(t.ID.PID); err == nil {
 			t.RSS = &rss
 		}
 	}
-}
-
-// resident reads the resident memory of a process in bytes (proc_pid_statm(5)).
-func resident(pid int32) (uint64, error) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(int(pid)) + "/statm")
-	if err != nil {
-		return 0, err
-	}
-	var size, pages uint64
-	if _, err := fmt.Sscan(string(b), &size, &pages); err != nil {
-		return 0, fmt.Errorf("statm of pid %d: %w", pid, err)
-	}
-	return pages * uint64(os.Getpagesize()), nil
 }
 
 // members is who is to be ended now. On the loop.
@@ -146,18 +173,16 @@ var errSpared = errors.New("it is spared by now, or dead")
 // and the process must still be one of the tree's that nothing spares, before each.
 // What happened before the call is taken into account, to within memoMost.
 func (c *Controller) Recheck(ctx context.Context, req *enforce.Request, id event.ID, _ unix.Signal) error {
-	loaded, ok := c.asking.Load(req.KillID)
-	if !ok {
-		return errLapsed
+	k, err := c.askingFor(req)
+	if err != nil {
+		return err
 	}
-	k := loaded.(*asking)
-	m := k.memo
-	if m == nil || time.Now().After(m.until) {
-		var err error
-		if m, err = c.ask(ctx, req); err != nil {
+	if k.memo == nil || time.Now().After(k.memo.until) {
+		if err := c.ask(ctx, req, k); err != nil {
 			return err
 		}
 	}
+	m := k.memo
 	switch {
 	case m.refusal != nil:
 		return m.refusal
@@ -172,7 +197,7 @@ func (c *Controller) Recheck(ctx context.Context, req *enforce.Request, id event
 // the first signal only: those after it change what the rule looks at.
 func (c *Controller) check(req *enforce.Request, begun bool) *memo {
 	began := time.Now()
-	m := &memo{until: began.Add(memoFor), members: make(map[event.ID]bool)}
+	m := newMemo(c.tracer.MarkHere(), nil)
 	a := c.acts[req.KillID]
 	if a == nil {
 		m.refusal = errLapsed
@@ -191,10 +216,7 @@ func (c *Controller) check(req *enforce.Request, begun bool) *memo {
 			return m
 		}
 	}
-	m.list = targets(c.members(a))
-	for i := range m.list {
-		m.members[m.list[i].ID] = true
-	}
+	m = newMemo(m.mark, targets(c.members(a)))
 	m.until = began.Add(min(memoMost, max(memoFor, memoFactor*time.Since(began))))
 	return m
 }
@@ -202,7 +224,7 @@ func (c *Controller) check(req *enforce.Request, begun bool) *memo {
 // Protected implements enforce.Protector. What the tree knows was looked at by
 // Recheck just before; here is what has to be asked outside.
 func (c *Controller) Protected(t enforce.Target) error {
-	adj, err := oomScoreAdj(t.ID.PID)
+	adj, err := (procfs.FS{}).OOMScoreAdj(t.ID.PID)
 	if err != nil {
 		return fmt.Errorf("oom_score_adj is not known: %w", err)
 	}

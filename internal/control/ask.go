@@ -137,7 +137,7 @@ func (c *Controller) tryOne(engine *policy.Engine, d *policy.Decision, armed boo
 			return 0
 		}
 	}
-	c.submit(engine, d, armed, func(k wire.Kill) { result <- k })
+	c.submit(engine, d, trace.Mark{}, armed, func(k wire.Kill) { result <- k })
 	return 0
 }
 
@@ -150,5 +150,6 @@ func (c *Controller) fresh(cfg *config.Config) (*policy.Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("rules: %w", err)
 	}
+	c.view.units = c.view.units || engine.AsksUnits()
 	return engine, nil
 }

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"sync"
 	"time"
 
@@ -30,10 +31,11 @@ import (
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
-// How many kills run at a time, and how many may wait.
+// How many kills run at once, and how many may wait. One whose tree ignores SIGTERM runs
+// as long as its grace, and has a thread of its own meanwhile.
 const (
-	killWorkers = 16
-	killWaiting = 256
+	killsAtOnce = 64
+	killWaiting = 1024
 )
 
 // Options of New.
@@ -72,6 +74,8 @@ type Controller struct {
 	told    map[heldBack]bool    // budget refusals that were told
 	spent   map[string]time.Time // rules whose budget is used up, since when
 	wall    int64                // last offset of the wall clock, to notice steps
+	silent  bool                 // nobody was told yet of the orphans that are decided upon
+	unsaid  []func()
 }
 
 // heldBack is a rule that its budget keeps from a tree.
@@ -111,7 +115,7 @@ func (c *Controller) Attach(t *trace.Tracer) {
 	c.tracer = t
 	c.view = newView(t)
 	c.enf = &enforce.Enforcer{Identity: c, Tree: c, Protector: c, Journal: c.opt.Journal}
-	c.queue = enforce.NewQueue(killWorkers, killWaiting, c.carryOut, c.report)
+	c.queue = enforce.NewQueue(killsAtOnce, killWaiting, c.carryOut, c.report)
 }
 
 // closeTimeout bounds the wait for the loop at the end.
@@ -153,6 +157,7 @@ func (c *Controller) Configure(cfg *config.Config) error {
 // bind gives the view the tree, which is the loop's to touch.
 func (c *Controller) bind() *view {
 	c.view.tree = c.tracer.TreeHere()
+	c.view.units = c.view.units || c.engine.AsksUnits()
 	return c.view
 }
 
@@ -165,8 +170,15 @@ func (c *Controller) OnEvent(e *wire.Event) {
 	case e.Type == wire.TypeResync:
 		c.budget.Hold("resync", trace.BootNow())
 		c.decide(c.engine.Evaluate(c.bind(), &c.host, trace.BootNow()))
-	case e.Type == wire.TypeOrphan && e.Process != nil:
-		id := event.ID{PID: e.Process.PID, Start: e.Process.StartNS}
+	}
+}
+
+// OnOrphans is the tracer's hook for orphans that were just judged. They are told of
+// after it, and so what it has to tell waits for OnTick.
+func (c *Controller) OnOrphans(ids []event.ID) {
+	c.silent = true
+	defer func() { c.silent = false }()
+	for _, id := range ids {
 		c.decide(c.engine.EvaluateOrphan(c.bind(), &c.host, id, trace.BootNow()))
 	}
 }
@@ -174,9 +186,26 @@ func (c *Controller) OnEvent(e *wire.Event) {
 // waitingRetry is how soon a lease that found the queue full is tried again.
 const waitingRetry = 100 * time.Millisecond
 
+// say tells something, after the orphans that it is about.
+func (c *Controller) say(fn func()) {
+	if c.silent {
+		c.unsaid = append(c.unsaid, fn)
+		return
+	}
+	fn()
+}
+
+func (c *Controller) sayAll() {
+	for _, fn := range c.unsaid {
+		fn()
+	}
+	c.unsaid = nil
+}
+
 // OnTick is the tracer's hook after each look at the ring: ages that are reached act
 // at their very instant.
 func (c *Controller) OnTick() uint64 {
+	c.sayAll()
 	now := trace.BootNow()
 	c.noticeStep(now)
 	c.endWaiting()
@@ -217,29 +246,33 @@ func (c *Controller) OnSample(pass *sample.Pass, host policy.Host) {
 // SetSample is OnSample without consequences. On the loop.
 func (c *Controller) SetSample(pass *sample.Pass, host policy.Host) { c.view.pass, c.host = pass, host }
 
-// decide carries out decisions. On the loop.
+// decide carries out decisions that were just made. On the loop, between two records.
 func (c *Controller) decide(decisions []policy.Decision) {
+	if len(decisions) == 0 {
+		return
+	}
+	mark := c.tracer.MarkHere()
 	for i := range decisions {
 		d := &decisions[i]
 		switch {
 		case d.Action == policy.ActionNotify:
 			c.notify(d)
 		case !d.Enforces():
-			c.submit(c.engine, d, false, nil)
+			c.submit(c.engine, d, mark, false, nil)
 		default:
-			c.spend(d)
+			c.spend(d, mark)
 		}
 	}
 }
 
 // spend submits a kill if the budget allows it now, else when it will.
-func (c *Controller) spend(d *policy.Decision) {
+func (c *Controller) spend(d *policy.Decision, mark trace.Mark) {
 	grant := c.budget.Take(trace.BootNow(), c.stopped())
 	if grant.OK {
 		delete(c.told, heldBack{d.Rule, d.Root, false})
 		delete(c.told, heldBack{d.Rule, d.Root, true})
 		c.recovered(d.Rule)
-		c.submit(c.engine, d, true, nil)
+		c.submit(c.engine, d, mark, true, nil)
 		return
 	}
 	c.engine.Defer(d, grant.RetryAt)
@@ -253,7 +286,8 @@ func (c *Controller) spend(d *policy.Decision) {
 	c.told[key] = true
 	kill := c.outline(d)
 	kill.Outcome, kill.Reason = wire.KillBudget, grant.Why
-	c.publish(kill, c.tracer.DescribeHere(d.Root))
+	root := c.tracer.DescribeHere(d.Root)
+	c.say(func() { c.publish(kill, root) })
 	if grant.Exhausted {
 		c.exhausted(d.Rule, grant.Why)
 	}
@@ -283,7 +317,7 @@ func (c *Controller) recovered(rule string) {
 
 func (c *Controller) alert(a wire.Alert) {
 	if c.opt.OnAlert != nil {
-		c.opt.OnAlert(a)
+		c.say(func() { c.opt.OnAlert(a) })
 	}
 }
 
@@ -302,9 +336,9 @@ func (c *Controller) notify(d *policy.Decision) {
 		Message: fmt.Sprintf("rule %s matches the tree of %d: %s", d.Rule, d.Root.PID, joinReasons(d.Reasons))})
 }
 
-// submit queues the kill; unless armed it is only observed, whatever its mode. done,
-// unless nil, is told on the loop what came of it, also when the queue does not take it.
-func (c *Controller) submit(engine *policy.Engine, d *policy.Decision, armed bool, done func(wire.Kill)) {
+// submit queues the kill, decided upon at the mark; unless armed it is only observed,
+// whatever its mode. done, unless nil, is told on the loop what came of it, also when the queue does not take it.
+func (c *Controller) submit(engine *policy.Engine, d *policy.Decision, mark trace.Mark, armed bool, done func(wire.Kill)) {
 	mode := d.Mode
 	if !armed {
 		mode = policy.ModeObserve
@@ -320,7 +354,7 @@ func (c *Controller) submit(engine *policy.Engine, d *policy.Decision, armed boo
 		Root:    d.Root,
 		Targets: targets(d.Targets),
 	}
-	err := c.start(req, &act{decision: d, engine: engine, done: done})
+	err := c.start(req, mark, &act{decision: d, engine: engine, done: done})
 	if err == nil {
 		return
 	}
@@ -332,14 +366,21 @@ func (c *Controller) submit(engine *policy.Engine, d *policy.Decision, armed boo
 	}
 }
 
-// start hands the request to the queue, or says why that does not take it.
-func (c *Controller) start(req enforce.Request, a *act) error {
-	a.root = c.tracer.DescribeHere(req.Root)
+// start hands the request, decided upon at the mark, to the queue, or says why that does
+// not take it.
+func (c *Controller) start(req enforce.Request, mark trace.Mark, a *act) error {
 	c.acts[req.KillID] = a
+	c.asking.Store(req.KillID, c.prepare(&req, mark))
 	if err := c.queue.Submit(req); err != nil {
+		req.LetGo()
+		c.asking.Delete(req.KillID)
 		delete(c.acts, req.KillID)
 		return err
 	}
+	// The goroutine that has it runs here and now, and the loop goes on elsewhere: a
+	// thread would have to be woken for it.
+	runtime.Gosched()
+	a.root = c.tracer.DescribeHere(req.Root)
 	return nil
 }
 
@@ -350,16 +391,19 @@ func (c *Controller) nextID() string {
 
 // carryOut runs a kill. On one of the queue's goroutines, which owns req until then.
 func (c *Controller) carryOut(ctx context.Context, req enforce.Request) wire.Kill {
-	k := &asking{measured: make(map[event.ID]bool)}
-	c.asking.Store(req.KillID, k)
 	defer c.asking.Delete(req.KillID)
-	k.measure(req.Targets)
-	if req.Mode == policy.ModeEnforce {
-		// The whole story before the first signal, so that one line tells it.
-		c.opt.Log.Warn("ending a process tree", "kill_id", req.KillID, "rule", req.Rule, "pid", req.Root.PID,
-			"start", req.Root.Start, "verdict", req.Verdict, "processes", len(req.Targets), "reason", req.Reason)
+	if k, err := c.askingFor(&req); err == nil {
+		k.measure(req.Targets)
 	}
+	// That one line which tells the whole story can wait until the signals are sent.
+	req.Begun = func() { c.announce(&req) }
 	return c.enf.Do(ctx, req)
+}
+
+// announce tells of a kill that has begun.
+func (c *Controller) announce(req *enforce.Request) {
+	c.opt.Log.Warn("ending a process tree", "kill_id", req.KillID, "rule", req.Rule, "pid", req.Root.PID,
+		"start", req.Root.Start, "verdict", req.Verdict, "processes", len(req.Targets), "reason", req.Reason)
 }
 
 // report tells what came of a kill. On one of the queue's goroutines.

@@ -21,9 +21,9 @@ import (
 // leaves is leaked by its own declaration. The built-in rule ends it; neither warm-up
 // nor budget holds it back, the stop file does.
 func (c *Controller) OnLeaseEnd(l trace.Lease) {
-	_, unsure := c.leaseMembers(c.bind(), l)
+	list, unsure := c.leaseMembers(c.bind(), l)
 	if len(unsure) == 0 {
-		c.endLease(l)
+		c.endMembers(l, list)
 		return
 	}
 	// An environment is not read on the loop: it may block.
@@ -41,9 +41,14 @@ func (c *Controller) OnLeaseEnd(l trace.Lease) {
 // endLease has the members of an ended lease ended. On the loop.
 func (c *Controller) endLease(l trace.Lease) {
 	list, _ := c.leaseMembers(c.bind(), l)
+	c.endMembers(l, list)
+}
+
+func (c *Controller) endMembers(l trace.Lease, list []policy.Target) {
 	if len(list) == 0 {
 		return
 	}
+	mark := c.tracer.MarkHere()
 	req := enforce.Request{
 		KillID:  c.nextID(),
 		Rule:    config.Reserved,
@@ -61,7 +66,7 @@ func (c *Controller) endLease(l trace.Lease) {
 		c.publish(kill, c.tracer.DescribeHere(req.Root))
 		return
 	}
-	if err := c.start(req, &act{lease: &l}); errors.Is(err, enforce.ErrFull) {
+	if err := c.start(req, mark, &act{lease: &l}); errors.Is(err, enforce.ErrFull) {
 		c.waiting = append(c.waiting, l)
 	}
 }

@@ -3,10 +3,7 @@
 package control
 
 import (
-	"errors"
-	"io/fs"
 	"os"
-	"strconv"
 	"strings"
 
 	"github.com/abot-trace/abot-trace/internal/event"
@@ -23,6 +20,7 @@ import (
 type view struct {
 	tracer *trace.Tracer
 	tree   *tracker.Tree
+	units  bool         // somebody asks for control groups, which may take a look each
 	pass   *sample.Pass // nil before the first
 	proc   procfs.FS
 	self   int32
@@ -102,7 +100,9 @@ func verdictOn(o *tracker.Orphan) string {
 
 // living adds what only a living process has.
 func (v *view) living(t *tracker.Process, p *policy.Process) {
-	p.Cgroup, p.Unit = v.tracer.Group(t)
+	if v.units {
+		p.Cgroup, p.Unit = v.tracer.Group(t)
+	}
 	p.Ours = v.relation(t)
 	d := v.details(t)
 	p.OOMScoreAdj = d.oomAdj
@@ -146,24 +146,10 @@ func (v *view) details(t *tracker.Process) details {
 	// Should another process have the pid by now, this one is dead, and what is said of
 	// it changes nothing.
 	d := details{program: t.Filename}
-	exe, _ := os.Readlink("/proc/" + strconv.Itoa(int(t.ID.PID)) + "/exe")
-	d.exe = strings.TrimSuffix(exe, " (deleted)")
-	d.oomAdj, _ = oomScoreAdj(t.ID.PID)
+	d.exe, _ = v.proc.Exe(t.ID.PID)
+	d.oomAdj, _ = v.proc.OOMScoreAdj(t.ID.PID)
 	v.facts[t.ID] = d
 	return d
-}
-
-// oomScoreAdj reads how the process is treated by the OOM killer (proc(5)). A process
-// that is gone is nobody to protect.
-func oomScoreAdj(pid int32) (int, error) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(int(pid)) + "/oom_score_adj")
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	return strconv.Atoi(strings.TrimSpace(string(b)))
 }
 
 // Children implements policy.View.

@@ -28,22 +28,30 @@ const unused = 1 << 23
 type script struct {
 	mu      sync.Mutex
 	records []event.Event
+	taken   uint64
+	enough  bool // Read is to end; the reader's
 	tasks   []event.Task
 	refused atomic.Uint64
 	wake    chan struct{}
 }
 
-func (s *script) Read(limit int, fn func(*event.Event)) int {
-	s.mu.Lock()
-	n := min(limit, len(s.records))
-	records := s.records[:n]
-	s.records = s.records[n:]
-	s.mu.Unlock()
-	for i := range records {
-		fn(&records[i])
+func (s *script) Read(limit int, fn func(*event.Event)) (n int) {
+	for s.enough = false; n < limit && !s.enough; n++ {
+		s.mu.Lock()
+		if len(s.records) == 0 {
+			s.mu.Unlock()
+			break
+		}
+		record := s.records[0]
+		s.records = s.records[1:]
+		s.taken++
+		s.mu.Unlock()
+		fn(&record)
 	}
 	return n
 }
+
+func (s *script) Enough() { s.enough = true }
 
 func (s *script) Wait(d time.Duration) error {
 	select {
@@ -67,6 +75,18 @@ func (s *script) Pending() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return uint64(len(s.records))
+}
+
+func (s *script) Mark() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.taken
+}
+
+func (s *script) Untouched(mark uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.taken+uint64(len(s.records)) == mark
 }
 
 func (s *script) write(records ...event.Event) {
@@ -100,11 +120,11 @@ func newWorld(t testing.TB, text string, tasks ...event.Task) *world {
 		t.Fatal(err)
 	}
 	quiet := slog.New(slog.DiscardHandler)
-	w := &world{t: t, script: &script{tasks: tasks, wake: make(chan struct{}, 1)}, began: trace.BootNow(),
+	w := &world{t: t, script: &script{tasks: tasks, wake: make(chan struct{}, 1)}, began: trace.BootNow() - uint64(time.Minute),
 		events: make(chan *wire.Event, 1024)}
 	alert := func(a wire.Alert) { w.tracer.PublishHere(&wire.Event{Type: wire.TypeAlert, Alert: &a}) }
 	w.Controller = New(Options{Identity: w.script, Log: quiet, OnAlert: alert})
-	tracer := trace.New(w.script, trace.Options{Log: quiet, OnTick: w.OnTick, OnLeaseEnd: w.OnLeaseEnd,
+	tracer := trace.New(w.script, trace.Options{Log: quiet, OnOrphans: w.OnOrphans, OnTick: w.OnTick, OnLeaseEnd: w.OnLeaseEnd,
 		OnEvent: func(e *wire.Event) {
 			w.OnEvent(e)
 			w.events <- e

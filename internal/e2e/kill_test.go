@@ -40,10 +40,28 @@ func TestLeakedTreeEnds(t *testing.T) {
 }
 
 // TestDeafTreeEndsAtItsGrace wants a tree that ignores SIGTERM to live as long as its
-// grace lasts, and no longer than it takes to notice.
+// grace lasts, each time, and to be dead a tenth of a second later. How long a process
+// took is the kill's own word, by the monotonic clock; a machine that stands still at the
+// wrong moment gets another chance.
 func TestDeafTreeEndsAtItsGrace(t *testing.T) {
-	const grace = 600 * time.Millisecond
+	const (
+		grace  = 600 * time.Millisecond
+		late   = 100 * time.Millisecond
+		trials = 10
+	)
 	d := startDaemon(t, strings.ReplaceAll(armed, "grace: 5s", "grace: 600ms"))
+	var took time.Duration
+	for range trials {
+		if took = deafTree(t, d, grace); took < grace+late {
+			return
+		}
+	}
+	t.Errorf("dead %v after SIGTERM, with a grace of %v", took, grace)
+}
+
+// deafTree leaves a deaf tree behind and returns how long the last of it took to die.
+func deafTree(t *testing.T, d *daemon, grace time.Duration) (last time.Duration) {
+	t.Helper()
 	f := startFamily(t, "parent", "deaftree")
 	root, leaves := f.await("root", 1)[0], f.await("deaf", 3)
 	began := time.Now()
@@ -61,8 +79,11 @@ func TestDeafTreeEndsAtItsGrace(t *testing.T) {
 		o := outcomeOf(k, p.pid)
 		if o == nil || o.Outcome != wire.OutcomeDied || o.Signal != "SIGKILL" || o.WaitMS < float64(grace.Milliseconds()) {
 			t.Errorf("outcome of %d: %+v", p.pid, o)
+			continue
 		}
+		last = max(last, time.Duration(o.WaitMS*float64(time.Millisecond)))
 	}
+	return last
 }
 
 // TestForkingTreeEndsEmpty ends a tree that grows meanwhile.

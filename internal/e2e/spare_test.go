@@ -84,6 +84,42 @@ func TestNoWrongKill(t *testing.T) {
 	}
 }
 
+// TestLateDetach has a child become nohup, or a session's leader, only when its shell has
+// left: what was told as unknown is deliberate then.
+func TestLateDetach(t *testing.T) {
+	d := startDaemon(t, resting)
+	for _, how := range []string{"nohup", "setsid"} {
+		t.Run(how, func(t *testing.T) {
+			// It counts only soon after the orphaning: a slow machine gets another chance.
+			for range 10 {
+				if detachLate(t, d, how) == wire.VerdictDeliberate {
+					return
+				}
+			}
+			t.Error("it stays unknown")
+		})
+	}
+}
+
+// detachLate returns the verdict when all is done.
+func detachLate(t *testing.T, d *daemon, how string) string {
+	t.Helper()
+	f := startShell(t, nil, "exec 4<&0; (echo child $(sh -c 'echo $PPID') >&3; read line <&4; exec "+how+
+		" sh $F leaf </dev/null >/dev/null 2>&1) & exit 0")
+	child := f.await("child", 1)[0]
+	if err := f.cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	d.orphanWith(t, child.pid, wire.VerdictUnknown)
+	fmt.Fprintln(f.in)
+	f.await("leaf", 1)
+	p, err := d.client.Process(t.Context(), int32(child.pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p.Orphan.Verdict
+}
+
 // says makes a file of a process's directory in procfs hold the text: not every root
 // may lower a score, and no process lies about its own.
 func says(file, text string) func(testing.TB, *process, string) {

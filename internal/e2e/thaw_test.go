@@ -64,7 +64,7 @@ func (d *daemon) thaw() (string, error) {
 	return string(out), err
 }
 
-// watchDir returns a wait for the next file that gets its final name in dir.
+// watchDir returns a wait for the next file in dir that is written.
 func watchDir(t *testing.T, dir string) (wait func()) {
 	t.Helper()
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC)
@@ -72,7 +72,7 @@ func watchDir(t *testing.T, dir string) (wait func()) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Close(fd) })
-	if _, err := unix.InotifyAddWatch(fd, dir, unix.IN_MOVED_TO); err != nil {
+	if _, err := unix.InotifyAddWatch(fd, dir, unix.IN_CLOSE_WRITE); err != nil {
 		t.Fatal(err)
 	}
 	return func() {

@@ -20,6 +20,7 @@ package enforce
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -51,6 +52,47 @@ type Request struct {
 	Root  event.ID
 	// Targets is who is to be ended, as the decision saw them.
 	Targets []Target
+	// Begun, unless nil, is called once when the first SIGTERMs are on their way.
+	Begun func()
+	// Held are targets whose pidfds are open and whose identities were verified after
+	// that. Do closes them all; whoever does not come to call it calls LetGo.
+	Held []Held
+}
+
+// A Held target is known to have the pidfd.
+type Held struct {
+	ID    event.ID
+	Pidfd int
+}
+
+// Hold opens pidfds of as many of the targets as it can. Their identities are the
+// caller's to verify now: see Request.Keep.
+func Hold(targets []Target) (held []Held) {
+	for i := range targets {
+		if fd, err := pidfdOpen(targets[i].ID.PID); err == nil {
+			held = append(held, Held{targets[i].ID, fd})
+		}
+	}
+	return held
+}
+
+// Keep lets go of those held whose identity was not proven after Hold.
+func (r *Request) Keep(proven func(event.ID) bool) {
+	r.Held = slices.DeleteFunc(r.Held, func(h Held) bool {
+		if proven(h.ID) {
+			return false
+		}
+		unix.Close(h.Pidfd)
+		return true
+	})
+}
+
+// LetGo closes the pidfds of a request that nobody carries out.
+func (r *Request) LetGo() {
+	for _, h := range r.Held {
+		unix.Close(h.Pidfd)
+	}
+	r.Held = nil
 }
 
 // Target is a process to be ended.
@@ -88,14 +130,18 @@ type Tree interface {
 }
 
 // Protector knows who is never signalled, whatever a rule says. It is asked before
-// every signal.
+// every signal; a yes serves for permitFor.
 type Protector interface {
 	// Protected says why the process is protected, nil if it is not. A doubt is a
 	// reason.
 	Protected(Target) error
 }
 
-// Enforcer carries out requests. It is safe for concurrent use, and holds nothing
+// permitFor is how long the Protector's leave to signal a process serves: the stop and
+// the SIGTERM that follows it at once ask once.
+const permitFor = 2 * time.Millisecond
+
+// Enforcer carries out requests. It is safe for concurrent use, and holds no process
 // between two calls. The first four fields must be set, but for Journal: without
 // one nothing is stopped before it is ended.
 type Enforcer struct {
@@ -113,6 +159,8 @@ type Enforcer struct {
 	// ReapWait is how long the parent of a dead process may take to reap it; 0
 	// means 200 ms.
 	ReapWait time.Duration
+
+	kin kin
 }
 
 // Do carries out one request and tells what became of each process. It blocks

@@ -39,8 +39,8 @@ func (k *kill) look(m *member) {
 	if m.stopped {
 		return
 	}
-	st, err := k.FS.Stat(m.ID.PID)
-	m.halted = err == nil && st.State == 'T'
+	state, err := k.FS.State(m.ID.PID)
+	m.halted = err == nil && state == 'T'
 }
 
 // journal writes down who is stopped and who is about to be.

@@ -39,7 +39,7 @@ type kill struct {
 }
 
 func (k *kill) begin() (err error) {
-	if k.kin, err = ancestors(k.FS); err != nil {
+	if k.kin, err = k.Enforcer.kin.get(k.FS); err != nil {
 		return err
 	}
 	if k.wake, err = newWaker(k.ctx); err != nil {
@@ -67,6 +67,7 @@ func (k *kill) close() {
 			unix.Close(m.fd)
 		}
 	}
+	k.req.LetGo() // what was not taken up
 	if k.wake != nil {
 		k.wake.close()
 	}
@@ -141,6 +142,9 @@ func (k *kill) enforce() {
 		}
 		if round == 0 { // stopping a large tree is not part of its grace
 			deadline = time.Now().Add(k.req.Grace)
+			if k.req.Begun != nil {
+				k.req.Begun()
+			}
 		}
 		k.wait(deadline, isNotLast)
 		k.slay(isNotLast)

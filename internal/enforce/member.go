@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,15 +20,18 @@ import (
 // A member is one process of the tree that is being ended.
 type member struct {
 	Target
-	fd      int // pidfd, -1 where it could not be opened
-	grown   bool
-	outcome string // empty as long as it may live
-	why     string
+	fd       int  // pidfd, -1 where it could not be opened
+	verified bool // the pidfd is known to be its own
+	grown    bool
+	outcome  string // empty as long as it may live
+	why      string
 	// signal is the last of SIGTERM and SIGKILL that it was sent. Its end began at
 	// since (zero before) and took that long.
 	signal unix.Signal
 	since  time.Time
 	took   time.Duration
+	// permitted is when the Protector last had nothing against a signal.
+	permitted time.Time
 	// stopped says that we have stopped it and not yet let it continue; halted
 	// that somebody else had, before us.
 	stopped, halted bool
@@ -64,10 +69,11 @@ var (
 	errGrows = errors.New("the tree still grows")
 )
 
-// admit takes up the targets that are new and returns how many may live: their pidfds are opened first and their
-// identities verified then, so that a pidfd that passes is theirs.
+// admit takes up the targets that are new and returns how many may live: their pidfds
+// are opened first and their identities verified then, so that a pidfd that passes is
+// theirs. Those that are held have been through that.
 func (k *kill) admit(targets []Target, grown bool) (admitted int) {
-	var opened []*member
+	var taken []*member
 	for _, t := range targets {
 		if k.seen[t.ID] {
 			continue
@@ -76,11 +82,11 @@ func (k *kill) admit(targets []Target, grown bool) (admitted int) {
 		m := &member{Target: t, fd: -1, grown: grown}
 		k.members = append(k.members, m)
 		if k.open(m); m.live() {
-			opened = append(opened, m)
+			taken = append(taken, m)
 		}
 	}
-	k.verify(opened)
-	for _, m := range opened {
+	k.verify(taken)
+	for _, m := range taken {
 		if m.live() && ended(m.fd) {
 			m.died()
 		}
@@ -89,6 +95,17 @@ func (k *kill) admit(targets []Target, grown bool) (admitted int) {
 		}
 	}
 	return admitted
+}
+
+// takeHeld returns the pidfd by which the process is held already.
+func (k *kill) takeHeld(id event.ID) (fd int, ok bool) {
+	i := slices.IndexFunc(k.req.Held, func(h Held) bool { return h.ID == id })
+	if i < 0 {
+		return -1, false
+	}
+	fd = k.req.Held[i].Pidfd
+	k.req.Held = slices.Delete(k.req.Held, i, i+1)
+	return fd, true
 }
 
 func (k *kill) open(m *member) {
@@ -102,6 +119,10 @@ func (k *kill) open(m *member) {
 		return
 	case k.kin[m.ID.PID]:
 		m.end(wire.OutcomeRefused, errSelf)
+		return
+	}
+	if fd, ok := k.takeHeld(m.ID); ok {
+		m.fd, m.verified = fd, true
 		return
 	}
 	fd, err := pidfdOpen(m.ID.PID)
@@ -118,24 +139,29 @@ func (k *kill) open(m *member) {
 // verify compares the starts now with those decided upon. A match proves that the
 // pidfd is the right one: the process had the pid before the pidfd was opened and
 // has it after, and no other can have had it in between.
-func (k *kill) verify(opened []*member) {
-	if len(opened) == 0 {
+func (k *kill) verify(taken []*member) {
+	var pids []int32
+	for _, m := range taken {
+		if !m.verified {
+			pids = append(pids, m.ID.PID)
+		}
+	}
+	if len(pids) == 0 {
 		return
 	}
-	pids := make([]int32, len(opened))
-	for i, m := range opened {
-		pids[i] = m.ID.PID
-	}
 	starts, err := k.Identity.Starts(pids)
-	for _, m := range opened {
+	for _, m := range taken {
 		start, found := starts[m.ID.PID]
 		switch {
+		case m.verified:
 		case err != nil:
 			m.end(wire.OutcomeRefused, fmt.Errorf("identity: %w", err))
 		case !found:
 			m.end(wire.OutcomeVanished, nil)
 		case start != m.ID.Start:
 			m.end(wire.OutcomeIdentityChanged, nil)
+		default:
+			m.verified = true
 		}
 	}
 }
@@ -145,8 +171,11 @@ func (k *kill) permit(m *member, sig unix.Signal) error {
 	if err := k.ctx.Err(); err != nil {
 		return err
 	}
-	if err := k.Protector.Protected(m.Target); err != nil {
-		return fmt.Errorf("protected: %w", err)
+	if time.Since(m.permitted) > permitFor {
+		if err := k.Protector.Protected(m.Target); err != nil {
+			return fmt.Errorf("protected: %w", err)
+		}
+		m.permitted = time.Now()
 	}
 	return k.Tree.Recheck(k.ctx, k.req, m.ID, sig)
 }
@@ -154,6 +183,11 @@ func (k *kill) permit(m *member, sig unix.Signal) error {
 // send sends sig if that is still permitted, and notes what came of it.
 func (k *kill) send(m *member, sig unix.Signal) {
 	if err := k.permit(m, sig); err != nil {
+		// About the dead little can be known: that is no refusal.
+		if ended(m.fd) {
+			m.died()
+			return
+		}
 		m.end(wire.OutcomeRefused, err)
 		return
 	}
@@ -168,6 +202,27 @@ func (k *kill) send(m *member, sig unix.Signal) {
 		m.signal = sig
 		m.begin()
 	}
+}
+
+// kin are ourselves and our ancestors, pid 1 excepted. When one of them dies another of
+// them, or pid 1, takes its place: what was found once has all that come later. In a pid
+// namespace of our own they end at its border.
+type kin struct {
+	mu   sync.Mutex
+	pids map[int32]bool
+}
+
+func (n *kin) get(fs procfs.FS) (map[int32]bool, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.pids != nil {
+		return n.pids, nil
+	}
+	pids, err := ancestors(fs)
+	if err == nil {
+		n.pids = pids
+	}
+	return pids, err
 }
 
 // ancestors returns our own pid and those above it, pid 1 excepted. In a pid

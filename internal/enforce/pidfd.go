@@ -3,6 +3,8 @@
 package enforce
 
 import (
+	"unsafe"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -11,12 +13,16 @@ import (
 // thread is, the kernel says EINVAL (5.10 does so for whoever was just reaped).
 func pidfdOpen(pid int32) (int, error) {
 	for {
-		fd, err := unix.PidfdOpen(int(pid), 0) // close-on-exec by itself
-		if err == unix.EINVAL && pid > 0 {
-			return fd, unix.ESRCH
-		}
-		if err != unix.EINTR {
-			return fd, err
+		// Close-on-exec by itself. None of the calls on pidfds here waits for anyone, so
+		// the scheduler is not told of them: that can take longer than they do.
+		fd, _, errno := unix.RawSyscall(unix.SYS_PIDFD_OPEN, uintptr(pid), 0, 0)
+		switch {
+		case errno == 0:
+			return int(fd), nil
+		case errno == unix.EINVAL && pid > 0:
+			return -1, unix.ESRCH
+		case errno != unix.EINTR:
+			return -1, errno
 		}
 	}
 }
@@ -24,16 +30,20 @@ func pidfdOpen(pid int32) (int, error) {
 // pidfdSend sends sig to the process of the pidfd; 0 asks whether it could. ESRCH
 // means that the process was reaped; a zombie takes every signal.
 func pidfdSend(fd int, sig unix.Signal) error {
-	return unix.PidfdSendSignal(fd, sig, nil, 0)
+	if _, _, errno := unix.RawSyscall6(unix.SYS_PIDFD_SEND_SIGNAL, uintptr(fd), uintptr(sig), 0, 0, 0, 0); errno != 0 {
+		return errno
+	}
+	return nil
 }
 
 // ended reports whether the process of the pidfd is dead: all its threads are.
 func ended(fd int) bool {
-	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	fds := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	var now unix.Timespec
 	for {
-		n, err := unix.Poll(fds, 0)
-		if err != unix.EINTR {
-			return err == nil && n == 1 && fds[0].Revents&unix.POLLIN != 0
+		n, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&fds)), 1, uintptr(unsafe.Pointer(&now)), 0, 0, 0)
+		if errno != unix.EINTR {
+			return errno == 0 && n == 1 && fds[0].Revents&unix.POLLIN != 0
 		}
 	}
 }

@@ -21,40 +21,29 @@ var (
 // A Queue carries out kills in the background: some at a time, and never two upon
 // one tree. It is safe for concurrent use.
 type Queue struct {
-	do     func(context.Context, Request) wire.Kill
-	report func(Request, wire.Kill)
-	cancel context.CancelFunc
-	done   sync.WaitGroup
+	do      func(context.Context, Request) wire.Kill
+	report  func(Request, wire.Kill)
+	ctx     context.Context
+	cancel  context.CancelFunc
+	atOnce  int
+	waiting int
+	done    sync.WaitGroup
 
-	mu       sync.Mutex
-	requests chan Request // closed when cancel has been called
-	closed   bool
-	busy     map[event.ID]bool // roots, waiting ones included
+	mu      sync.Mutex
+	closed  bool
+	running int
+	next    []Request         // waiting, the oldest first
+	busy    map[event.ID]bool // roots, waiting ones included
 }
 
 // NewQueue returns a Queue that carries out requests by do (an Enforcer's Do), at
-// most workers at a time with at most waiting behind them, and hands each result
+// most so many at once with at most waiting behind them, and hands each result
 // to report, from any of its goroutines. A tree is free for the next request when
 // report returns. The Queue must be closed.
-func NewQueue(workers, waiting int, do func(context.Context, Request) wire.Kill, report func(Request, wire.Kill)) *Queue {
+func NewQueue(atOnce, waiting int, do func(context.Context, Request) wire.Kill, report func(Request, wire.Kill)) *Queue {
 	ctx, cancel := context.WithCancel(context.Background())
-	q := &Queue{do: do, report: report, cancel: cancel,
-		requests: make(chan Request, waiting), busy: make(map[event.ID]bool)}
-	for range workers {
-		q.done.Go(func() {
-			for req := range q.requests {
-				q.report(req, q.do(ctx, req))
-				q.release(req.Root)
-			}
-		})
-	}
-	return q
-}
-
-func (q *Queue) release(root event.ID) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	delete(q.busy, root)
+	return &Queue{do: do, report: report, ctx: ctx, cancel: cancel, atOnce: atOnce, waiting: waiting,
+		busy: make(map[event.ID]bool)}
 }
 
 // Submit takes a request, or says why not: ErrBusy, ErrFull or ErrClosed. It never
@@ -67,25 +56,45 @@ func (q *Queue) Submit(req Request) error {
 		return ErrClosed
 	case q.busy[req.Root]:
 		return ErrBusy
-	}
-	select {
-	case q.requests <- req:
-		q.busy[req.Root] = true
-		return nil
+	case q.running < q.atOnce:
+		q.running++
+		q.done.Go(func() { q.work(req) })
+	case len(q.next) < q.waiting:
+		q.next = append(q.next, req)
 	default:
 		return ErrFull
 	}
+	q.busy[req.Root] = true
+	return nil
+}
+
+// work carries out a request, and those that wait when it is done.
+func (q *Queue) work(req Request) {
+	for ok := true; ok; {
+		q.report(req, q.do(q.ctx, req))
+		req, ok = q.after(req.Root)
+	}
+}
+
+// after frees the tree of a request that is done and returns the next, if any.
+func (q *Queue) after(root event.ID) (req Request, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.busy, root)
+	if len(q.next) == 0 {
+		q.running--
+		return req, false
+	}
+	req, q.next = q.next[0], q.next[1:]
+	return req, true
 }
 
 // Close ends the context of the kills that run and of those that wait, and returns
 // when all have been reported.
 func (q *Queue) Close() {
 	q.mu.Lock()
-	if !q.closed {
-		q.closed = true
-		q.cancel()
-		close(q.requests)
-	}
+	q.closed = true
 	q.mu.Unlock()
+	q.cancel()
 	q.done.Wait()
 }

@@ -115,6 +115,12 @@ func NewEngine(o Options) (*Engine, error) {
 // Protection returns the protected set.
 func (e *Engine) Protection() *Protection { return e.protection }
 
+// AsksUnits reports whether rules or protection look at units or control groups: a view
+// may leave them out else.
+func (e *Engine) AsksUnits() bool {
+	return len(e.protection.units) > 0 || slices.ContainsFunc(e.rules, func(r *rule) bool { return len(r.Unit) > 0 || r.When != "" })
+}
+
 // Inherit takes over what old knows of the rules that both have unchanged, so that a
 // reload neither acts twice nor restarts a wait. Old must not be used afterwards.
 // The next pass over the whole view makes the deadlines.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/verdict"
 )
 
 // candidate is one orphan under evaluation, with what is asked more than once.
@@ -96,15 +97,38 @@ type condition interface {
 	describe(c *candidate) string
 }
 
-type verdictIs []string
+// verdictIs waits, for a kill, until an unknown verdict will not change any more.
+type verdictIs struct {
+	of   []string
+	kill bool
+}
 
-func (v verdictIs) holds(c *candidate) (bool, uint64) { return slices.Contains(v, c.p.Verdict), 0 }
+func (v verdictIs) holds(c *candidate) (bool, uint64) {
+	if !slices.Contains(v.of, c.p.Verdict) {
+		return false, 0
+	}
+	at := v.settled(c)
+	return c.now >= at, at
+}
+
+// settled is when the verdict has nothing left to wait for.
+func (v verdictIs) settled(c *candidate) uint64 {
+	if !v.kill || c.p.Verdict != verdict.Unknown || c.p.Since == 0 {
+		return 0
+	}
+	return after(c.p.Since, verdict.Settles)
+}
 
 func (v verdictIs) describe(c *candidate) string {
-	if slices.Contains(v, c.p.Verdict) {
+	switch {
+	case !slices.Contains(v.of, c.p.Verdict):
+		return fmt.Sprintf("its verdict is %s, not %s", c.p.Verdict, strings.Join(v.of, " or "))
+	case c.now < v.settled(c):
+		return fmt.Sprintf("its verdict is %s, which may change until it has been an orphan for %s",
+			c.p.Verdict, FormatDuration(verdict.Settles))
+	default:
 		return "its verdict is " + c.p.Verdict
 	}
-	return fmt.Sprintf("its verdict is %s, not %s", c.p.Verdict, strings.Join(v, " or "))
 }
 
 type userIs []string

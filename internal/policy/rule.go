@@ -141,7 +141,7 @@ func checkWords(r *Rule) error {
 // compileConditions fills r.conditions, the cheap and the selective ones first.
 func (r *rule) compileConditions() error {
 	fail := func(field string, err error) error { return &FieldError{Rule: r.Name, Field: field, Err: err} }
-	r.conditions = append(r.conditions, verdictIs(r.Verdict))
+	r.conditions = append(r.conditions, verdictIs{r.Verdict, r.Action == ActionKill})
 	if len(r.User) > 0 {
 		r.conditions = append(r.conditions, userIs(r.User))
 	}

@@ -349,8 +349,9 @@ func (p *Probe) Close() error {
 func (p *Probe) Read(limit int, fn func(*event.Event)) int {
 	n := 0
 	for len(p.before) > 0 && n < limit {
+		r := p.before[0].ring
 		got := p.readBefore(limit-n, fn)
-		if n += got; got == 0 && !p.advance() {
+		if n += got; r.enough || got == 0 && !p.advance() {
 			return n
 		}
 	}
@@ -421,6 +422,25 @@ func (p *Probe) Pending() uint64 {
 	}
 	return n
 }
+
+// Enough ends the call of Read that is under way, after the record at hand. It is for
+// the function given to Read.
+func (p *Probe) Enough() { p.reading.Load().ring.enough = true }
+
+// Mark is where the reader stands in the ring. It belongs to the reading goroutine.
+func (p *Probe) Mark() uint64 {
+	if len(p.before) > 0 {
+		return noMark
+	}
+	return p.now.ring.at
+}
+
+// noMark is where no reader stands: positions are multiples of 8.
+const noMark = ^uint64(0)
+
+// Untouched reports whether no record was begun since the reader stood at the mark. It
+// may be called from any goroutine until the probe is closed.
+func (p *Probe) Untouched(mark uint64) bool { return p.reading.Load().ring.written() == mark }
 
 // Size is how many bytes the ring holds.
 func (p *Probe) Size() uint64 { return p.now.ring.size }

@@ -43,6 +43,7 @@ type ring struct {
 	// stalled says that read stopped at a record that somebody was still writing. What
 	// follows it may have asked for attention already, and it will not ask again.
 	stalled bool
+	enough  bool // read is to return after the record at hand
 }
 
 // newRing maps the ring buffer map behind fd, of size bytes, which is a power of two.
@@ -111,13 +112,13 @@ func position(page []byte) *uint64 { return (*uint64)(unsafe.Pointer(unsafe.Slic
 // when fn has returned.
 func (r *ring) read(limit int, fn func([]byte)) int {
 	n := 0
-	r.stalled = false
-	for n < limit {
+	r.stalled, r.enough = false, false
+	for n < limit && !r.enough {
 		end := r.end()
 		if r.at >= end {
 			break
 		}
-		for r.at < end && n < limit {
+		for r.at < end && n < limit && !r.enough {
 			word, next := r.record(r.at)
 			if word&ringBusy != 0 {
 				r.stalled = true
@@ -205,6 +206,9 @@ func (r *ring) end() uint64 {
 	}
 	return end
 }
+
+// written is where the newest record ends, complete or not. From any goroutine.
+func (r *ring) written() uint64 { return atomic.LoadUint64(position(r.producer)) }
 
 // stopHere makes the records that are there by now the last ones.
 func (r *ring) stopHere() { r.stop = r.end() }

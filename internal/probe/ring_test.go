@@ -153,3 +153,28 @@ func TestWaitWakes(t *testing.T) {
 		}
 	}
 }
+
+// TestRingEnough has the reader of a record end the reading behind it, that time only.
+func TestRingEnough(t *testing.T) {
+	w := newWriter()
+	for range 3 {
+		w.reserve(make([]byte, 8), 0)
+	}
+	end := w.ring.written()
+	if n := w.ring.read(10, func([]byte) { w.ring.enough = true }); n != 1 {
+		t.Errorf("read %d, want 1", n)
+	}
+	if w.ring.at == end {
+		t.Error("it stands at the end already")
+	}
+	if n := w.ring.read(10, func([]byte) {}); n != 2 {
+		t.Errorf("read %d more, want 2", n)
+	}
+	if w.ring.at != end {
+		t.Errorf("it stands at %d, want %d", w.ring.at, end)
+	}
+	w.reserve(make([]byte, 8), ringBusy)
+	if w.ring.written() == end {
+		t.Error("a record that is being written is not noticed")
+	}
+}

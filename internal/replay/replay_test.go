@@ -142,7 +142,8 @@ func TestReplay(t *testing.T) {
 			p := orphaned(proc(20, 10), 100, wire.VerdictUnknown)
 			p.Lineage = wire.LineageUnknown
 			s.add(100, wire.TypeOrphan, p)
-		}, []string{"100 rule 20 [20]"}},
+			s.add(200, wire.TypeFork, proc(200, 1))
+		}, []string{"102 rule 20 [20]"}}, // when the verdict has settled
 		{"another boot", policy.Rule{OrphanedFor: time.Hour}, func(s *stream) {
 			leak(s)
 			s.add(5, wire.TypeFork, proc(5, 1))

@@ -146,6 +146,25 @@ func (t *Tracer) facts(p *tracker.Process) verdict.Facts {
 	return f
 }
 
+// thinkAgain looks once more at a new orphan whose verdict is unknown, when it executes a
+// program: it may have been on its way to detach. That can only spare it.
+func (t *Tracer) thinkAgain(id event.ID) {
+	p, ok := t.tree.Get(id)
+	if !ok || p.Dead || p.Orphan == nil || p.Orphan.Verdict != verdict.Unknown || p.Orphan.Leaker == nil ||
+		!p.Orphan.Direct || BootNow()-p.Orphan.Since > uint64(verdict.Settles) {
+		return
+	}
+	facts := t.facts(&p)
+	origin, err := t.proc.Origin(id)
+	if err != nil {
+		return
+	}
+	facts.AtDeath, facts.AtDeathKnown = origin, true
+	if v, evidence := verdict.Judge(facts); v == verdict.Deliberate {
+		t.tree.SetVerdict(id, v, append(evidence, "it had not done so when its spawner left, but did at once"))
+	}
+}
+
 // multiplexer reports whether p is a terminal multiplexer's server, or the leader of
 // a session that a living one made. What runs below such a session is not the
 // multiplexer's own.
@@ -221,19 +240,19 @@ func (t *Tracer) readMarks(id event.ID) (procfs.Marks, error) {
 	return p.Marks()
 }
 
-// announce records the verdict on an orphan and publishes its orphaning and that of all
-// that was stranded with it. They are given as they were then: by now they may be dead,
-// with so many after them that the tree has forgotten them.
+// announce records the verdict on an orphan and on all that was stranded with it. They
+// are told of soon, as they were then: by now they may be dead, with so many after them
+// that the tree has forgotten them.
 func (t *Tracer) announce(orphan *tracker.Process, f verdict.Facts) {
 	v, evidence := verdict.Judge(f)
 	t.tree.SetVerdict(orphan.ID, v, evidence)
-	t.publishOrphan(orphan, v, evidence)
-	for _, stranded := range t.stranded[orphan.ID] {
-		// By now its own spawner may be dead too, which takes it out of the orphan's reach.
-		if p, ok := t.tree.Get(stranded.ID); ok && p.Orphan != nil && p.Orphan.Verdict == "" {
-			t.tree.SetVerdict(stranded.ID, v, evidence)
-		}
-		t.publishOrphan(&stranded, v, evidence)
-	}
+	stranded := t.stranded[orphan.ID]
 	delete(t.stranded, orphan.ID)
+	for i := range stranded {
+		// By now its own spawner may be dead too, which takes it out of the orphan's reach.
+		if p, ok := t.tree.Get(stranded[i].ID); ok && p.Orphan != nil && p.Orphan.Verdict == "" {
+			t.tree.SetVerdict(p.ID, v, evidence)
+		}
+	}
+	t.judged = append(t.judged, judged{orphan, stranded, v, evidence})
 }

@@ -30,7 +30,6 @@ func (t *Tracer) resync() {
 	// The slice belongs to the tree, and publishing may call it.
 	for _, c := range append(changes[:0:0], changes...) {
 		t.change(&c)
-		t.leases.tell(t.onLease)
 	}
 	t.stats.note(t)
 	if !t.synced {
@@ -38,6 +37,7 @@ func (t *Tracer) resync() {
 		close(t.ready)
 	}
 	t.fill.want()
+	t.tellNews()
 	t.publish(&wire.Event{Type: wire.TypeResync,
 		Resync: &wire.Resync{Reason: why, Found: found, Vanished: vanished}}, BootNow())
 }

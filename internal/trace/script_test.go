@@ -26,7 +26,9 @@ type script struct {
 	mu      sync.Mutex
 	waiting []event.Event
 	tasks   []event.Task
-	looks   int // how often Tasks was asked
+	taken   uint64
+	enough  bool // the test's Read is to end
+	looks   int  // how often Tasks was asked
 	refused atomic.Uint64
 	wake    chan struct{}
 	failed  error // what Wait returns
@@ -40,7 +42,8 @@ func newScript() *script { return &script{wake: make(chan struct{}, 1)} }
 
 func (s *script) Read(limit int, fn func(*event.Event)) int {
 	n := 0
-	for ; n < limit; n++ {
+	s.enough = false
+	for ; n < limit && !s.enough; n++ {
 		s.mu.Lock()
 		if len(s.waiting) == 0 {
 			s.mu.Unlock()
@@ -48,6 +51,7 @@ func (s *script) Read(limit int, fn func(*event.Event)) int {
 		}
 		e := s.waiting[0]
 		s.waiting = s.waiting[1:]
+		s.taken++
 		s.mu.Unlock()
 		fn(&e)
 	}
@@ -90,6 +94,20 @@ func (s *script) Pending() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return uint64(len(s.waiting))
+}
+
+func (s *script) Enough() { s.enough = true }
+
+func (s *script) Mark() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.taken
+}
+
+func (s *script) Untouched(mark uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.taken+uint64(len(s.waiting)) == mark
 }
 
 // send queues records as the kernel would, each with the count of refused ones.

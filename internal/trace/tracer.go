@@ -32,6 +32,9 @@ import (
 type Source interface {
 	// Read hands at most limit waiting records to fn and returns how many there were.
 	Read(limit int, fn func(*event.Event)) int
+	// Enough ends the call of Read that is under way, after the record at hand. Only fn
+	// calls it.
+	Enough()
 	// Wait blocks until there is something to read, Wake is called, or d has passed.
 	Wait(d time.Duration) error
 	// Wake ends a Wait; it may be called from any goroutine.
@@ -43,6 +46,11 @@ type Source interface {
 	// Pending is how many bytes of records wait to be read. Where there are some and
 	// Read delivers none, the first is still being written.
 	Pending() uint64
+	// Mark is where the reader stands in the stream, between two reads.
+	Mark() uint64
+	// Untouched reports whether no record was begun since the reader stood at the mark;
+	// from any goroutine.
+	Untouched(mark uint64) bool
 }
 
 // How the loop waits. After records came it looks again soon, because those that can
@@ -76,6 +84,9 @@ type Options struct {
 	Owners Owners
 	// Log gets the tracer's own troubles; nil is slog.Default.
 	Log *slog.Logger
+	// OnOrphans is called on the loop with orphans that were just judged, before anyone is
+	// told of them: whoever is to end them is not to wait for that. It must not block.
+	OnOrphans func([]event.ID)
 	// OnEvent is called on the loop for each notable event (orphan, oom, lost,
 	// resync, and what Publish adds), after subscribers were given it. It must not block.
 	OnEvent func(*wire.Event)
@@ -86,24 +97,25 @@ type Options struct {
 	// OnLag is called on the loop after each batch of records, with the time from the
 	// last one's making to its handling. It must not block.
 	OnLag func(time.Duration)
-	// OnLeaseEnd is called on the loop when the holder of a lease has died, before its
-	// descendants are judged: the lease is the judgement. It must not block.
+	// OnLeaseEnd is called on the loop when the holder of a lease has died, before
+	// OnOrphans is for its descendants: the lease is the judgement. It must not block.
 	OnLeaseEnd func(Lease)
 }
 
 // Tracer keeps the tree. Make it with New, run it with Run.
 type Tracer struct {
-	source  Source
-	tree    *tracker.Tree
-	proc    procfs.FS
-	owners  Owners
-	log     *slog.Logger
-	onEvent func(*wire.Event)
-	onTick  func() uint64
-	onLease func(Lease)
-	onLag   func(time.Duration)
-	last    uint64 // time of the record that was handled last
-	wakeAt  uint64 // what onTick asked for
+	source    Source
+	tree      *tracker.Tree
+	proc      procfs.FS
+	owners    Owners
+	log       *slog.Logger
+	onOrphans func([]event.ID)
+	onEvent   func(*wire.Event)
+	onTick    func() uint64
+	onLease   func(Lease)
+	onLag     func(time.Duration)
+	last      uint64 // time of the record that was handled last
+	wakeAt    uint64 // what onTick asked for
 
 	names *resolver
 	conv  converter
@@ -125,12 +137,15 @@ type Tracer struct {
 	done     chan struct{}
 	slow     slow
 	stranded map[event.ID][]tracker.Process // by the direct orphan that is being judged
+	unjudged []*tracker.Process             // direct orphans whose facts were not looked at yet
+	judged   []judged                       // orphans that nobody was told of yet
 	unproven []unproven                     // adopters to confirm
 	leases   leases
 
 	missing   wire.Lost // not told yet
 	offsetAt  time.Time // when the wall clock was last asked
 	drained   bool      // the last drain left nothing in the ring
+	draining  bool      // news wait until it is done
 	resyncWhy string
 	resyncAt  time.Time
 	fill      filler
@@ -154,6 +169,7 @@ func New(source Source, opt Options) *Tracer {
 		tree:      tracker.New(opt.History),
 		owners:    opt.Owners,
 		log:       opt.Log,
+		onOrphans: opt.OnOrphans,
 		onEvent:   opt.OnEvent,
 		onTick:    opt.OnTick,
 		onLease:   opt.OnLeaseEnd,
@@ -206,7 +222,7 @@ func (t *Tracer) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, t.wake)()
 	t.resyncWhy = "start"
 	for ctx.Err() == nil {
-		n := t.source.Read(readBatch, t.handle)
+		n := t.read()
 		t.hub.flush()
 		if now := BootNow(); n > 0 && t.onLag != nil && now > t.last {
 			t.onLag(time.Duration(now - t.last))
@@ -223,6 +239,19 @@ func (t *Tracer) Run(ctx context.Context) error {
 	return nil
 }
 
+// read applies at most readBatch records, and returns how many there were.
+func (t *Tracer) read() (n int) {
+	for n < readBatch {
+		got := t.source.Read(readBatch-n, t.handle)
+		n += got
+		if !t.hasNews() {
+			break
+		}
+		t.tellNews()
+	}
+	return n
+}
+
 // nap is how long the loop may sleep.
 func (t *Tracer) nap(busy bool) time.Duration {
 	now := BootNow()
@@ -231,6 +260,8 @@ func (t *Tracer) nap(busy bool) time.Duration {
 		d = min(max(time.Duration(now-t.last)/2, waitIdle), waitQuiet)
 	}
 	switch {
+	case t.hasNews():
+		return 0
 	case len(t.unproven) > 0:
 		d = time.Millisecond
 	case busy || t.resyncWhy != "":
@@ -276,6 +307,7 @@ func (t *Tracer) tick() {
 	t.canary.tick(now)
 	t.fill.tick(t)
 	t.stats.note(t)
+	t.tellNews()
 	if t.onTick != nil {
 		t.wakeAt = t.onTick()
 	}
@@ -346,7 +378,8 @@ func (t *Tracer) Fresh(ctx context.Context, fn func(*tracker.Tree)) error {
 // drain applies what the ring holds. Whoever writes a record can be interrupted in it,
 // and those behind it must wait then: that is given a moment.
 func (t *Tracer) drain() {
-	t.drained = false
+	t.drained, t.draining = false, true
+	defer func() { t.draining = false }()
 	began := time.Now()
 	for range maxDrain {
 		if t.source.Read(readBatch, t.handle) > 0 {
@@ -370,6 +403,35 @@ const busyPatience = time.Millisecond
 // none waiting behind one that is still being written. In a call of Fresh.
 func (t *Tracer) Whole() bool {
 	return t.resyncWhy == "" && t.missing.Records == 0 && t.drained && t.tree.Refused() == t.source.Refused()
+}
+
+// A Mark is a state of the tree, to be asked later whether it is the latest still.
+type Mark struct {
+	at, refused uint64
+	whole       bool
+}
+
+// DrainHere applies what has happened until now, and returns the mark of that. On the
+// loop, between two records.
+func (t *Tracer) DrainHere() Mark {
+	t.drain()
+	return t.MarkHere()
+}
+
+// MarkHere returns the mark of what was applied so far. On the loop, between two records.
+func (t *Tracer) MarkHere() Mark {
+	return Mark{at: t.source.Mark(), refused: t.source.Refused(), whole: t.Whole()}
+}
+
+// Whole reports whether the tree had every record of what had happened.
+func (m Mark) Whole() bool { return m.whole }
+
+// Unchanged reports whether the tree of the mark was whole and nothing has happened to
+// any process since. From any goroutine; it costs next to nothing.
+func (t *Tracer) Unchanged(m Mark) bool {
+	t.waking.RLock()
+	defer t.waking.RUnlock()
+	return m.whole && !t.deaf && t.source.Refused() == m.refused && t.source.Untouched(m.at)
 }
 
 // Group returns the path and the unit of the control group that the process is in.
@@ -396,7 +458,9 @@ func (t *Tracer) handle(e *event.Event) {
 	t.last = e.Time
 	for _, c := range t.tree.Apply(e) {
 		t.change(&c)
-		t.leases.tell(t.onLease)
+	}
+	if t.hasNews() && !t.draining {
+		t.source.Enough()
 	}
 }
 
@@ -413,6 +477,7 @@ func (t *Tracer) change(c *tracker.Change) {
 	case tracker.Execed:
 		t.names.moved(c.ID)
 		t.remember(c)
+		t.thinkAgain(c.ID)
 	default:
 		t.remember(c)
 	}
@@ -429,7 +494,7 @@ func (t *Tracer) orphaned(c *tracker.Change) {
 		t.stats.orphaned.Add(1)
 		t.unproven = append(t.unproven, unproven{id: p.ID})
 		t.stranded[p.ID] = t.strandedBelow(p.ID)
-		t.judge(&p)
+		t.unjudged = append(t.unjudged, &p)
 	}
 }
 
@@ -478,6 +543,52 @@ func (t *Tracer) oom(c *tracker.Change) {
 	e := &wire.Event{Type: wire.TypeOOM, OOM: &wire.OOM{RSSBytes: c.OOM.RSSBytes}, Process: t.conv.process(&p)}
 	e.OOM.Cgroup = e.Process.Cgroup
 	t.publish(e, c.Time)
+}
+
+// A judged orphan is one to be told of, with what was stranded with it: as they were when
+// they became orphans.
+type judged struct {
+	orphan   *tracker.Process
+	stranded []tracker.Process
+	verdict  string
+	evidence []string
+}
+
+// hasNews reports whether tellNews has anything to do.
+func (t *Tracer) hasNews() bool {
+	return len(t.leases.told) > 0 || len(t.unjudged) > 0 || len(t.judged) > 0
+}
+
+// tellNews has those act who are to act on ended leases and, once they are judged, on new
+// orphans, and then tells of the orphans. Between two records, so that whoever acts can look at the ring.
+func (t *Tracer) tellNews() {
+	t.leases.tell(t.onLease)
+	unjudged := t.unjudged
+	t.unjudged = nil
+	for _, p := range unjudged {
+		t.judge(p)
+	}
+	if len(t.judged) == 0 {
+		return
+	}
+	news := t.judged
+	t.judged = nil
+	if t.onOrphans != nil {
+		var ids []event.ID
+		for i := range news {
+			ids = append(ids, news[i].orphan.ID)
+			for j := range news[i].stranded {
+				ids = append(ids, news[i].stranded[j].ID)
+			}
+		}
+		t.onOrphans(ids)
+	}
+	for i := range news {
+		t.publishOrphan(news[i].orphan, news[i].verdict, news[i].evidence)
+		for j := range news[i].stranded {
+			t.publishOrphan(&news[i].stranded[j], news[i].verdict, news[i].evidence)
+		}
+	}
 }
 
 // publishOrphan tells of an orphan that was so when it became one.

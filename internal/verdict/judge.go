@@ -19,6 +19,10 @@ const (
 	Unknown    = wire.VerdictUnknown
 )
 
+// Settles is how long after the orphaning an unknown verdict may become deliberate, when
+// the orphan executes a program: `sh -c 'nohup cmd &'` may end before its child is nohup.
+const Settles = 2 * time.Second
+
 // Judge returns the verdict on an orphan and one sentence of evidence per fact, the
 // deciding one first. It errs towards not killing: a probe that failed, a mark that
 // could not be read or an edge that was not observed is never leaked. The names in f

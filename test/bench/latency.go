@@ -67,8 +67,16 @@ func (b *bench) delays(n int, listen func(context.Context, func(us float64)) (re
 	return d, nil
 }
 
-// orphanings makes n orphans, with busy while one processor forks without a pause.
+// orphanings makes n orphans.
 func (b *bench) orphanings(n int, busy bool) error {
+	return b.beside(busy, func() error {
+		_, err := b.runJob(storm{kind: "orphan", count: n}, 0)
+		return err
+	})
+}
+
+// beside runs fn, with busy while one processor forks without a pause.
+func (b *bench) beside(busy bool, fn func() error) error {
 	stop := make(chan struct{})
 	stopped := make(chan error, 1)
 	go func() {
@@ -85,7 +93,7 @@ func (b *bench) orphanings(n int, busy bool) error {
 			}
 		}
 	}()
-	_, err := b.runJob(storm{kind: "orphan", count: n}, 0)
+	err := fn()
 	close(stop)
 	if stormErr := <-stopped; err == nil {
 		err = stormErr

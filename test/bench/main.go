@@ -25,7 +25,8 @@ type bench struct {
 	binary string // abot-trace
 	storm  string // the workload
 	socket string
-	config string // without rules
+	config string   // without rules
+	before []string // what the daemon's command line begins with
 	// missing says of a peer why it could not run.
 	missing map[string]error
 	began   time.Time
@@ -36,6 +37,7 @@ type plan struct {
 	storms             []storm
 	rounds, peerRounds int
 	orphanings         int
+	kills              int // trees left behind
 	sizes              []int
 	looks              int
 	memory             int // forks before memory is compared
@@ -43,12 +45,12 @@ type plan struct {
 }
 
 func short() plan {
-	return plan{storms: storms(1500), rounds: 2, peerRounds: 1, orphanings: 200,
+	return plan{storms: storms(1500), rounds: 2, peerRounds: 1, orphanings: 200, kills: 30,
 		sizes: []int{100, 1000}, looks: 3, memory: 10000, idle: 10 * time.Second}
 }
 
 func full() plan {
-	return plan{storms: storms(6000), rounds: 30, peerRounds: 5, orphanings: 2000,
+	return plan{storms: storms(6000), rounds: 30, peerRounds: 5, orphanings: 2000, kills: 300,
 		sizes: []int{100, 1000, 10000}, looks: 11, memory: 200000, idle: time.Minute}
 }
 
@@ -80,7 +82,13 @@ func run(p plan, long bool, write string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	b := &bench{dir: dir, binary: filepath.Join(dir, "abot-trace"), socket: filepath.Join(dir, "sock"),
+	// As in service, where /run is: what the daemon writes beside its socket stays in memory.
+	run, err := os.MkdirTemp("/dev/shm", "abot-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(run)
+	b := &bench{dir: dir, binary: filepath.Join(dir, "abot-trace"), socket: filepath.Join(run, "sock"),
 		missing: make(map[string]error), began: time.Now()}
 	b.config = filepath.Join(dir, "config.yaml")
 	if err := os.WriteFile(b.config, []byte("rules: []\n"), 0o644); err != nil {
@@ -122,6 +130,9 @@ func (b *bench) measure(p plan) (*report, error) {
 	}
 	if r.peer, err = b.delays(p.orphanings, b.listenBpftrace); err != nil {
 		b.missing["bpftrace's delay"] = err
+	}
+	if r.kills, err = b.killing(p.kills); err != nil {
+		return nil, err
 	}
 	r.sampling, r.drawing, r.starting, err = b.looks(p.sizes, p.looks)
 	return r, err

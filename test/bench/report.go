@@ -22,6 +22,7 @@ type report struct {
 	took                        time.Duration
 	costs                       costs
 	ours, peer                  delay
+	kills                       []delay // as kills are
 	sampling, drawing, starting []look
 	idle                        float64 // percent of a processor
 	rssBefore, rssAfter         int64   // anonymous, bytes
@@ -39,6 +40,7 @@ func (r *report) print(w io.Writer) error {
 	r.slowdownTable(&b)
 	r.eventTable(&b)
 	r.delayTable(&b)
+	r.killTable(&b)
 	r.lookTables(&b)
 	r.restTable(&b)
 	r.method(&b)
@@ -119,6 +121,19 @@ func (r *report) delayTable(b *bytes.Buffer) {
 	row("abot-trace: orphan, verdict, evidence", r.ours)
 	row("bpftrace one-liner: an exit", r.peer)
 	fmt.Fprint(b, "| goal | 60 | 200 | | 400 |\n")
+}
+
+func (r *report) killTable(b *bytes.Buffer) {
+	fmt.Fprintf(b, "\n## From a parent's death to its tree's death\n\nµs from the SIGKILL of a parent to the death of the last of the tree of four that it leaves, all of whom obey SIGTERM; %d trees each.\n\n"+
+		"| | idle p50 | idle p99 | exec storm p50 | exec storm p99 |\n|---|---|---|---|---|\n", r.plan.kills)
+	for i, d := range r.kills {
+		fmt.Fprintf(b, "| %s | %.0f | %.0f | %.0f | %.0f |\n", kills[i].name, median(d.idle), quantile(d.idle, 0.99), median(d.busy), quantile(d.busy, 0.99))
+	}
+	for _, k := range kills {
+		if k.goal != "" {
+			fmt.Fprintf(b, "| goal, %s | %s\n", strings.TrimPrefix(k.name, "abot-trace, "), k.goal)
+		}
+	}
 }
 
 func (r *report) lookTables(b *bytes.Buffer) {

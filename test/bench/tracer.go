@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -121,8 +122,9 @@ func (b *bench) startDaemon() (*exec.Cmd, time.Duration, error) {
 	}
 	defer log.Close()
 	// Nothing of the host's: neither its configuration, nor its state, nor its programs.
-	cmd := exec.Command(b.binary, "daemon", "--socket", b.socket, "--config", b.config,
+	argv := append(slices.Clone(b.before), b.binary, "daemon", "--socket", b.socket, "--config", b.config,
 		"--state", filepath.Join(b.dir, "state"), "--pins", filepath.Join(b.dir, "pins"))
+	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+notify)
 	cmd.Stderr = log
 	began := time.Now()

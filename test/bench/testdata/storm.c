@@ -7,8 +7,9 @@
  *	storm thread N   N times a thread, joined
  *	storm orphan N   N times, 5 ms apart: a process is killed that has a child
  *	storm idle N     N children that do nothing, until stdin ends
+ *	storm tree N     a child with N children; prints their pids, waits to be killed
  *
- * All but idle print how long they took, in nanoseconds.
+ * The first four print how long they took, in nanoseconds.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -145,19 +146,70 @@ static void idle(long n)
 	}
 }
 
+/* A member of a tree says who it is and waits for its end, five minutes at most. */
+static void member(int to)
+{
+	pid_t self = getpid();
+
+	if (write(to, &self, sizeof(self)) != sizeof(self))
+		_exit(1);
+	alarm(300);
+	for (;;)
+		pause();
+}
+
+static void root(int to, long n)
+{
+	for (long i = 0; i < n; i++) {
+		pid_t pid = fork();
+
+		if (pid < 0)
+			_exit(1);
+		if (pid == 0)
+			member(to);
+	}
+	member(to);
+}
+
+static void tree(long n)
+{
+	int ends[2];
+	pid_t pid;
+
+	alarm(300);
+	if (pipe(ends))
+		die("pipe");
+	pid = fork();
+	if (pid < 0)
+		die("fork");
+	if (pid == 0)
+		root(ends[1], n);
+	for (long i = 0; i <= n; i++) {
+		if (read(ends[0], &pid, sizeof(pid)) != sizeof(pid))
+			die("read");
+		printf("%d ", pid);
+	}
+	puts("");
+	fflush(stdout);
+	for (;;)
+		pause();
+}
+
 int main(int argc, char **argv)
 {
 	long n = argc > 2 ? atol(argv[2]) : 0;
 	int64_t began = now();
 
 	if (argc != 3 || n < 1 || n > 1000000) {
-		fprintf(stderr, "usage: storm fork|exec|thread|orphan|idle N\n");
+		fprintf(stderr, "usage: storm fork|exec|thread|orphan|idle|tree N\n");
 		return 2;
 	}
 	if (!strcmp(argv[1], "idle")) {
 		idle(n);
 		return 0;
 	}
+	if (!strcmp(argv[1], "tree"))
+		tree(n);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	for (long i = 0; i < n; i++) {
 		if (!strcmp(argv[1], "fork"))

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package procfs
+
+import (
+	"bytes"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// What these read is asked of every process of a tree right before it is ended, and
+// names only a pid: whoever asks holds the process by other means.
+
+// OOMScoreAdj is how the OOM killer treats the process that has pid now: -1000 exempts it.
+func (f FS) OOMScoreAdj(pid int32) (int, error) {
+	var buf [32]byte
+	b, err := f.small(pid, "oom_score_adj", buf[:])
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.Atoi(string(b))
+	if err != nil {
+		return 0, &os.PathError{Op: "parse", Path: f.path(pid, "oom_score_adj"), Err: errSyntax}
+	}
+	return n, nil
+}
+
+// Resident is the resident memory in bytes of the process that has pid now, 0 for one
+// that is dying. The kernel's count may be some pages behind.
+func (f FS) Resident(pid int32) (uint64, error) {
+	var buf [160]byte
+	b, err := f.small(pid, "statm", buf[:])
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := bytes.Cut(b, []byte{' '})
+	pages, _, _ := bytes.Cut(rest, []byte{' '})
+	n, err := strconv.ParseUint(string(pages), 10, 64)
+	if err != nil {
+		return 0, &os.PathError{Op: "parse", Path: f.path(pid, "statm"), Err: errSyntax}
+	}
+	return n * uint64(os.Getpagesize()), nil
+}
+
+// State is the state of the process that has pid now, a letter of proc(5).
+func (f FS) State(pid int32) (byte, error) {
+	var buf [64]byte // the state comes third, after a name of at most 15 bytes
+	b, err := f.small(pid, "stat", buf[:])
+	if err != nil {
+		return 0, err
+	}
+	if end := bytes.LastIndex(b, []byte(") ")); end >= 0 && end+2 < len(b) {
+		return b[end+2], nil
+	}
+	return 0, &os.PathError{Op: "parse", Path: f.path(pid, "stat"), Err: errSyntax}
+}
+
+// Exe is the program that the process that has pid now executes, also where its file is
+// gone by now.
+func (f FS) Exe(pid int32) (string, error) {
+	var buf [unix.PathMax]byte
+	path := f.path(pid, "exe")
+	n, err := briskReadlink(path, buf[:])
+	if err != nil {
+		return "", smallError(path, err)
+	}
+	return strings.TrimSuffix(string(buf[:n]), " (deleted)"), nil
+}
+
+func (f FS) path(pid int32, name string) string {
+	return f.root() + "/" + strconv.Itoa(int(pid)) + "/" + name
+}
+
+// small reads a file of one line, without its end.
+func (f FS) small(pid int32, name string, buf []byte) ([]byte, error) {
+	path := f.path(pid, name)
+	fd, err := briskOpen(unix.AT_FDCWD, path, unix.O_RDONLY)
+	if err != nil {
+		return nil, smallError(path, err)
+	}
+	defer briskClose(fd) //nolint:errcheck // it was only read
+	n, err := briskRead(fd, buf)
+	if err != nil {
+		return nil, smallError(path, err)
+	}
+	return bytes.TrimSuffix(buf[:n], []byte{'\n'}), nil
+}
+
+func smallError(path string, err error) error {
+	if err == unix.ENOENT || err == unix.ESRCH {
+		return ErrGone
+	}
+	return &os.PathError{Op: "read", Path: path, Err: err}
+}
