@@ -47,6 +47,10 @@ const (
 
 // A Server serves the socket.
 type Server struct {
+	// Troubles, unless nil, says what the daemon cannot do at present, one sentence
+	// each. It may be called from any goroutine; it is set before Serve.
+	Troubles func() []string
+
 	backend Backend
 	log     *slog.Logger
 	gid     int // of the group that may ask; -1 for none
@@ -248,6 +252,7 @@ type Status struct {
 	Orphans    int               `json:"orphans"`
 	Refused    uint64            `json:"refused"`
 	CanarySeen *time.Time        `json:"canary_seen,omitempty"`
+	Troubles   []string          `json:"troubles,omitempty"` // what it cannot do at present
 }
 
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) error {
@@ -256,6 +261,9 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) error {
 		Orphans: st.Orphans, Refused: st.Refused}
 	if !st.CanarySeen.IsZero() {
 		out.CanarySeen = &st.CanarySeen
+	}
+	if s.Troubles != nil {
+		out.Troubles = s.Troubles()
 	}
 	return WriteJSON(w, out)
 }

@@ -49,7 +49,13 @@ type pair struct {
 
 func newPair(t testing.TB, name string) *pair {
 	t.Helper()
-	f := startShell(t, nil, "sleep 300 & echo child $! >&3; wait")
+	return newPairOf(t, name, "sleep 300")
+}
+
+// newPairOf is newPair with a child that runs the command.
+func newPairOf(t testing.TB, name, command string) *pair {
+	t.Helper()
+	f := startShell(t, nil, command+" & echo child $! >&3; wait")
 	return &pair{f, name, f.await("child", 1)[0]}
 }
 
