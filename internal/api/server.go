@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/trace"
@@ -59,6 +60,7 @@ type Server struct {
 	// following is held, shared, for as long as a connection lives that http.Server has
 	// handed over, and for good by a server that has ended.
 	following sync.RWMutex
+	past      atomic.Int64 // bytes of the past that wait for their readers
 }
 
 // NewServer returns a server. group, by name or number, may ask what root may; the

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/abot-trace/abot-trace/internal/api"
@@ -29,6 +30,9 @@ func either[T any](short, whole T) T {
 	}
 	return short
 }
+
+// bulky is a command whose records are large.
+var bulky = "/bin/true " + strings.Repeat("x", 3000)
 
 // A storm is a shell that starts processes without pause, one after the other.
 type storm struct {

@@ -237,7 +237,13 @@ func (d *daemon) endBy(sig unix.Signal) *os.ProcessState {
 // ended waits for the end of this life.
 func (d *daemon) ended() *os.ProcessState {
 	d.t.Helper()
+	process := d.cmd.Process
+	overdue := time.AfterFunc(patience, func() {
+		d.t.Errorf("the daemon has not ended in %v", patience)
+		_ = process.Signal(unix.SIGQUIT) // it says where it is
+	})
 	_ = d.cmd.Wait()
+	overdue.Stop()
 	state := d.cmd.ProcessState
 	d.cmd = nil
 	d.stop()
