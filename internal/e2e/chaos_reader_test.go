@@ -26,15 +26,22 @@ type staller struct {
 
 func stall(t testing.TB, d *daemon, path string) *staller {
 	t.Helper()
-	conn, err := net.Dial("unix", d.socket())
+	s, err := tryStall(t, d, path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { conn.Close() })
-	if _, err := io.WriteString(conn, "GET "+path+" HTTP/1.0\r\n\r\n"); err != nil {
-		t.Fatal(err)
+	return s
+}
+
+// tryStall is stall for a daemon that may be gone.
+func tryStall(t testing.TB, d *daemon, path string) (*staller, error) {
+	conn, err := net.Dial("unix", d.socket())
+	if err != nil {
+		return nil, err
 	}
-	return &staller{t, conn}
+	t.Cleanup(func() { conn.Close() })
+	_, err = io.WriteString(conn, "GET "+path+" HTTP/1.0\r\n\r\n")
+	return &staller{t, conn}, err
 }
 
 // upTo reads what the daemon has for it, up to the exit of the process.
