@@ -71,8 +71,8 @@ test-image: ## the container image, built from its recipe and run by podman
 	test/setup.sh podman:podman runc:runc busybox:busybox-static
 	test/image.sh
 
-test-chaos: setup ## kill the daemon 50 times under a fork storm: no orphan missed, none told twice
-	CI=true $(GO) test -count=1 -timeout 20m -run TestKilledInStorm ./cmd/abot-trace -kills 50
+test-chaos: setup ## the chaos suite in its long form: kills, stops, full disks, no memory, no pids, stalled readers
+	CI=true $(GO) test -count=1 -timeout 30m -run TestChaos ./internal/e2e -chaos
 
 fuzz: ## run every fuzz target for FUZZTIME (30s)
 	test/fuzz.sh $(FUZZTIME)

@@ -8,7 +8,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -19,8 +21,12 @@ import (
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
-// maxKept is how large a buffer may be that is kept for the next lines.
-const maxKept = 1 << 20
+// portion is how much text a reader has of its own at a time. The rest waits with the
+// tracer, where it is the same for all readers.
+const portion = 64 << 10
+
+// maxPast is how much of the past may wait for readers that have yet to take it.
+const maxPast = 64 << 20
 
 // farewell bounds the last words to a reader.
 const farewell = 100 * time.Millisecond
@@ -38,7 +44,10 @@ type follower struct {
 
 	mu   sync.Mutex // held by whoever writes
 	buf  []byte
-	rest []byte // of buf
+	rest []byte // of buf, or the past
+	held int64  // how much the reader's part of past is
+
+	past *atomic.Int64 // bytes that wait for readers of the server
 }
 
 // follow streams what is remembered since an instant and then what comes, until the
@@ -48,7 +57,7 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request, types []string, 
 		return trace.ErrStopped
 	}
 	defer s.following.RUnlock()
-	f := &follower{chunked: r.ProtoAtLeast(1, 1), more: make(chan struct{}, 1)}
+	f := &follower{chunked: r.ProtoAtLeast(1, 1), more: make(chan struct{}, 1), past: &s.past}
 	f.mu.Lock() // until the past is written
 	past, lines, err := s.backend.Follow(r.Context(), types, since, f.news)
 	if err != nil {
@@ -72,6 +81,9 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request, types []string, 
 	stop()
 	_ = f.conn.Close()
 	<-left
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.releasePast()
 	return nil
 }
 
@@ -99,22 +111,34 @@ func (f *follower) begin(past []*wire.Event) {
 		f.rest = append(f.rest, "Transfer-Encoding: chunked\r\n"...)
 	}
 	f.rest = append(f.rest, "\r\n"...)
-	var text []byte
-	for _, e := range past {
-		text = wire.AppendEvent(text, e)
-	}
-	if len(text) > 0 {
+	if text := f.tell(past); len(text) > 0 {
 		f.rest = f.frame(f.rest, text)
 	}
 	f.look()
 }
 
-// look lets the goroutine look, now or when it is done with what it does.
-func (f *follower) look() {
-	select {
-	case f.more <- struct{}{}:
-	default: // it will look anyway
+// tell is the past as text, as long as there is room for it until the reader takes it.
+func (f *follower) tell(past []*wire.Event) []byte {
+	if len(past) == 0 {
+		return nil
 	}
+	var text []byte
+	for _, e := range past {
+		text = wire.AppendEvent(text, e)
+	}
+	f.held = int64(len(text))
+	if f.past.Add(f.held) > maxPast {
+		f.past.Add(-f.held)
+		f.held = 0
+		return wire.AppendEvent(nil, Missed(uint64(len(past)), past[0].TimeNS))
+	}
+	return text
+}
+
+// releasePast makes room for another reader's past. With mu.
+func (f *follower) releasePast() {
+	f.past.Add(-f.held)
+	f.held, f.rest = 0, nil
 }
 
 // frame appends text as the transfer coding has it.
@@ -141,14 +165,15 @@ func (f *follower) fill() bool {
 	if len(f.rest) > 0 {
 		return true
 	}
-	lines, missed, since := f.lines.Take()
+	f.releasePast()
+	missed, since, lines := f.lines.Take(portion)
 	if missed > 0 {
-		lines = append(lines, wire.AppendEvent(nil, Missed(missed, since)))
+		lines = slices.Insert(lines, 0, wire.AppendEvent(nil, Missed(missed, since)))
 	}
 	if len(lines) == 0 {
 		return false
 	}
-	if cap(f.buf) > maxKept {
+	if cap(f.buf) > 2*portion {
 		f.buf = nil
 	}
 	f.buf = f.frame(f.buf[:0], lines...)
@@ -160,7 +185,7 @@ func (f *follower) fill() bool {
 func (f *follower) news() {
 	if f.mu.TryLock() {
 		behind := len(f.rest) > 0
-		if !behind && f.fill() {
+		for !behind && f.fill() {
 			_ = f.raw.Write(f.try)
 			behind = len(f.rest) > 0
 		}
@@ -170,6 +195,14 @@ func (f *follower) news() {
 		}
 	}
 	f.look()
+}
+
+// look lets the goroutine look, now or when it is done with what it does.
+func (f *follower) look() {
+	select {
+	case f.more <- struct{}{}:
+	default: // it will look anyway
+	}
 }
 
 // try writes what the socket has room for. The system call does not block, so that the

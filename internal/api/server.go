@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/trace"
@@ -47,6 +48,10 @@ const (
 
 // A Server serves the socket.
 type Server struct {
+	// Troubles, unless nil, says what the daemon cannot do at present, one sentence
+	// each. It may be called from any goroutine; it is set before Serve.
+	Troubles func() []string
+
 	backend Backend
 	log     *slog.Logger
 	gid     int // of the group that may ask; -1 for none
@@ -55,6 +60,7 @@ type Server struct {
 	// following is held, shared, for as long as a connection lives that http.Server has
 	// handed over, and for good by a server that has ended.
 	following sync.RWMutex
+	past      atomic.Int64 // bytes of the past that wait for their readers
 }
 
 // NewServer returns a server. group, by name or number, may ask what root may; the
@@ -248,6 +254,7 @@ type Status struct {
 	Orphans    int               `json:"orphans"`
 	Refused    uint64            `json:"refused"`
 	CanarySeen *time.Time        `json:"canary_seen,omitempty"`
+	Troubles   []string          `json:"troubles,omitempty"` // what it cannot do at present
 }
 
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) error {
@@ -256,6 +263,9 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) error {
 		Orphans: st.Orphans, Refused: st.Refused}
 	if !st.CanarySeen.IsZero() {
 		out.CanarySeen = &st.CanarySeen
+	}
+	if s.Troubles != nil {
+		out.Troubles = s.Troubles()
 	}
 	return WriteJSON(w, out)
 }

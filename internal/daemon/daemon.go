@@ -77,6 +77,7 @@ func Run(ctx context.Context, s Settings) error {
 	if err := d.build(p); err != nil {
 		return err
 	}
+	d.keeper.alert = d.alert
 	d.keeper.restore(p, d.tracer)
 	return d.run(ctx, listener)
 }
@@ -160,6 +161,7 @@ func (d *daemon) build(p *probe.Probe) error {
 	if err != nil {
 		return err
 	}
+	d.server.Troubles = d.troubles
 	d.addEndpoints()
 	return nil
 }

@@ -3,6 +3,7 @@
 package daemon
 
 import (
+	"maps"
 	"sync"
 	"time"
 
@@ -58,7 +59,7 @@ func (f *figures) Snapshot() metrics.Snapshot {
 		Running:   stats.Living,
 		Dead:      stats.Dead,
 		Orphans:   make(map[string]metrics.Orphans),
-		Alerts:    levels,
+		Alerts:    f.d.alertLevels(levels),
 		Kills:     make(map[metrics.Kill]uint64),
 		Notices:   f.d.noticeCounts(),
 	}
@@ -72,6 +73,19 @@ func (f *figures) Snapshot() metrics.Snapshot {
 	}
 	s.FreedBytes = f.freed
 	return s
+}
+
+// alertLevels adds to the watcher's alerts those of the daemon itself.
+func (d *daemon) alertLevels(levels map[string]int) map[string]int {
+	all := maps.Clone(levels)
+	if all == nil {
+		all = make(map[string]int)
+	}
+	all[alertState] = 0
+	if d.keeper.trouble() != nil {
+		all[alertState] = 1
+	}
+	return all
 }
 
 // addOrphan adds an orphan to its verdict's figures. The tree of a stranded one is part

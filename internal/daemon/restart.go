@@ -18,6 +18,7 @@ import (
 	"github.com/abot-trace/abot-trace/internal/state"
 	"github.com/abot-trace/abot-trace/internal/trace"
 	"github.com/abot-trace/abot-trace/internal/tracker"
+	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
 // When the state is saved: every saveInterval, and sooner, though not sooner than
@@ -25,6 +26,7 @@ import (
 // back of them.
 const (
 	saveInterval = time.Minute
+	saveRetry    = 10 * time.Second // after one that failed
 	savePause    = time.Second
 	holdBytes    = probe.DefaultRingBytes / 4
 )
@@ -50,7 +52,8 @@ type keeper struct {
 	full        chan struct{}
 	signals     chan os.Signal
 	buf         []byte
-	trouble     string // the last error of a save, told once
+	failed      failure
+	alert       func(wire.Alert)
 
 	probe  *probe.Probe
 	tracer *trace.Tracer
@@ -92,6 +95,7 @@ func (k *keeper) openState(path string) error {
 		return fmt.Errorf("another daemon is running: %w", err)
 	}
 	if err != nil {
+		k.failed.set(fmt.Errorf("nothing is saved: %w", err))
 		k.log.Warn("nothing is saved: what this daemon learns ends with it", "err", err)
 		return nil
 	}
@@ -184,13 +188,17 @@ func (k *keeper) run(ctx context.Context) {
 		return
 	}
 	for {
-		again := time.NewTimer(saveInterval)
+		wait, full := saveInterval, k.full
+		if k.trouble() != nil {
+			wait, full = saveRetry, nil // however much there is to save
+		}
+		again := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
 			again.Stop()
 			return
 		case <-again.C:
-		case <-k.full:
+		case <-full:
 			again.Stop()
 		}
 		k.save(onLoop)
@@ -251,15 +259,10 @@ func (k *keeper) save(onLoop func(func()) error) {
 		k.buf = sections[trace.SectionTree]
 		err = k.write(sections, position)
 	}
-	if err != nil {
-		if text := err.Error(); text != k.trouble {
-			k.log.Warn("the state could not be saved", "err", err)
-			k.trouble = text
-		}
-		return
+	k.tell(err)
+	if err == nil {
+		_ = onLoop(func() { k.probe.Commit(position) })
 	}
-	k.trouble = ""
-	_ = onLoop(func() { k.probe.Commit(position) })
 }
 
 func (k *keeper) write(sections state.Sections, position probe.Position) error {

@@ -5,9 +5,12 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/abot-trace/abot-trace/internal/trace"
 )
 
 // Times of the service.
@@ -28,6 +31,7 @@ func (d *daemon) report(ctx context.Context) {
 	case <-ctx.Done():
 		return
 	}
+	began := time.Now()
 	d.Log.Info("ready", "socket", d.Socket, "processes", d.tracer.Stats().Living, "rules", len(d.cfg.Rules))
 	_, _ = sd.SdNotify(false, sd.SdNotifyReady)
 	interval := statusInterval
@@ -37,7 +41,7 @@ func (d *daemon) report(ctx context.Context) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
-		d.reportOnce()
+		d.reportOnce(began)
 		select {
 		case <-ctx.Done():
 			_, _ = sd.SdNotify(false, sd.SdNotifyStopping)
@@ -47,12 +51,37 @@ func (d *daemon) report(ctx context.Context) {
 	}
 }
 
-func (d *daemon) reportOnce() {
+// reportOnce reports for a daemon that was ready at the instant given.
+func (d *daemon) reportOnce(began time.Time) {
 	s := d.tracer.Stats()
-	status(fmt.Sprintf("%d processes, %d orphans, %d records lost", s.Living, s.Orphans, s.Refused))
-	if s.CanarySeen.IsZero() || time.Since(s.CanarySeen) < canaryPatience {
+	line := fmt.Sprintf("%d processes, %d orphans, %d records lost", s.Living, s.Orphans, s.Refused)
+	status(strings.Join(append([]string{line}, d.troubles()...), "; "))
+	if alive(s, began) {
 		_, _ = sd.SdNotify(false, sd.SdNotifyWatchdog)
 		return
 	}
 	d.Log.Error("the stream is silent: the tracer does not see its own canary", "last_seen", s.CanarySeen)
+}
+
+// alive reports whether nothing speaks against the stream: the canary was seen, it is
+// too soon since the beginning, or no canary could be made. Then a new daemon could not
+// make one either.
+func alive(s trace.Stats, began time.Time) bool {
+	seen := s.CanarySeen
+	if seen.IsZero() {
+		seen = began
+	}
+	return time.Since(seen) < canaryPatience || s.CanaryError != nil
+}
+
+// troubles says what the daemon cannot do at present, one sentence each; from any
+// goroutine.
+func (d *daemon) troubles() []string {
+	var list []string
+	for _, err := range []error{d.tracer.Stats().CanaryError, d.keeper.trouble()} {
+		if err != nil {
+			list = append(list, err.Error())
+		}
+	}
+	return list
 }

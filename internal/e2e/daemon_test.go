@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -55,16 +56,21 @@ func (l *log) String() string {
 	return l.text.String()
 }
 
-// A daemon is the program at work, with a configuration of the test's.
+// A daemon is the program at work, with a configuration of the test's. It can be ended
+// and started again: log and events are those of all its lives.
 type daemon struct {
 	t      testing.TB
 	cmd    *exec.Cmd
 	dir    string
-	run    string // where the socket is: in memory, as in service
+	run    string   // where the socket is: in memory, as in service
+	bpf    string   // a BPF file system, of newKept
+	before []string // a command that becomes the daemon, where it is not to be one at once
+	args   []string // beside those of every daemon
+	env    []string
 	client *api.Client
 	log    log
-	stop   context.CancelFunc
-	dies   bool // the test kills it
+	stop   func() // ends the following of the present life, once it has come to its end
+	dies   bool   // the test kills it
 
 	mu     sync.Mutex
 	events []*wire.Event
@@ -72,6 +78,9 @@ type daemon struct {
 
 // unhurried is a budget that holds nothing back.
 const unhurried = "budget: {warm_up: 0s, pause: 0s, kills_per_minute: 10000, stop_file: DIR/stop}\n"
+
+// ruleless watches and ends nothing.
+const ruleless = "rules: []\n"
 
 // armed are rules that end every leaked tree at once.
 const armed = unhurried + `
@@ -83,30 +92,91 @@ rules:
 // test's directory.
 func startDaemon(t testing.TB, config string) *daemon {
 	t.Helper()
+	d := newDaemon(t, config)
+	d.start()
+	return d
+}
+
+// newDaemon prepares a daemon that start starts.
+func newDaemon(t testing.TB, config string) *daemon {
+	t.Helper()
 	run, err := os.MkdirTemp("/run", "abot-trace-")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(run) })
-	d := &daemon{t: t, dir: t.TempDir(), run: run}
+	d := &daemon{t: t, dir: t.TempDir(), run: run, stop: func() {}}
 	// Other users are to reach it.
 	if err := os.Chmod(run, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	d.configure(config)
 	d.client = api.NewClient(d.socket())
-	d.cmd = exec.Command(binary(), "daemon", "--config", d.config(), "--socket", d.socket())
-	d.cmd.Env = append(os.Environ(), "ABOT_TRACE_NO_SYSTEMD=1", "INVOCATION_ID=")
+	t.Cleanup(d.end)
+	return d
+}
+
+// start starts the daemon, waits until it has looked at every process, and follows what
+// it tells.
+func (d *daemon) start() {
+	d.t.Helper()
+	d.launch()
+	d.ready()
+}
+
+// launch starts the daemon and does not wait for it.
+func (d *daemon) launch() {
+	d.t.Helper()
+	argv := append(slices.Clone(d.before), binary(), "daemon", "--config", d.config(), "--socket", d.socket())
+	argv = append(argv, d.args...)
+	d.cmd = exec.Command(argv[0], argv[1:]...)
+	d.cmd.Env = append(alone(), d.env...)
 	d.cmd.Stderr = &d.log
 	if err := d.cmd.Start(); err != nil {
-		t.Fatal(err)
+		d.t.Fatal(err)
 	}
+}
+
+// alone is the environment of a program that no service manager has started.
+func alone() []string {
+	env := []string{"ABOT_TRACE_NO_SYSTEMD=1"}
+	for _, v := range os.Environ() {
+		switch name, _, _ := strings.Cut(v, "="); name {
+		case "NOTIFY_SOCKET", "JOURNAL_STREAM", "INVOCATION_ID", "LISTEN_FDS", "STATE_DIRECTORY":
+		default:
+			env = append(env, v)
+		}
+	}
+	return env
+}
+
+// ready waits until the daemon that was launched has looked at every process.
+func (d *daemon) ready() {
+	d.t.Helper()
+	d.await("the first resync", func() bool {
+		if d.gone() {
+			d.t.Fatalf("the daemon has ended: %v", d.cmd.Wait())
+		}
+		status, err := d.client.Status(d.t.Context())
+		return err == nil && status.Events[wire.TypeResync] > 0
+	})
+	d.follow()
+}
+
+// gone reports whether the daemon is dead and waits to be reaped.
+func (d *daemon) gone() bool {
+	var info unix.Siginfo
+	err := unix.Waitid(unix.P_PID, d.cmd.Process.Pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+	return err == nil && info.Signo != 0
+}
+
+// follow takes what is told from the beginning of this life on.
+func (d *daemon) follow() {
 	ctx, cancel := context.WithCancel(context.Background())
-	d.stop = cancel
-	t.Cleanup(d.end)
-	d.await("ready", func() bool { return strings.Contains(d.log.String(), "msg=ready") })
+	done := make(chan struct{})
 	go func() {
-		_ = d.client.Events(ctx, []string{wire.TypeOrphan, wire.TypeKill, wire.TypeAlert, wire.TypeResync, wire.TypeSignal}, 0, true,
+		defer close(done)
+		_ = d.client.Events(ctx, []string{wire.TypeOrphan, wire.TypeKill, wire.TypeAlert, wire.TypeResync, wire.TypeLost, wire.TypeSignal}, 0, true,
 			func(e *wire.Event) error {
 				d.mu.Lock()
 				defer d.mu.Unlock()
@@ -114,10 +184,13 @@ func startDaemon(t testing.TB, config string) *daemon {
 				return nil
 			})
 	}()
-	d.await("the first resync", func() bool {
+	d.stop = func() {
+		<-done
+		cancel()
+	}
+	d.await("the first resync is followed", func() bool {
 		return d.find(func(e *wire.Event) bool { return e.Type == wire.TypeResync }) != nil
 	})
-	return d
 }
 
 func (d *daemon) socket() string { return filepath.Join(d.run, "socket") }
@@ -138,13 +211,13 @@ func (d *daemon) signal(sig unix.Signal) {
 	}
 }
 
-// end stops the daemon as systemd does, and wants a good end.
+// end stops the daemon, if it runs, as systemd does, and wants a good end.
 func (d *daemon) end() {
-	_ = d.cmd.Process.Signal(unix.SIGTERM)
-	if err := d.cmd.Wait(); err != nil && !d.dies {
-		d.t.Errorf("daemon: %v", err)
+	if d.cmd != nil {
+		if state := d.endBy(unix.SIGTERM); !state.Success() && !d.dies {
+			d.t.Errorf("daemon: %v", state)
+		}
 	}
-	d.stop()
 	text := d.log.String()
 	if strings.Contains(text, "DATA RACE") {
 		d.t.Error("the daemon has a data race")
@@ -152,6 +225,30 @@ func (d *daemon) end() {
 	if d.t.Failed() {
 		d.t.Logf("the daemon's log:\n%s", text)
 	}
+}
+
+// endBy ends this life of the daemon by a signal.
+func (d *daemon) endBy(sig unix.Signal) *os.ProcessState {
+	d.t.Helper()
+	_ = d.cmd.Process.Signal(sig)
+	return d.ended()
+}
+
+// ended waits for the end of this life.
+func (d *daemon) ended() *os.ProcessState {
+	d.t.Helper()
+	process := d.cmd.Process
+	overdue := time.AfterFunc(patience, func() {
+		d.t.Errorf("the daemon has not ended in %v", patience)
+		_ = process.Signal(unix.SIGQUIT) // it says where it is
+	})
+	_ = d.cmd.Wait()
+	overdue.Stop()
+	state := d.cmd.ProcessState
+	d.cmd = nil
+	d.stop()
+	d.stop = func() {}
+	return state
 }
 
 // await is eventually, with the daemon's log where it fails.

@@ -24,6 +24,7 @@ const (
 
 	roleInit   = "init"
 	roleInside = "inside"
+	roleThread = "threads" // of a process that tests start: see beThreads
 )
 
 func TestMain(m *testing.M) {
@@ -34,6 +35,8 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	case roleInit:
 		code, err = beInit()
+	case roleThread:
+		err = beThreads()
 	default:
 		code, err = outside()
 	}

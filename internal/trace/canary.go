@@ -3,10 +3,14 @@
 package trace
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/abot-trace/abot-trace/internal/tracker"
 )
@@ -19,10 +23,11 @@ const canaryInterval = 10 * time.Second
 // possible. Its process forks and fails to exec, which costs a few dozen
 // microseconds, needs no program, and is seen as a fork and an exit.
 type canary struct {
-	pid  int32
-	next time.Time
-	busy atomic.Bool
-	seen atomic.Int64 // unix ns
+	pid    int32
+	next   time.Time
+	busy   atomic.Bool
+	seen   atomic.Pointer[time.Time] // with its monotonic reading: the wall clock steps
+	unmade atomic.Pointer[error]     // why there could be none, nil when there was
 }
 
 func (c *canary) init() { c.pid = int32(os.Getpid()) }
@@ -35,20 +40,37 @@ func (c *canary) tick(now time.Time) {
 	go func() {
 		defer c.busy.Store(false)
 		// The path cannot exist: nothing is ever run. The error is the point.
-		_, _ = syscall.ForkExec("/dev/null/canary", []string{"canary"}, &syscall.ProcAttr{})
+		_, err := syscall.ForkExec("/dev/null/canary", []string{"canary"}, &syscall.ProcAttr{})
+		if errors.Is(err, unix.ENOTDIR) {
+			c.unmade.Store(nil)
+			return
+		}
+		c.unmade.Store(&err)
 	}()
 }
 
 // sawFork takes note of a process that this one made.
 func (c *canary) sawFork(p *tracker.Process) {
 	if p.Spawner.PID == c.pid {
-		c.seen.Store(time.Now().UnixNano())
+		now := time.Now()
+		c.seen.Store(&now)
 	}
 }
 
+// lastSeen is when a canary was last seen, as the wall clock counts by now.
 func (c *canary) lastSeen() time.Time {
-	if ns := c.seen.Load(); ns != 0 {
-		return time.Unix(0, ns)
+	seen := c.seen.Load()
+	if seen == nil {
+		return time.Time{}
 	}
-	return time.Time{}
+	now := time.Now()
+	return now.Add(-now.Sub(*seen))
+}
+
+// err says why the last canary could not be made: a silent stream proves nothing then.
+func (c *canary) err() error {
+	if err := c.unmade.Load(); err != nil {
+		return fmt.Errorf("the canary cannot be made: %w", *err)
+	}
+	return nil
 }

@@ -66,10 +66,11 @@ type hub struct {
 	wanted atomic.Uint32 // union of the subscribers' types
 	shared atomic.Uint32 // the part of it whose events themselves are kept by someone
 
-	mu     sync.Mutex
-	subs   []*Subscription
-	lines  []*Lines
-	closed bool
+	mu      sync.Mutex
+	subs    []*Subscription
+	lines   []*Lines
+	backlog backlog
+	closed  bool
 
 	// Of the publisher alone:
 	text  []byte   // a block in which lines are written one after another

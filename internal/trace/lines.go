@@ -5,19 +5,22 @@ package trace
 import (
 	"context"
 	"slices"
-	"sync"
 
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
 // lineBlock is how much memory lines are written into at once. It is given back when no
-// reader holds a line of it.
+// line of it waits for a reader.
 const lineBlock = 64 << 10
 
-// linesQueue is how many lines wait for a slow reader before it misses some. They are
-// shared, so that it is some MiB for all readers that stopped at the same time.
-const linesQueue = 16384
+// How many lines wait, and how many bytes of them, before those who have not read the
+// oldest miss it. They are the same lines for all readers, so that these bounds hold
+// however many readers stall, and whenever they began to.
+const (
+	backlogLines = 16384
+	backlogBytes = 16 << 20
+)
 
 // Lines is one reader's view of the stream as lines of JSON, which are written once for
 // all readers. Close it when done.
@@ -28,21 +31,64 @@ type Lines struct {
 	done  chan struct{}
 	fresh bool // the publisher's: among hub.fresh
 
-	mu     sync.Mutex
-	queue  [][]byte
-	missed uint64
+	// With hub.mu:
+	next   uint64 // number of the line to look at next
+	missed uint64 // of the lines before
 	since  uint64
 }
 
-// Take returns what was published since the last call, and how many events were missed
-// after it for want of room, with the instant of the first (CLOCK_BOOTTIME ns). The lines
-// are shared: they must not be changed. From any goroutine.
-func (l *Lines) Take() (lines [][]byte, missed, since uint64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	lines, missed, since = l.queue, l.missed, l.since
-	l.queue, l.missed, l.since = nil, 0, 0
-	return lines, missed, since
+// A backlog is the newest lines of the stream, numbered from 0 on, of which some reader
+// has not taken all.
+type backlog struct {
+	lines []line
+	first uint64 // number of lines[0]
+	bytes int
+}
+
+type line struct {
+	text []byte
+	kind typeSet // one type
+	at   uint64  // CLOCK_BOOTTIME ns
+}
+
+func (b *backlog) end() uint64 { return b.first + uint64(len(b.lines)) }
+
+func (b *backlog) full() bool { return len(b.lines) > backlogLines || b.bytes > backlogBytes }
+
+// drop forgets the oldest line, in no time however many there are.
+func (b *backlog) drop() {
+	b.bytes -= len(b.lines[0].text)
+	b.lines[0] = line{}
+	b.lines = b.lines[1:]
+	b.first++
+}
+
+// forget forgets the n oldest lines, and leaves the room for others.
+func (b *backlog) forget(n int) {
+	for i := range n {
+		b.bytes -= len(b.lines[i].text)
+	}
+	b.lines = slices.Delete(b.lines, 0, n)
+	b.first += uint64(n)
+}
+
+// Take returns how many events were missed for want of room since the last call, with
+// the instant of the first (CLOCK_BOOTTIME ns), and what was published after them: no
+// more lines than make up limit bytes, if only the last one goes beyond. The lines are
+// shared: they must not be changed. From any goroutine.
+func (l *Lines) Take(limit int) (missed, since uint64, texts [][]byte) {
+	h := l.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	missed, since, l.missed, l.since = l.missed, l.since, 0, 0
+	l.next = max(l.next, h.backlog.first) // it may be closed
+	for size := 0; l.next < h.backlog.end() && size < limit; l.next++ {
+		if one := &h.backlog.lines[l.next-h.backlog.first]; l.types&one.kind != 0 {
+			texts = append(texts, one.text)
+			size += len(one.text)
+		}
+	}
+	return missed, since, texts
 }
 
 // Done is closed when the stream has ended.
@@ -50,60 +96,85 @@ func (l *Lines) Done() <-chan struct{} { return l.done }
 
 // Close ends the view. The function given to Follow may be running still.
 func (l *Lines) Close() {
-	l.hub.mu.Lock()
-	defer l.hub.mu.Unlock()
-	if i := slices.Index(l.hub.lines, l); i >= 0 {
-		l.hub.lines = slices.Delete(l.hub.lines, i, i+1)
-		l.hub.update()
+	h := l.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if i := slices.Index(h.lines, l); i >= 0 {
+		h.lines = slices.Delete(h.lines, i, i+1)
+		h.update()
+		h.trim()
 	}
-}
-
-func (l *Lines) add(line []byte, at uint64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.missed > 0 || len(l.queue) == linesQueue {
-		if l.missed++; l.missed == 1 {
-			l.since = at
-		}
-		return
-	}
-	l.queue = append(l.queue, line)
 }
 
 // publishLine writes the line once, where anyone wants it. With h.mu.
 func (h *hub) publishLine(e *wire.Event) {
-	var line []byte
+	written := false
 	for _, l := range h.lines {
 		if !l.types.has(e.Type) {
 			continue
 		}
-		if line == nil {
-			line = h.write(e)
+		if !written {
+			h.backlog.lines = append(h.backlog.lines, h.write(e))
+			written = true
 		}
-		l.add(line, e.TimeNS)
 		if !l.fresh {
 			l.fresh = true
 			h.fresh = append(h.fresh, l)
 		}
 	}
+	for h.backlog.full() {
+		h.miss(&h.backlog.lines[0])
+		h.backlog.drop()
+	}
 }
 
-func (h *hub) write(e *wire.Event) []byte {
+func (h *hub) write(e *wire.Event) line {
 	if cap(h.text)-len(h.text) < lineBlock/16 {
 		h.text = make([]byte, 0, lineBlock)
 	}
 	begin := len(h.text)
 	h.text = wire.AppendEvent(h.text, e)
-	return h.text[begin:len(h.text):len(h.text)]
+	h.backlog.bytes += len(h.text) - begin
+	return line{h.text[begin:len(h.text):len(h.text)], typeBit(e.Type), e.TimeNS}
+}
+
+// miss has those who have not taken the oldest line miss it. With h.mu.
+func (h *hub) miss(oldest *line) {
+	for _, l := range h.lines {
+		if l.next > h.backlog.first {
+			continue
+		}
+		l.next++
+		if l.types&oldest.kind != 0 {
+			if l.missed++; l.missed == 1 {
+				l.since = oldest.at
+			}
+		}
+	}
+}
+
+// trim forgets the lines that every reader has taken. With h.mu.
+func (h *hub) trim() {
+	least := h.backlog.end()
+	for _, l := range h.lines {
+		least = min(least, l.next)
+	}
+	h.backlog.forget(int(least - h.backlog.first))
 }
 
 // flush tells the readers of lines that there are some. By the publisher.
 func (h *hub) flush() {
+	if len(h.fresh) == 0 {
+		return
+	}
 	for i, l := range h.fresh {
 		h.fresh[i], l.fresh = nil, false
 		l.news()
 	}
 	h.fresh = h.fresh[:0]
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.trim()
 }
 
 // Follow returns what Recent does, and everything after that as lines: nothing is in
@@ -129,6 +200,7 @@ func (h *hub) follow(l *Lines) {
 		close(l.done)
 		return
 	}
+	l.next = h.backlog.end()
 	h.lines = append(h.lines, l)
 	h.update()
 }

@@ -50,6 +50,8 @@ type Stats struct {
 	Refused uint64
 	// CanarySeen is when the tracer last saw a process of its own from end to end.
 	CanarySeen time.Time
+	// CanaryError says why the last such process could not be made, nil when it was.
+	CanaryError error
 }
 
 // Stats returns the figures; from any goroutine.
@@ -60,7 +62,7 @@ func (t *Tracer) Stats() Stats {
 		Dead:       int(t.stats.dead.Load()),
 		Orphans:    int(t.stats.orphans.Load()),
 		Refused:    t.source.Refused(),
-		CanarySeen: t.canary.lastSeen(),
+		CanarySeen: t.canary.lastSeen(), CanaryError: t.canary.err(),
 	}
 	for i, name := range wire.Types {
 		s.Events[name] = t.stats.byType[i].Load()

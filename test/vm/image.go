@@ -77,7 +77,7 @@ func buildPrograms(ctx context.Context, work, arch string) (map[string]string, e
 		return nil, err
 	}
 	for _, p := range packages {
-		if err := build("tests/"+strings.ReplaceAll(p, "/", "@")+".test", "test", "-c", "-ldflags=-s -w", "./"+p); err != nil {
+		if err := build("tests/"+strings.ReplaceAll(p, "/", "@")+".test", "test", "-c", "-tags=vm", "-ldflags=-s -w", "./"+p); err != nil {
 			return nil, err
 		}
 	}

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package trace
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/abot-trace/abot-trace/internal/wire"
+)
+
+// TestStalledLines has readers stall at different times, who want different things. What
+// waits for all of them together is bounded, and each is told exactly what it missed.
+func TestStalledLines(t *testing.T) {
+	const readers, between = 100, 500 // more lines than wait, in all
+	for _, test := range []struct {
+		name string
+		text string // makes the lines long
+	}{{"many", ""}, {"long", strings.Repeat("x", 2000)}} {
+		t.Run(test.name, func(t *testing.T) {
+			var h hub
+			published := uint64(0)
+			publish := func() {
+				published++
+				e := &wire.Event{Type: wire.Types[published%2], Seq: published, TimeNS: published, ID: test.text}
+				h.publish(e)
+				h.flush()
+				if h.backlog.full() {
+					t.Fatalf("%d lines and %d bytes wait", len(h.backlog.lines), h.backlog.bytes)
+				}
+			}
+			all := make([]*Lines, readers)
+			for i := range all {
+				all[i] = &Lines{hub: &h, types: newTypeSet(wire.Types[:1+i%2]), news: func() {}, done: make(chan struct{})}
+				h.follow(all[i])
+				for range between {
+					publish()
+				}
+			}
+			held := uint64(len(h.backlog.lines))
+			for i, l := range all {
+				began := uint64(i * between)
+				want := (published - began) / uint64(2-i%2)
+				got, missed, first := uint64(0), uint64(0), uint64(0)
+				for {
+					m, since, texts := l.Take(1 << 16)
+					if missed += m; m > 0 {
+						first = since
+					}
+					if len(texts) == 0 {
+						break
+					}
+					got += uint64(len(texts))
+				}
+				if got+missed != want || (missed > 0) != (published-began > held) || missed > 0 && first-began > 2 {
+					t.Errorf("reader %d: %d taken, %d missed since %d, want %d in all", i, got, missed, first-began, want)
+				}
+			}
+			publish()
+			if n := len(h.backlog.lines); n != 1 {
+				t.Errorf("%d lines wait for those who have not taken one", n)
+			}
+			_, _, last := all[0].Take(1)
+			if len(last) != 0 && !bytes.Contains(last[0], fmt.Appendf(nil, `"seq":%d,`, published)) {
+				t.Errorf("got %s", last)
+			}
+			for _, l := range all {
+				l.Close()
+			}
+			if len(h.backlog.lines) != 0 || h.backlog.bytes != 0 {
+				t.Errorf("%d lines and %d bytes wait for nobody", len(h.backlog.lines), h.backlog.bytes)
+			}
+		})
+	}
+}
