@@ -59,6 +59,8 @@ func Run(ctx context.Context, s Settings) error {
 	defer listener.Close()
 	d := &daemon{Settings: s, cfg: cfg}
 	defer d.openJournal()()
+	d.limitMemory()
+	reserveThreads(spareThreads)
 
 	if d.keeper, err = openKeeper(d.Settings); err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"path"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/event"
@@ -36,7 +37,7 @@ const slowTimeout = 500 * time.Millisecond
 
 // Bounds on such questions: how many are under way, and how many wait for their turn.
 const (
-	maxSlow    = 64
+	maxSlow    = 64 // also of those that were given up and still block
 	maxWaiting = 8192
 )
 
@@ -193,7 +194,7 @@ func (t *Tracer) ask(id event.ID, f verdict.Facts, marks, unit bool) verdict.Fac
 	ctx, cancel := context.WithTimeout(context.Background(), slowTimeout)
 	defer cancel()
 	if marks {
-		m, err := within(ctx, func() (procfs.Marks, error) { return t.readMarks(id) })
+		m, err := within(ctx, &t.blocked, func() (procfs.Marks, error) { return t.readMarks(id) })
 		f.MarksKnown, f.Keep, f.Leash = err == nil, m.Keep, m.Leash
 		if err != nil {
 			f.Errors = append(f.Errors, fmt.Sprintf("environment: %v", err))
@@ -211,14 +212,21 @@ func (t *Tracer) ask(id event.ID, f verdict.Facts, marks, unit bool) verdict.Fac
 }
 
 // within returns fn's result, or the context's error when that comes first. A read
-// that blocks for ever keeps its goroutine: there is no way to call it off.
-func within[T any](ctx context.Context, fn func() (T, error)) (T, error) {
+// that blocks for ever keeps its goroutine and its thread: there is no way to call it
+// off. So blocked counts them, and of too many none is begun.
+func within[T any](ctx context.Context, blocked *atomic.Int32, fn func() (T, error)) (T, error) {
+	var zero T
+	if blocked.Add(1) > maxSlow {
+		blocked.Add(-1)
+		return zero, errBusy
+	}
 	type result struct {
 		value T
 		err   error
 	}
 	done := make(chan result, 1)
 	go func() {
+		defer blocked.Add(-1)
 		v, err := fn()
 		done <- result{v, err}
 	}()
@@ -226,7 +234,6 @@ func within[T any](ctx context.Context, fn func() (T, error)) (T, error) {
 	case r := <-done:
 		return r.value, r.err
 	case <-ctx.Done():
-		var zero T
 		return zero, ctx.Err()
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -336,10 +337,10 @@ func TestWithinGivesUp(t *testing.T) {
 	cancel()
 	forever := make(chan struct{})
 	defer close(forever)
-	if _, err := within(ctx, func() (int, error) { <-forever; return 1, nil }); !errors.Is(err, context.Canceled) {
+	if _, err := within(ctx, new(atomic.Int32), func() (int, error) { <-forever; return 1, nil }); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want %v", err, context.Canceled)
 	}
-	if n, err := within(t.Context(), func() (int, error) { return 1, nil }); n != 1 || err != nil {
+	if n, err := within(t.Context(), new(atomic.Int32), func() (int, error) { return 1, nil }); n != 1 || err != nil {
 		t.Errorf("got %d, %v", n, err)
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/event"
@@ -136,6 +137,7 @@ type Tracer struct {
 	synced   bool
 	done     chan struct{}
 	slow     slow
+	blocked  atomic.Int32                   // reads that slow began and that have not ended
 	stranded map[event.ID][]tracker.Process // by the direct orphan that is being judged
 	unjudged []*tracker.Process             // direct orphans whose facts were not looked at yet
 	judged   []judged                       // orphans that nobody was told of yet

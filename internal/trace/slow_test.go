@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package trace
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+)
+
+// TestBlockedReadsAreBounded wants no more reads begun than may block for ever, and new
+// ones once they end.
+func TestBlockedReadsAreBounded(t *testing.T) {
+	var blocked atomic.Int32
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	release := make(chan struct{})
+	read := func() (int, error) {
+		<-release
+		return 1, nil
+	}
+	for range maxSlow {
+		if _, err := within(over, &blocked, read); !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+	}
+	if _, err := within(t.Context(), &blocked, read); !errors.Is(err, errBusy) {
+		t.Errorf("one too many: %v", err)
+	}
+	close(release)
+	for blocked.Load() > 0 {
+		if _, err := within(t.Context(), &blocked, read); err != nil && !errors.Is(err, errBusy) {
+			t.Fatal(err)
+		}
+	}
+}
