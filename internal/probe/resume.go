@@ -78,7 +78,8 @@ func (p *Probe) resume(opt Options) error {
 			p.before = append(p.before, a)
 		}
 		if err != nil {
-			return err
+			// It may stay attached, which costs, but tracing goes on beside it.
+			p.past.note("left behind by an earlier process: %v", err)
 		}
 	}
 	if last := len(p.before) - 1; last >= 0 && p.before[last].serves(opt, mine) {
