@@ -136,7 +136,7 @@ func (p *Process) read(name string, buf []byte) (int, error) {
 	if err != nil {
 		return 0, p.fail(name, err)
 	}
-	defer shut(fd) //nolint:errcheck // it was only read
+	defer shut(fd)
 	n := 0
 	for n < len(buf) {
 		m, err := read(fd, buf[n:])

@@ -81,7 +81,7 @@ func (f FS) small(pid int32, name string, buf []byte) ([]byte, error) {
 	if err != nil {
 		return nil, smallError(path, err)
 	}
-	defer briskClose(fd) //nolint:errcheck // it was only read
+	defer briskClose(fd)
 	n, err := briskRead(fd, buf)
 	if err != nil {
 		return nil, smallError(path, err)

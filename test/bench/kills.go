@@ -120,8 +120,8 @@ func (b *bench) leave(k kill) (time.Duration, error) {
 	if err := cmd.Start(); err != nil {
 		return 0, err
 	}
-	defer cmd.Wait() //nolint:errcheck // it is killed
-	defer cmd.Process.Kill()
+	defer func() { _ = cmd.Wait() }()
+	defer func() { _ = cmd.Process.Kill() }()
 	line, err := bufio.NewReader(stdout).ReadString('\n')
 	if err != nil {
 		return 0, fmt.Errorf("tree: %w", err)
