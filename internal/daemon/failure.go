@@ -21,9 +21,9 @@ type failure struct {
 	since time.Time
 }
 
-// set takes note of how it went, and returns what was before: the error that is over,
-// or was the same, and since when.
-func (f *failure) set(err error) (before error, since time.Time) {
+// set takes note of how it went, and returns since when it went wrong, and the error from
+// before, which is over or was the same.
+func (f *failure) set(err error) (since time.Time, before error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	before = f.err
@@ -31,7 +31,7 @@ func (f *failure) set(err error) (before error, since time.Time) {
 		f.since = time.Now()
 	}
 	f.err = err
-	return before, f.since
+	return f.since, before
 }
 
 func (f *failure) get() error {
@@ -48,7 +48,7 @@ func (k *keeper) tell(err error) {
 	if err != nil {
 		err = fmt.Errorf("the state cannot be saved: %w", err)
 	}
-	before, since := k.failed.set(err)
+	since, before := k.failed.set(err)
 	a := wire.Alert{Name: alertState, Since: since}
 	switch {
 	case err == nil && before != nil:

@@ -19,8 +19,9 @@ import (
 )
 
 // spareThreads is how many threads are made in advance: as many as can block at once, in
-// 64 reads of procfs and in 64 kills, and some for all else. The runtime dies when it needs a thread and gets none,
-// and when the pids run out is just when this program has to go on.
+// 64 reads of procfs and in 64 kills, and some for all else. The runtime dies when it
+// needs a thread and gets none, and when the pids run out is just when this program has
+// to go on.
 const spareThreads = 144
 
 // reserveThreads makes threads, which the runtime keeps for later.
