@@ -54,6 +54,9 @@ type Request struct {
 	Targets []Target
 	// Begun, unless nil, is called once when the first SIGTERMs are on their way.
 	Begun func()
+	// Dead, unless nil, is called when nobody is left to be ended: what Do does then is to
+	// wait, for a moment, until the dead are reaped. The Queue uses it.
+	Dead func()
 	// Held are targets whose pidfds are open and whose identities were verified after
 	// that. Do closes them all; whoever does not come to call it calls LetGo.
 	Held []Held

@@ -154,6 +154,9 @@ func (k *kill) enforce() {
 		k.trouble("members", errGrows)
 	}
 	k.finishLast(deadline)
+	if k.req.Dead != nil {
+		k.req.Dead()
+	}
 	k.settle()
 }
 

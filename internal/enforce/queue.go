@@ -68,25 +68,29 @@ func (q *Queue) Submit(req Request) error {
 	return nil
 }
 
-// work carries out a request, and those that wait when it is done.
+// work carries out a request. Its place is free for the next as soon as nobody of its
+// tree lives, also if it then waits for somebody to reap them.
 func (q *Queue) work(req Request) {
-	for ok := true; ok; {
-		q.report(req, q.do(q.ctx, req))
-		req, ok = q.after(req.Root)
-	}
-}
-
-// after frees the tree of a request that is done and returns the next, if any.
-func (q *Queue) after(root event.ID) (req Request, ok bool) {
+	leave := sync.OnceFunc(q.leave)
+	req.Dead = leave
+	q.report(req, q.do(q.ctx, req))
+	leave()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	delete(q.busy, root)
+	delete(q.busy, req.Root)
+}
+
+// leave gives a place to the oldest of those who wait.
+func (q *Queue) leave() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	if len(q.next) == 0 {
 		q.running--
-		return req, false
+		return
 	}
-	req, q.next = q.next[0], q.next[1:]
-	return req, true
+	req := q.next[0]
+	q.next = q.next[1:]
+	q.done.Go(func() { q.work(req) })
 }
 
 // Close ends the context of the kills that run and of those that wait, and returns

@@ -81,6 +81,35 @@ func TestQueueFrees(t *testing.T) {
 	}
 }
 
+// TestQueueUnreaped: a kill that only waits for its dead to be reaped holds up no other.
+func TestQueueUnreaped(t *testing.T) {
+	reaped, began := make(chan struct{}), make(chan int32)
+	q := NewQueue(1, 3, func(_ context.Context, req Request) wire.Kill {
+		began <- req.Root.PID
+		req.Dead()
+		<-reaped
+		return wire.Kill{}
+	}, func(Request, wire.Kill) {})
+	for pid := range int32(3) {
+		if err := q.Submit(treeOf(pid)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for want := range int32(3) {
+		if got := <-began; got != want {
+			t.Errorf("got tree %d, want %d", got, want)
+		}
+	}
+	if err := q.Submit(treeOf(2)); !errors.Is(err, ErrBusy) {
+		t.Errorf("a tree that is not reaped: got %v, want %v", err, ErrBusy)
+	}
+	close(reaped)
+	q.Close()
+	if q.running != 0 || len(q.busy) != 0 {
+		t.Errorf("%d run, %v are busy", q.running, q.busy)
+	}
+}
+
 // TestQueueClose: what runs is told to let go, what waits is told the same, and all
 // of it is reported.
 func TestQueueClose(t *testing.T) {
