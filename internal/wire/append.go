@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"math"
 	"strconv"
+	"sync/atomic"
 	"time"
 )
 
@@ -264,14 +265,50 @@ func optionalTime(b []byte, name string, t *time.Time) []byte {
 	return appendTime(b, name, *t)
 }
 
+// A second is the text of the second that was written last, in its zone: most events
+// fall into the same one, with two or three instants each.
+type second struct {
+	unix       int64
+	zone       *time.Location
+	text, tail string // before and after the fraction
+}
+
+var lastSecond atomic.Pointer[second]
+
 func appendTime(b []byte, name string, t time.Time) []byte {
 	b = append(b, name...)
-	if y := t.Year(); y < 0 || y > 9999 {
-		return appendAny(b, t)
+	s := lastSecond.Load()
+	if s == nil || s.unix != t.Unix() || s.zone != t.Location() {
+		if y := t.Year(); y < 0 || y > 9999 {
+			return appendAny(b, t)
+		}
+		const layout = "2006-01-02T15:04:05"
+		s = &second{t.Unix(), t.Location(), t.Format(layout), t.Format("Z07:00")}
+		lastSecond.Store(s)
 	}
 	b = append(b, '"')
-	b = t.AppendFormat(b, time.RFC3339Nano)
+	b = append(b, s.text...)
+	b = appendFraction(b, t.Nanosecond())
+	b = append(b, s.tail...)
 	return append(b, '"')
+}
+
+// appendFraction writes the fraction of a second without the zeros at its end, as
+// [time.RFC3339Nano] has it.
+func appendFraction(b []byte, ns int) []byte {
+	if ns == 0 {
+		return b
+	}
+	digits := 9
+	for ; ns%10 == 0; ns /= 10 {
+		digits--
+	}
+	b = append(b, ".000000000"[:digits+1]...)
+	for i := len(b) - 1; ns > 0; i-- {
+		b[i] = byte('0' + ns%10)
+		ns /= 10
+	}
+	return b
 }
 
 // optionalFloat writes as encoding/json does where the value needs no exponent.
