@@ -14,11 +14,9 @@ package trace
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -207,9 +205,6 @@ func eventIDPrefix() string {
 	return fmt.Sprintf("%s-%s-%x", short("/etc/machine-id"), short("/proc/sys/kernel/random/boot_id"), BootNow()/1e6)
 }
 
-// ErrStopped is returned by what needs a running tracer.
-var ErrStopped = errors.New("the tracer has stopped")
-
 // Run reads the source until ctx ends. It returns nil then, and an error when the
 // source fails.
 func (t *Tracer) Run(ctx context.Context) error {
@@ -315,137 +310,6 @@ func (t *Tracer) tick() {
 	}
 }
 
-// wake ends the loop's sleep; from any goroutine.
-func (t *Tracer) wake() {
-	t.waking.RLock()
-	defer t.waking.RUnlock()
-	if !t.deaf {
-		t.source.Wake()
-	}
-}
-
-// TreeHere returns the tree, for callers on the loop.
-func (t *Tracer) TreeHere() *tracker.Tree { return t.tree }
-
-// IDPrefix is what the ids of this start's events and kills begin with.
-func (t *Tracer) IDPrefix() string { return t.idPrefix }
-
-// Post runs fn on the loop, some time; from any goroutine but the loop's.
-func (t *Tracer) Post(fn func()) { t.post(fn) }
-
-// post runs fn on the loop, some time; from any goroutine but the loop's.
-func (t *Tracer) post(fn func()) {
-	select {
-	case t.commands <- fn:
-		t.wake()
-	case <-t.done:
-	}
-}
-
-// Do runs fn on the loop and waits for it. fn owns the tree while it runs, and is to
-// be brief: nothing is read meanwhile.
-func (t *Tracer) Do(ctx context.Context, fn func(*tracker.Tree)) error {
-	finished := make(chan struct{})
-	run := func() {
-		defer close(finished)
-		fn(t.tree)
-	}
-	select {
-	case t.commands <- run:
-		t.wake()
-	case <-t.done:
-		return ErrStopped
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	select {
-	case <-finished:
-		return nil
-	case <-t.done:
-		return ErrStopped
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// Fresh is Do after everything that has happened before the call was applied: what fn
-// sees holds every fork, exec and exit that was over by then.
-func (t *Tracer) Fresh(ctx context.Context, fn func(*tracker.Tree)) error {
-	return t.Do(ctx, func(tree *tracker.Tree) {
-		t.drain()
-		fn(tree)
-	})
-}
-
-// drain applies what the ring holds. Whoever writes a record can be interrupted in it,
-// and those behind it must wait then: that is given a moment.
-func (t *Tracer) drain() {
-	t.drained, t.draining = false, true
-	defer func() { t.draining = false }()
-	began := time.Now()
-	for range maxDrain {
-		if t.source.Read(readBatch, t.handle) > 0 {
-			continue
-		}
-		if t.source.Pending() == 0 {
-			t.drained = true
-			return
-		}
-		if time.Since(began) > busyPatience {
-			return
-		}
-		runtime.Gosched()
-	}
-}
-
-// busyPatience bounds the wait for a record that is being written.
-const busyPatience = time.Millisecond
-
-// Whole reports whether no record is known to be missing from the tree as it stands,
-// none waiting behind one that is still being written. In a call of Fresh.
-func (t *Tracer) Whole() bool {
-	return t.resyncWhy == "" && t.missing.Records == 0 && t.drained && t.tree.Refused() == t.source.Refused()
-}
-
-// A Mark is a state of the tree, to be asked later whether it is the latest still.
-type Mark struct {
-	at, refused uint64
-	whole       bool
-}
-
-// DrainHere applies what has happened until now, and returns the mark of that. On the
-// loop, between two records.
-func (t *Tracer) DrainHere() Mark {
-	t.drain()
-	return t.MarkHere()
-}
-
-// MarkHere returns the mark of what was applied so far. On the loop, between two records.
-func (t *Tracer) MarkHere() Mark {
-	return Mark{at: t.source.Mark(), refused: t.source.Refused(), whole: t.Whole()}
-}
-
-// Whole reports whether the tree had every record of what had happened.
-func (m Mark) Whole() bool { return m.whole }
-
-// Unchanged reports whether the tree of the mark was whole and nothing has happened to
-// any process since. From any goroutine; it costs next to nothing.
-func (t *Tracer) Unchanged(m Mark) bool {
-	t.waking.RLock()
-	defer t.waking.RUnlock()
-	return m.whole && !t.deaf && t.source.Refused() == m.refused && t.source.Untouched(m.at)
-}
-
-// Group returns the path and the unit of the control group that the process is in.
-// On the loop.
-func (t *Tracer) Group(p *tracker.Process) (cgroup, unit string) {
-	g := t.names.group(p.ID, p.Cgroup, !p.Dead)
-	return g.path, g.unitName()
-}
-
-// User returns the name of a user. On the loop.
-func (t *Tracer) User(uid uint32) string { return t.names.user(uid) }
-
 // Ready is closed when the first snapshot is in the tree. Records are not missed
 // before: they wait.
 func (t *Tracer) Ready() <-chan struct{} { return t.ready }
@@ -485,32 +349,6 @@ func (t *Tracer) change(c *tracker.Change) {
 	}
 }
 
-// orphaned takes a direct orphan to be judged; those stranded with it wait for its
-// verdict, which is theirs.
-func (t *Tracer) orphaned(c *tracker.Change) {
-	p, ok := t.tree.Get(c.ID)
-	if !ok || p.Orphan == nil {
-		return
-	}
-	if p.Orphan.Direct {
-		t.stats.orphaned.Add(1)
-		t.unproven = append(t.unproven, unproven{id: p.ID})
-		t.stranded[p.ID] = t.strandedBelow(p.ID)
-		t.unjudged = append(t.unjudged, &p)
-	}
-}
-
-// strandedBelow returns the orphans that were announced together with root.
-func (t *Tracer) strandedBelow(root event.ID) []tracker.Process {
-	var list []tracker.Process
-	for id := range t.tree.Descendants(root) {
-		if p, ok := t.tree.Get(id); ok && p.Orphan != nil && !p.Orphan.Direct && p.Orphan.Root == root {
-			list = append(list, p)
-		}
-	}
-	return list
-}
-
 // lost counts records that the ring had no room for. They are told once a look, not
 // once a gap: a ring that overflows has a gap before most of its records.
 func (t *Tracer) lost(records, since uint64) {
@@ -545,62 +383,4 @@ func (t *Tracer) oom(c *tracker.Change) {
 	e := &wire.Event{Type: wire.TypeOOM, OOM: &wire.OOM{RSSBytes: c.OOM.RSSBytes}, Process: t.conv.process(&p)}
 	e.OOM.Cgroup = e.Process.Cgroup
 	t.publish(e, c.Time)
-}
-
-// A judged orphan is one to be told of, with what was stranded with it: as they were when
-// they became orphans.
-type judged struct {
-	orphan   *tracker.Process
-	stranded []tracker.Process
-	verdict  string
-	evidence []string
-}
-
-// hasNews reports whether tellNews has anything to do.
-func (t *Tracer) hasNews() bool {
-	return len(t.leases.told) > 0 || len(t.unjudged) > 0 || len(t.judged) > 0
-}
-
-// tellNews has those act who are to act on ended leases and, once they are judged, on new
-// orphans, and then tells of the orphans. Between two records, so that whoever acts can look at the ring.
-func (t *Tracer) tellNews() {
-	t.leases.tell(t.onLease)
-	unjudged := t.unjudged
-	t.unjudged = nil
-	for _, p := range unjudged {
-		t.judge(p)
-	}
-	if len(t.judged) == 0 {
-		return
-	}
-	news := t.judged
-	t.judged = nil
-	if t.onOrphans != nil {
-		var ids []event.ID
-		for i := range news {
-			ids = append(ids, news[i].orphan.ID)
-			for j := range news[i].stranded {
-				ids = append(ids, news[i].stranded[j].ID)
-			}
-		}
-		t.onOrphans(ids)
-	}
-	for i := range news {
-		t.publishOrphan(news[i].orphan, news[i].verdict, news[i].evidence)
-		for j := range news[i].stranded {
-			t.publishOrphan(&news[i].stranded[j], news[i].verdict, news[i].evidence)
-		}
-	}
-}
-
-// publishOrphan tells of an orphan that was so when it became one.
-func (t *Tracer) publishOrphan(was *tracker.Process, verdict string, evidence []string) {
-	p, ok := t.tree.Get(was.ID)
-	if !ok || p.Orphan == nil {
-		orphan := *was.Orphan
-		orphan.Verdict, orphan.Evidence = verdict, evidence
-		p = *was
-		p.Dead, p.Orphan = true, &orphan
-	}
-	t.publish(&wire.Event{Type: wire.TypeOrphan, ID: t.orphanEventID(p.ID), Process: t.conv.process(&p)}, p.Orphan.Since)
 }

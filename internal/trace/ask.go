@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package trace
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"time"
+
+	"github.com/abot-trace/abot-trace/internal/tracker"
+)
+
+// ErrStopped is returned by what needs a running tracer.
+var ErrStopped = errors.New("the tracer has stopped")
+
+// wake ends the loop's sleep; from any goroutine.
+func (t *Tracer) wake() {
+	t.waking.RLock()
+	defer t.waking.RUnlock()
+	if !t.deaf {
+		t.source.Wake()
+	}
+}
+
+// TreeHere returns the tree, for callers on the loop.
+func (t *Tracer) TreeHere() *tracker.Tree { return t.tree }
+
+// IDPrefix is what the ids of this start's events and kills begin with.
+func (t *Tracer) IDPrefix() string { return t.idPrefix }
+
+// Post runs fn on the loop, some time; from any goroutine but the loop's.
+func (t *Tracer) Post(fn func()) { t.post(fn) }
+
+// post runs fn on the loop, some time; from any goroutine but the loop's.
+func (t *Tracer) post(fn func()) {
+	select {
+	case t.commands <- fn:
+		t.wake()
+	case <-t.done:
+	}
+}
+
+// Do runs fn on the loop and waits for it. fn owns the tree while it runs, and is to
+// be brief: nothing is read meanwhile.
+func (t *Tracer) Do(ctx context.Context, fn func(*tracker.Tree)) error {
+	finished := make(chan struct{})
+	run := func() {
+		defer close(finished)
+		fn(t.tree)
+	}
+	select {
+	case t.commands <- run:
+		t.wake()
+	case <-t.done:
+		return ErrStopped
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-finished:
+		return nil
+	case <-t.done:
+		return ErrStopped
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Fresh is Do after everything that has happened before the call was applied: what fn
+// sees holds every fork, exec and exit that was over by then.
+func (t *Tracer) Fresh(ctx context.Context, fn func(*tracker.Tree)) error {
+	return t.Do(ctx, func(tree *tracker.Tree) {
+		t.drain()
+		fn(tree)
+	})
+}
+
+// drain applies what the ring holds. Whoever writes a record can be interrupted in it,
+// and those behind it must wait then: that is given a moment.
+func (t *Tracer) drain() {
+	t.drained, t.draining = false, true
+	defer func() { t.draining = false }()
+	began := time.Now()
+	for range maxDrain {
+		if t.source.Read(readBatch, t.handle) > 0 {
+			continue
+		}
+		if t.source.Pending() == 0 {
+			t.drained = true
+			return
+		}
+		if time.Since(began) > busyPatience {
+			return
+		}
+		runtime.Gosched()
+	}
+}
+
+// busyPatience bounds the wait for a record that is being written.
+const busyPatience = time.Millisecond
+
+// Whole reports whether no record is known to be missing from the tree as it stands,
+// none waiting behind one that is still being written. In a call of Fresh.
+func (t *Tracer) Whole() bool {
+	return t.resyncWhy == "" && t.missing.Records == 0 && t.drained && t.tree.Refused() == t.source.Refused()
+}
+
+// A Mark is a state of the tree, to be asked later whether it is the latest still.
+type Mark struct {
+	at, refused uint64
+	whole       bool
+}
+
+// DrainHere applies what has happened until now, and returns the mark of that. On the
+// loop, between two records.
+func (t *Tracer) DrainHere() Mark {
+	t.drain()
+	return t.MarkHere()
+}
+
+// MarkHere returns the mark of what was applied so far. On the loop, between two records.
+func (t *Tracer) MarkHere() Mark {
+	return Mark{at: t.source.Mark(), refused: t.source.Refused(), whole: t.Whole()}
+}
+
+// Whole reports whether the tree had every record of what had happened.
+func (m Mark) Whole() bool { return m.whole }
+
+// Unchanged reports whether the tree of the mark was whole and nothing has happened to
+// any process since. From any goroutine; it costs next to nothing.
+func (t *Tracer) Unchanged(m Mark) bool {
+	t.waking.RLock()
+	defer t.waking.RUnlock()
+	return m.whole && !t.deaf && t.source.Refused() == m.refused && t.source.Untouched(m.at)
+}
+
+// Group returns the path and the unit of the control group that the process is in.
+// On the loop.
+func (t *Tracer) Group(p *tracker.Process) (cgroup, unit string) {
+	g := t.names.group(p.ID, p.Cgroup, !p.Dead)
+	return g.path, g.unitName()
+}
+
+// User returns the name of a user. On the loop.
+func (t *Tracer) User(uid uint32) string { return t.names.user(uid) }

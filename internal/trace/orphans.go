@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package trace
+
+import (
+	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/tracker"
+	"github.com/abot-trace/abot-trace/internal/wire"
+)
+
+// orphaned takes a direct orphan to be judged; those stranded with it wait for its
+// verdict, which is theirs.
+func (t *Tracer) orphaned(c *tracker.Change) {
+	p, ok := t.tree.Get(c.ID)
+	if !ok || p.Orphan == nil {
+		return
+	}
+	if p.Orphan.Direct {
+		t.stats.orphaned.Add(1)
+		t.unproven = append(t.unproven, unproven{id: p.ID})
+		t.stranded[p.ID] = t.strandedBelow(p.ID)
+		t.unjudged = append(t.unjudged, &p)
+	}
+}
+
+// strandedBelow returns the orphans that were announced together with root.
+func (t *Tracer) strandedBelow(root event.ID) []tracker.Process {
+	var list []tracker.Process
+	for id := range t.tree.Descendants(root) {
+		if p, ok := t.tree.Get(id); ok && p.Orphan != nil && !p.Orphan.Direct && p.Orphan.Root == root {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// A judged orphan is one to be told of, with what was stranded with it: as they were when
+// they became orphans.
+type judged struct {
+	orphan   *tracker.Process
+	stranded []tracker.Process
+	verdict  string
+	evidence []string
+}
+
+// hasNews reports whether tellNews has anything to do.
+func (t *Tracer) hasNews() bool {
+	return len(t.leases.told) > 0 || len(t.unjudged) > 0 || len(t.judged) > 0
+}
+
+// tellNews has those act who are to act on ended leases and, once they are judged, on new
+// orphans, and then tells of the orphans. Between two records, so that whoever acts can look at the ring.
+func (t *Tracer) tellNews() {
+	t.leases.tell(t.onLease)
+	unjudged := t.unjudged
+	t.unjudged = nil
+	for _, p := range unjudged {
+		t.judge(p)
+	}
+	if len(t.judged) == 0 {
+		return
+	}
+	news := t.judged
+	t.judged = nil
+	if t.onOrphans != nil {
+		var ids []event.ID
+		for i := range news {
+			ids = append(ids, news[i].orphan.ID)
+			for j := range news[i].stranded {
+				ids = append(ids, news[i].stranded[j].ID)
+			}
+		}
+		t.onOrphans(ids)
+	}
+	for i := range news {
+		t.publishOrphan(news[i].orphan, news[i].verdict, news[i].evidence)
+		for j := range news[i].stranded {
+			t.publishOrphan(&news[i].stranded[j], news[i].verdict, news[i].evidence)
+		}
+	}
+}
+
+// publishOrphan tells of an orphan that was so when it became one.
+func (t *Tracer) publishOrphan(was *tracker.Process, verdict string, evidence []string) {
+	p, ok := t.tree.Get(was.ID)
+	if !ok || p.Orphan == nil {
+		orphan := *was.Orphan
+		orphan.Verdict, orphan.Evidence = verdict, evidence
+		p = *was
+		p.Dead, p.Orphan = true, &orphan
+	}
+	t.publish(&wire.Event{Type: wire.TypeOrphan, ID: t.orphanEventID(p.ID), Process: t.conv.process(&p)}, p.Orphan.Since)
+}
