@@ -72,6 +72,9 @@ func Run(ctx context.Context, s Settings) error {
 		return err
 	}
 	defer p.Close()
+	if err := dropPerfmon(); err != nil {
+		d.Log.Debug("a capability is kept that is of no use any more", "err", err)
+	}
 	if err := p.ArgsError(); err != nil {
 		d.Log.Warn("file names and arguments are not traced", "err", err)
 	}

@@ -91,7 +91,8 @@ func (t *trial) install(ctx context.Context) error {
 	if _, err := t.m.run(ctx, "apt-get install -y /root/packages/"+firstVersion+".deb"); err != nil {
 		return err
 	}
-	state, err := t.m.run(ctx, "systemctl is-active abot-trace; systemctl is-enabled abot-trace; abot-trace version; stat -c %U:%a /var/lib/abot-trace")
+	state, err := t.m.run(ctx, "systemctl is-active abot-trace; systemctl is-enabled abot-trace; abot-trace version; stat -c %U:%a /var/lib/abot-trace; "+
+		"cat /proc/$(systemctl show --value -p MainPID abot-trace)/task/*/status | grep CapEff | sort -u")
 	if err != nil {
 		return err
 	}
@@ -99,6 +100,10 @@ func (t *trial) install(ctx context.Context) error {
 		if !strings.Contains(state, want) {
 			return fmt.Errorf("got %q, want %q in it", state, want)
 		}
+	}
+	// BPF, KILL, SYS_PTRACE, DAC_READ_SEARCH: the same of every thread, and no PERFMON.
+	if want := "700\nCapEff:\t0000008000080024\n"; !strings.HasSuffix(state, want) {
+		return fmt.Errorf("got %q, want %q at its end", state, want)
 	}
 	t.orphan, err = t.leak(ctx, "leak-one")
 	return err
