@@ -154,15 +154,23 @@ func (t *trial) whileStopped(ctx context.Context, pid string, do func() error) e
 	return errors.Join(err, contErr)
 }
 
-// stormKnown asks the service, which does not wait for journald.
-func (t *trial) stormKnown(ctx context.Context) error {
+// orphans are those that the service knows now.
+func (t *trial) orphans(ctx context.Context) (orphans []wire.Process, err error) {
 	out, _, err := t.m.enter(ctx, "", "abot-trace", "orphans", "--json")
 	if err != nil {
-		return fmt.Errorf("orphans: %w", err)
+		return nil, fmt.Errorf("orphans: %w", err)
 	}
-	var orphans []wire.Process
 	if err := json.Unmarshal(out, &orphans); err != nil {
-		return fmt.Errorf("orphans --json: %w", err)
+		return nil, fmt.Errorf("orphans --json: %w", err)
+	}
+	return orphans, nil
+}
+
+// stormKnown asks the service, which does not wait for journald.
+func (t *trial) stormKnown(ctx context.Context) error {
+	orphans, err := t.orphans(ctx)
+	if err != nil {
+		return err
 	}
 	told := 0
 	for _, o := range orphans {

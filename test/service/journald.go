@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
@@ -44,13 +43,9 @@ func (t *trial) makeWaves(ctx context.Context, unit string) error {
 // it hands to the journal's queue in the same breath.
 func (t *trial) wavesJudged(ctx context.Context, unit string) error {
 	return t.m.await(ctx, "the verdicts on all orphans of "+unit, func() error {
-		out, _, err := t.m.enter(ctx, "", "abot-trace", "orphans", "--json")
+		orphans, err := t.orphans(ctx)
 		if err != nil {
-			return fmt.Errorf("orphans: %w", err)
-		}
-		var orphans []wire.Process
-		if err := json.Unmarshal(out, &orphans); err != nil {
-			return fmt.Errorf("orphans --json: %w", err)
+			return err
 		}
 		judged := 0
 		for _, o := range orphans {
