@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -322,16 +321,12 @@ func (t *trial) judged(ctx context.Context, d decoy) error {
 		return nil
 	}
 	return t.m.await(ctx, "the verdict on "+d.what, func() error {
-		out, err := t.m.run(ctx, "abot-trace orphans --json")
+		orphans, err := t.orphans(ctx)
 		if err != nil {
 			return err
 		}
-		var orphans []wire.Process
-		if err := json.Unmarshal([]byte(out), &orphans); err != nil {
-			return err
-		}
 		i := slices.IndexFunc(orphans, func(o wire.Process) bool { return strconv.Itoa(int(o.PID)) == d.pid })
-		if i < 0 {
+		if i < 0 || len(orphans[i].Orphan.Evidence) == 0 {
 			return errNotYet
 		}
 		if o := orphans[i].Orphan; o.Verdict != d.verdict || !strings.Contains(o.Evidence[0], d.because) {
