@@ -26,6 +26,7 @@ type view struct {
 	self   int32
 	above  map[int32]bool // our ancestors, as the kernel has them
 	facts  map[event.ID]details
+	ask    func(*policy.Process) // v.complete
 }
 
 // details are what procfs alone tells, kept as long as the process runs one program.
@@ -40,6 +41,7 @@ const maxDetails = 16384
 
 func newView(t *trace.Tracer) *view {
 	v := &view{tracer: t, self: int32(os.Getpid()), above: make(map[int32]bool), facts: make(map[event.ID]details)}
+	v.ask = v.complete
 	for pid := int32(os.Getppid()); pid > 0 && !v.above[pid]; {
 		v.above[pid] = true
 		stat, err := v.proc.Stat(pid)
@@ -103,12 +105,7 @@ func (v *view) living(t *tracker.Process, p *policy.Process) {
 	if v.units {
 		p.Cgroup, p.Unit = v.tracer.Group(t)
 	}
-	p.Ours = v.relation(t)
-	d := v.details(t)
-	p.OOMScoreAdj = d.oomAdj
-	if d.exe != "" {
-		p.Exe = d.exe
-	}
+	p.Complete = v.ask
 	if v.pass == nil {
 		return
 	}
@@ -121,14 +118,24 @@ func (v *view) living(t *tracker.Process, p *policy.Process) {
 	}
 }
 
-func (v *view) relation(t *tracker.Process) policy.Relation {
+// complete adds what takes a look at a living process, and only some ask for.
+func (v *view) complete(p *policy.Process) {
+	p.Ours = v.relation(p.ID)
+	d := v.details(p)
+	p.OOMScoreAdj = d.oomAdj
+	if d.exe != "" {
+		p.Exe = d.exe
+	}
+}
+
+func (v *view) relation(id event.ID) policy.Relation {
 	switch {
-	case t.ID.PID == v.self:
+	case id.PID == v.self:
 		return policy.Ourselves
-	case v.above[t.ID.PID]:
+	case v.above[id.PID]:
 		return policy.OurAncestor
 	}
-	for a := range v.tree.Ancestors(t.ID) {
+	for a := range v.tree.Ancestors(id) {
 		if a.ID.PID == v.self && !a.Dead {
 			return policy.OurDescendant
 		}
@@ -136,8 +143,10 @@ func (v *view) relation(t *tracker.Process) policy.Relation {
 	return policy.NotOurs
 }
 
-func (v *view) details(t *tracker.Process) details {
-	if d, ok := v.facts[t.ID]; ok && d.program == t.Filename {
+// details are those of a process of which nothing more is known than the program that
+// it executed.
+func (v *view) details(p *policy.Process) details {
+	if d, ok := v.facts[p.ID]; ok && d.program == p.Exe {
 		return d
 	}
 	if len(v.facts) > maxDetails {
@@ -145,10 +154,10 @@ func (v *view) details(t *tracker.Process) details {
 	}
 	// Should another process have the pid by now, this one is dead, and what is said of
 	// it changes nothing.
-	d := details{program: t.Filename}
-	d.exe, _ = v.proc.Exe(t.ID.PID)
-	d.oomAdj, _ = v.proc.OOMScoreAdj(t.ID.PID)
-	v.facts[t.ID] = d
+	d := details{program: p.Exe}
+	d.exe, _ = v.proc.Exe(p.ID.PID)
+	d.oomAdj, _ = v.proc.OOMScoreAdj(p.ID.PID)
+	v.facts[p.ID] = d
 	return d
 }
 

@@ -225,6 +225,9 @@ func (e *Engine) prune(view View) {
 
 // evaluate judges one orphan by every rule and notes its next deadline.
 func (e *Engine) evaluate(view View, host *Host, id event.ID, now uint64, decisions []Decision) []Decision {
+	if len(e.rules) == 0 {
+		return decisions
+	}
 	c := e.candidate(view, host, now)
 	if !c.reset(id) || !isCandidate(&c.p) {
 		return decisions

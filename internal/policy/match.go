@@ -48,6 +48,7 @@ func (c *candidate) environment() *environment {
 	}
 	c.envFilled = true
 	p := &c.p
+	p.complete()
 	tree, treeKnown := c.treeMemory()
 	c.env.Host = *c.host
 	c.env.Process = Subject{

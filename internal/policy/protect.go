@@ -59,10 +59,11 @@ var guardians = []struct {
 }
 
 // Reason says in one phrase why p is protected, or returns the empty string. It
-// judges by the facts given: whoever is about to signal completes and refreshes them
+// judges by the facts given, which whoever is about to signal refreshes
 // first. A process that takes a guardian's name saves itself; that errs on the safe
 // side.
 func (t *Protection) Reason(p *Process) string {
+	p.complete()
 	switch {
 	case p.ID.PID == 1:
 		return "it is pid 1"

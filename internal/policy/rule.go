@@ -151,7 +151,7 @@ func (r *rule) compileConditions() error {
 		of       func(*Process) string
 	}{
 		{"unit", r.Unit, func(p *Process) string { return p.Unit }},
-		{"exe", r.Exe, func(p *Process) string { return p.Exe }},
+		{"exe", r.Exe, func(p *Process) string { p.complete(); return p.Exe }},
 	} {
 		if len(g.patterns) == 0 {
 			continue

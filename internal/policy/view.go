@@ -73,6 +73,18 @@ type Process struct {
 	MainPID bool // main process of an active unit
 	// OOMScoreAdj is /proc/PID/oom_score_adj where it was read, else 0.
 	OOMScoreAdj int
+
+	// Complete, unless nil, finds out Exe, Ours and OOMScoreAdj, which take a look at the
+	// process: it is called before they are used, and once.
+	Complete func(*Process)
+}
+
+// complete fills in what the view has left until somebody asks.
+func (p *Process) complete() {
+	if fill := p.Complete; fill != nil {
+		p.Complete = nil
+		fill(p)
+	}
 }
 
 // Relation is how a process is related to the running program itself.
