@@ -197,9 +197,12 @@ func TestSlowSubscriberMissesAndIsTold(t *testing.T) {
 func TestRecentIsOneStream(t *testing.T) {
 	s := newScript()
 	tracer := start(t, s, Options{})
+	orphans := tracer.Subscribe(wire.TypeOrphan)
+	defer orphans.Close()
 	middle := uint64(0)
 	for i := 1; i <= 20; i++ {
 		s.send(fork(0, i), execed(i), fork(i, 100+i), atDeath(i, 100+i), killed(i))
+		next(t, orphans) // it is asked about beside the loop
 		settled(t, tracer)
 		if i == 10 {
 			middle = BootNow()
