@@ -18,6 +18,7 @@ const struct exit_event *unused_exit_event __attribute__((unused));
 const struct signal_event *unused_signal_event __attribute__((unused));
 const struct oom_event *unused_oom_event __attribute__((unused));
 const struct child_event *unused_child_event __attribute__((unused));
+const struct move_event *unused_move_event __attribute__((unused));
 const struct task_record *unused_task_record __attribute__((unused));
 const struct thread_record *unused_thread_record __attribute__((unused));
 const struct ring_counters *unused_ring_counters __attribute__((unused));
@@ -70,6 +71,8 @@ int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 	fill_origin(&e->origin, child);
 	if (namespace_of(child)->child_reaper == child)
 		e->origin.flags |= ORIGIN_NS_INIT;
+	if (child->cgroups != parent->group_leader->cgroups)
+		e->origin.flags |= ORIGIN_MOVED;
 	submit(state, e, now, false);
 	return 0;
 }
@@ -379,6 +382,38 @@ int BPF_PROG(on_oom_pid, int pid)
 	e->hdr.id.host_pid = pid;
 	e->hdr.id.pid = reader_ns == 0 ? pid : 0;
 	submit(state, e, now, true);
+	return 0;
+}
+
+/*
+ * Threads can be moved alone, but a process is where its leader is. In which hierarchy it
+ * was moved does not matter: the reader asks, where the id of the unified one does not tell.
+ */
+SEC("tp_btf/cgroup_attach_task")
+int BPF_PROG(on_move, struct cgroup *to, const char *path, struct task_struct *task)
+{
+	struct ring_counters *state;
+	struct move_event *e;
+	__u64 now;
+
+	if (task->group_leader != task || !is_visible(task))
+		return 0;
+	state = get_state();
+	if (!state)
+		return 0;
+	now = bpf_ktime_get_boot_ns();
+	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e) {
+		count_refused(state, EVENT_MOVE);
+		return 0;
+	}
+	if (!fill_header(&e->hdr, state, task, EVENT_MOVE, now)) {
+		bpf_ringbuf_discard(e, BPF_RB_NO_WAKEUP);
+		return 0;
+	}
+	e->hdr.ordinal = now;
+	e->cgroup = cgroup_of(task);
+	submit(state, e, now, false);
 	return 0;
 }
 

@@ -41,7 +41,8 @@ const (
 	CoreEventKindEVENT_SIGNAL CoreEventKind = 4
 	CoreEventKindEVENT_OOM    CoreEventKind = 5
 	CoreEventKindEVENT_CHILD  CoreEventKind = 6
-	CoreEventKindEVENT_KINDS  CoreEventKind = 7
+	CoreEventKindEVENT_MOVE   CoreEventKind = 7
+	CoreEventKindEVENT_KINDS  CoreEventKind = 8
 )
 
 type CoreExecEvent struct {
@@ -102,6 +103,12 @@ type CoreForkEvent struct {
 	Origin  CoreOrigin
 }
 
+type CoreMoveEvent struct {
+	_      structs.HostLayout
+	Hdr    CoreEventHeader
+	Cgroup uint64
+}
+
 type CoreOomEvent struct {
 	_      structs.HostLayout
 	Hdr    CoreEventHeader
@@ -124,6 +131,7 @@ const (
 	CoreOriginFlagsORIGIN_TTY         CoreOriginFlags = 4
 	CoreOriginFlagsORIGIN_STDIO_KNOWN CoreOriginFlags = 8
 	CoreOriginFlagsORIGIN_NS_INIT     CoreOriginFlags = 16
+	CoreOriginFlagsORIGIN_MOVED       CoreOriginFlags = 32
 )
 
 type CoreProcessId struct {
@@ -136,7 +144,7 @@ type CoreProcessId struct {
 type CoreRingCounters struct {
 	_         structs.HostLayout
 	Refused   uint64
-	RefusedOf [7]uint64
+	RefusedOf [8]uint64
 	LooksBy   uint64
 }
 
@@ -197,6 +205,7 @@ const (
 	CoreProgOnExec            = "on_exec"
 	CoreProgOnExit            = "on_exit"
 	CoreProgOnFork            = "on_fork"
+	CoreProgOnMove            = "on_move"
 	CoreProgOnOom             = "on_oom"
 	CoreProgOnOomPid          = "on_oom_pid"
 	CoreProgOnSignal          = "on_signal"
@@ -212,6 +221,7 @@ const (
 	CoreVarUnusedExitEvent    = "unused_exit_event"
 	CoreVarUnusedExitFlags    = "unused_exit_flags"
 	CoreVarUnusedForkEvent    = "unused_fork_event"
+	CoreVarUnusedMoveEvent    = "unused_move_event"
 	CoreVarUnusedOomEvent     = "unused_oom_event"
 	CoreVarUnusedOriginFlags  = "unused_origin_flags"
 	CoreVarUnusedRingCounters = "unused_ring_counters"
@@ -266,6 +276,7 @@ type CoreProgramSpecs struct {
 	OnExec   *ebpf.ProgramSpec `ebpf:"on_exec"`
 	OnExit   *ebpf.ProgramSpec `ebpf:"on_exit"`
 	OnFork   *ebpf.ProgramSpec `ebpf:"on_fork"`
+	OnMove   *ebpf.ProgramSpec `ebpf:"on_move"`
 	OnOom    *ebpf.ProgramSpec `ebpf:"on_oom"`
 	OnOomPid *ebpf.ProgramSpec `ebpf:"on_oom_pid"`
 	OnSignal *ebpf.ProgramSpec `ebpf:"on_signal"`
@@ -295,6 +306,7 @@ type CoreVariableSpecs struct {
 	UnusedExitEvent    *ebpf.VariableSpec `ebpf:"unused_exit_event"`
 	UnusedExitFlags    *ebpf.VariableSpec `ebpf:"unused_exit_flags"`
 	UnusedForkEvent    *ebpf.VariableSpec `ebpf:"unused_fork_event"`
+	UnusedMoveEvent    *ebpf.VariableSpec `ebpf:"unused_move_event"`
 	UnusedOomEvent     *ebpf.VariableSpec `ebpf:"unused_oom_event"`
 	UnusedOriginFlags  *ebpf.VariableSpec `ebpf:"unused_origin_flags"`
 	UnusedRingCounters *ebpf.VariableSpec `ebpf:"unused_ring_counters"`
@@ -350,6 +362,7 @@ type CoreVariables struct {
 	UnusedExitEvent    *ebpf.Variable `ebpf:"unused_exit_event"`
 	UnusedExitFlags    *ebpf.Variable `ebpf:"unused_exit_flags"`
 	UnusedForkEvent    *ebpf.Variable `ebpf:"unused_fork_event"`
+	UnusedMoveEvent    *ebpf.Variable `ebpf:"unused_move_event"`
 	UnusedOomEvent     *ebpf.Variable `ebpf:"unused_oom_event"`
 	UnusedOriginFlags  *ebpf.Variable `ebpf:"unused_origin_flags"`
 	UnusedRingCounters *ebpf.Variable `ebpf:"unused_ring_counters"`
@@ -366,6 +379,7 @@ type CorePrograms struct {
 	OnExec   *ebpf.Program `ebpf:"on_exec"`
 	OnExit   *ebpf.Program `ebpf:"on_exit"`
 	OnFork   *ebpf.Program `ebpf:"on_fork"`
+	OnMove   *ebpf.Program `ebpf:"on_move"`
 	OnOom    *ebpf.Program `ebpf:"on_oom"`
 	OnOomPid *ebpf.Program `ebpf:"on_oom_pid"`
 	OnSignal *ebpf.Program `ebpf:"on_signal"`
@@ -377,6 +391,7 @@ func (p *CorePrograms) Close() error {
 		p.OnExec,
 		p.OnExit,
 		p.OnFork,
+		p.OnMove,
 		p.OnOom,
 		p.OnOomPid,
 		p.OnSignal,

@@ -14,6 +14,7 @@ enum event_kind {
 	EVENT_SIGNAL,
 	EVENT_OOM,
 	EVENT_CHILD,
+	EVENT_MOVE,
 	EVENT_KINDS,
 };
 
@@ -51,6 +52,7 @@ enum origin_flags {
 	ORIGIN_TTY = 4,
 	ORIGIN_STDIO_KNOWN = 8,
 	ORIGIN_NS_INIT = 16, /* fork only: the first of a new pid namespace */
+	ORIGIN_MOVED = 32,   /* fork only: in other control groups than its caller */
 };
 
 /* The state in which a process may be detached: see struct Origin in event.go. */
@@ -128,6 +130,11 @@ struct child_event {
 	struct origin origin;
 };
 
+struct move_event {
+	struct event_header hdr;
+	__u64 cgroup;
+};
+
 enum task_flags {
 	TASK_KTHREAD = 1,
 	TASK_SUBREAPER = 2,
@@ -172,6 +179,7 @@ _Static_assert(sizeof(struct exit_event) == 104, "exit_event");
 _Static_assert(sizeof(struct signal_event) == 112, "signal_event");
 _Static_assert(sizeof(struct oom_event) == 80, "oom_event");
 _Static_assert(sizeof(struct child_event) == 160, "child_event");
+_Static_assert(sizeof(struct move_event) == 72, "move_event");
 _Static_assert(sizeof(struct task_record) == 184, "task_record");
 _Static_assert(sizeof(struct thread_record) == 32, "thread_record");
 

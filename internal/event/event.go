@@ -42,10 +42,11 @@ const (
 	KindSignal
 	KindOOM
 	KindChild
+	KindMove
 )
 
 var kindNames = [...]string{KindFork: "fork", KindExec: "exec", KindExit: "exit",
-	KindSignal: "signal", KindOOM: "oom", KindChild: "child"}
+	KindSignal: "signal", KindOOM: "oom", KindChild: "child", KindMove: "move"}
 
 // String returns the kind's name in events, logs and metrics.
 func (k Kind) String() string {
@@ -83,6 +84,7 @@ type Event struct {
 	Signal Signal
 	OOM    OOM
 	Child  Child
+	Move   Move
 }
 
 // Comm is a task name: at most 15 bytes, NUL padded, arbitrary bytes.
@@ -145,6 +147,8 @@ type Fork struct {
 	// CLONE_PARENT.
 	Caller ID
 	Cgroup uint64 // cgroup v2 id
+	// Moved says that it was put into other control groups than its caller is in.
+	Moved  bool
 	Origin Origin
 	// NSInit says that it is the init of a new pid namespace.
 	NSInit bool
@@ -276,6 +280,12 @@ type OOM struct {
 type Child struct {
 	Parent ID
 	Origin Origin
+}
+
+// Move reports that the process was moved to another control group, in whichever
+// hierarchy.
+type Move struct {
+	Cgroup uint64 // id of the one that it is in now, in the unified hierarchy
 }
 
 // Key identifies a record for ever within a boot, so that one that is delivered

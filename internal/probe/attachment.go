@@ -148,6 +148,8 @@ func keyOf(e *event.Event) overlapKey {
 	case event.KindSignal:
 		k.key.Ordinal = 0 // the instant of its writing
 		k.signal = e.Signal
+	case event.KindMove:
+		k.key.Ordinal = 0 // likewise
 	case event.KindChild:
 		k.parent = e.Child.Parent
 	}

@@ -56,6 +56,8 @@ func Decode(b []byte, e *event.Event) error {
 		return decodeOOM(b, &e.OOM)
 	case event.KindChild:
 		return decodeChild(b, &e.Child)
+	case event.KindMove:
+		return decodeMove(b, &e.Move)
 	default:
 		return fmt.Errorf("%w: kind %d", ErrMalformed, hdr.Kind)
 	}
@@ -84,6 +86,7 @@ func decodeFork(b []byte, f *event.Fork) error {
 		Caller:  decodeID(&r.Caller),
 		Cgroup:  r.Cgroup,
 		Origin:  decodeOrigin(&r.Origin),
+		Moved:   r.Origin.Flags&uint32(bpf.CoreOriginFlagsORIGIN_MOVED) != 0,
 		NSInit:  r.Origin.Flags&uint32(bpf.CoreOriginFlagsORIGIN_NS_INIT) != 0,
 	}
 	return nil
@@ -166,6 +169,15 @@ func decodeChild(b []byte, c *event.Child) error {
 		return err
 	}
 	*c = event.Child{Parent: decodeID(&r.Parent), Origin: decodeOrigin(&r.Origin)}
+	return nil
+}
+
+func decodeMove(b []byte, m *event.Move) error {
+	r, err := view[bpf.CoreMoveEvent](b)
+	if err != nil {
+		return err
+	}
+	*m = event.Move{Cgroup: r.Cgroup}
 	return nil
 }
 

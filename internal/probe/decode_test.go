@@ -31,7 +31,8 @@ func sample(t testing.TB, name string) []byte {
 	return b
 }
 
-var kinds = []event.Kind{event.KindFork, event.KindExec, event.KindExit, event.KindSignal, event.KindOOM, event.KindChild}
+var kinds = []event.Kind{event.KindFork, event.KindExec, event.KindExit, event.KindSignal, event.KindOOM, event.KindChild,
+	event.KindMove}
 
 // bytesOf returns the memory of a record.
 func bytesOf[T any](r *T) []byte {
@@ -44,11 +45,21 @@ func oomRecord() []byte {
 	return bytesOf(&r)
 }
 
+func moveRecord() []byte {
+	r := bpf.CoreMoveEvent{Cgroup: 7}
+	r.Hdr.Kind, r.Hdr.Id.Pid, r.Hdr.Id.Start = uint8(event.KindMove), 10, 99
+	return bytesOf(&r)
+}
+
 func record(t testing.TB, kind event.Kind) []byte {
-	if kind == event.KindOOM {
+	switch kind {
+	case event.KindOOM:
 		return oomRecord()
+	case event.KindMove:
+		return moveRecord()
+	default:
+		return sample(t, kind.String())
 	}
-	return sample(t, kind.String())
 }
 
 // TestDecodeSamples decodes what a kernel wrote of "sh -c 'sleep 100 & kill -9 $$'".
@@ -79,6 +90,9 @@ func TestDecodeSamples(t *testing.T) {
 	}
 	if s := all[event.KindSignal].Signal; s.Signal != unix.SIGKILL || s.Sender.PID != shell.PID || s.FromKernel || s.SenderComm.String() != "sh" {
 		t.Errorf("signal: %+v", s)
+	}
+	if m := all[event.KindMove].Move; m.Cgroup != 7 {
+		t.Errorf("move: %+v", m)
 	}
 	if c := all[event.KindChild].Child; c.Parent != shell || !c.Origin.Stdio[0].IsNull() {
 		t.Errorf("child: %+v", c)

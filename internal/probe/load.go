@@ -119,7 +119,7 @@ func newCore(shared map[string]*ebpf.Map, probeReads bool) (*ebpf.Collection, er
 	if err := spec.Variables[bpf.CoreVarProbeReads].Set(probeReads); err != nil {
 		return nil, fmt.Errorf("set %s: %w", bpf.CoreVarProbeReads, err)
 	}
-	if err := chooseOOM(spec); err != nil {
+	if err := choosePrograms(spec); err != nil {
 		return nil, err
 	}
 	return newCollection(spec, shared)
@@ -174,12 +174,23 @@ func setReader(spec *ebpf.CollectionSpec) error {
 	return nil
 }
 
-// chooseOOM keeps the one of the two OOM programs that fits the kernel's tracepoint.
-func chooseOOM(spec *ebpf.CollectionSpec) error {
+// choosePrograms keeps those programs that fit the kernel's tracepoints: where there are
+// no control groups nobody is moved between them, and nobody is killed for want of memory
+// where that cannot be.
+func choosePrograms(spec *ebpf.CollectionSpec) error {
 	kernel, err := btf.LoadKernelSpec()
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrNoBTF, err)
 	}
+	var move *btf.Typedef
+	if err := kernel.TypeByName("btf_trace_cgroup_attach_task", &move); err != nil {
+		delete(spec.Programs, bpf.CoreProgOnMove)
+	}
+	return chooseOOM(spec, kernel)
+}
+
+// chooseOOM keeps the one of the two OOM programs that fits the kernel's tracepoint.
+func chooseOOM(spec *ebpf.CollectionSpec, kernel *btf.Spec) error {
 	byPID, byTask := bpf.CoreProgOnOomPid, bpf.CoreProgOnOom
 	var def *btf.Typedef
 	if err := kernel.TypeByName("btf_trace_mark_victim", &def); err != nil {
@@ -214,11 +225,11 @@ func (a *attachment) hook(core, args *ebpf.Collection) error {
 		hooks = append(hooks, hook{core, bpf.CoreProgOnExec})
 	}
 	hooks = append(hooks, hook{core, bpf.CoreProgOnExit}, hook{core, bpf.CoreProgOnSignal},
-		hook{core, bpf.CoreProgOnOom}, hook{core, bpf.CoreProgOnOomPid})
+		hook{core, bpf.CoreProgOnOom}, hook{core, bpf.CoreProgOnOomPid}, hook{core, bpf.CoreProgOnMove})
 	for _, h := range hooks {
 		prog := h.coll.Programs[h.name]
 		if prog == nil {
-			continue // an OOM program of another kernel
+			continue // of another kernel
 		}
 		l, err := link.AttachTracing(link.TracingOptions{Program: prog})
 		if err != nil {

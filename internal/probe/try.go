@@ -40,7 +40,7 @@ func Try() ([]Trial, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := chooseOOM(core); err != nil {
+	if err := choosePrograms(core); err != nil {
 		return nil, err
 	}
 	args, err := trySpec(bpf.LoadArgs)

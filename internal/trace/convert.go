@@ -20,8 +20,8 @@ type converter struct {
 	comms  map[event.Comm]string
 }
 
-func newConverter() converter {
-	return converter{names: newResolver(), words: make(map[string][]string), comms: make(map[event.Comm]string)}
+func newConverter(names *resolver) converter {
+	return converter{names: names, words: make(map[string][]string), comms: make(map[event.Comm]string)}
 }
 
 // Bounds on what the converter remembers: command lines and names come again with each
@@ -100,7 +100,7 @@ func (c *converter) fill(r *room, p *tracker.Process) *wire.Process {
 		w.StartedAt = &r.started
 	}
 	if !p.Kthread {
-		g := c.names.shown(p.ID, p.Cgroup, !p.Dead)
+		g := c.names.group(p.ID, p.Cgroup, !p.Dead)
 		w.Cgroup, w.Unit, w.Container = g.path, g.unitName(), g.unit.Container
 	}
 	if p.Spawner.PID != 0 {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/procfs"
+	"github.com/abot-trace/abot-trace/internal/tracker"
 )
 
 // A resolver turns the kernel's numbers into the names that people know: users,
@@ -25,9 +26,12 @@ type resolver struct {
 	// unified says that cgroup v2 is all there is, so that a cgroup id tells the path.
 	unified bool
 	byID    map[uint64]group
-	byProc  map[event.ID]group
-	// assumed is where the spawner stood at the fork, which is where a child begins.
-	assumed map[event.ID]group
+	byProc  map[event.ID]place
+	// tree is asked in whose groups a process began; nil where every process is asked
+	// for itself. Of those that began before since it is not known whether they were
+	// moved.
+	tree  *tracker.Tree
+	since uint64
 }
 
 // A group is where a process stands.
@@ -36,14 +40,23 @@ type group struct {
 	unit procfs.Unit
 }
 
-func newResolver() *resolver {
+// A place is what is known of one process's groups.
+type place struct {
+	group
+	known uint64 // since this instant (CLOCK_BOOTTIME, ns); 0 says that it is not, after a move
+}
+
+// newResolver returns a resolver for who reads the tree's records in their order, or for
+// who has no tree.
+func newResolver(tree *tracker.Tree) *resolver {
 	var st unix.Statfs_t
 	err := unix.Statfs("/sys/fs/cgroup", &st)
 	return &resolver{
 		unified: err == nil && st.Type == unix.CGROUP2_SUPER_MAGIC,
 		byID:    make(map[uint64]group),
-		byProc:  make(map[event.ID]group),
-		assumed: make(map[event.ID]group),
+		byProc:  make(map[event.ID]place),
+		tree:    tree,
+		since:   BootNow(),
 	}
 }
 
@@ -85,42 +98,94 @@ func readUsers(path string) map[uint32]string {
 	return users
 }
 
-// group returns where the process stands: from what is known of its cgroup, else by
-// asking procfs when it is alive.
+// group returns where the process stands: from what is known of its cgroup, or of whom it
+// was copied from, else by asking procfs when it is alive.
 func (r *resolver) group(id event.ID, cgroup uint64, alive bool) group {
 	if r.unified {
-		if g, ok := r.byID[cgroup]; ok {
+		if g, ok := r.byID[cgroup]; ok || !alive {
 			return g
 		}
-	} else if g, ok := r.byProc[id]; ok {
+		g, ok := r.ask(id)
+		if ok {
+			if len(r.byID) > maxGroups {
+				clear(r.byID)
+			}
+			r.byID[cgroup] = g
+		}
 		return g
 	}
-	if !alive || gone(id.PID) {
-		return group{}
+	g, ok, from := r.inherited(id)
+	if ok || !alive {
+		return g
+	}
+	if !from.IsZero() {
+		// For those that it forks from now on.
+		r.place(from)
+	}
+	return r.place(id)
+}
+
+// place asks where the process stands, and keeps the answer.
+func (r *resolver) place(id event.ID) group {
+	g, ok := r.ask(id)
+	if ok {
+		if len(r.byProc) > maxGroups {
+			r.forget()
+		}
+		r.byProc[id] = place{g, BootNow()}
+	}
+	return g
+}
+
+// ask has procfs say where the process stands.
+func (r *resolver) ask(id event.ID) (g group, ok bool) {
+	if gone(id.PID) {
+		return g, false
 	}
 	p, err := r.proc.OpenID(id)
 	if err != nil {
-		return group{}
+		return g, false
 	}
 	defer p.Close()
 	groups, err := p.Cgroups()
 	if err != nil {
-		return group{}
+		return g, false
 	}
-	g := group{path: groups.Path()}
+	g.path = groups.Path()
 	g.unit = procfs.UnitOf(g.path)
-	if len(r.byID) > maxGroups {
-		clear(r.byID)
+	return g, true
+}
+
+// maxCopies is how far inherited goes up.
+const maxCopies = 16
+
+// inherited returns where the process stands as far as that can be told without asking:
+// a process begins where the one stands that it is copied from, and stays there until its
+// move is recorded. What is known of the other counts if it was known before the copy was
+// made: any move between the two was then recorded before the fork. Where it cannot be
+// told, from is the living process that is worth asking, too, if there is one.
+func (r *resolver) inherited(id event.ID) (g group, ok bool, from event.ID) {
+	var copied event.ID
+	for range maxCopies {
+		if p, found := r.byProc[id]; found {
+			if p.known != 0 && (copied.IsZero() || p.known < copied.Start) {
+				return p.group, true, from
+			}
+			return g, false, event.ID{}
+		}
+		if !copied.IsZero() && from.IsZero() && r.tree.Has(id) {
+			from = id
+		}
+		if r.tree == nil || id.Start < r.since {
+			break
+		}
+		in, observed := r.tree.Begun(id)
+		if !observed {
+			break
+		}
+		copied, id = id, in
 	}
-	if len(r.byProc) > maxGroups {
-		clear(r.byProc)
-	}
-	if r.unified {
-		r.byID[cgroup] = g
-	} else {
-		r.byProc[id] = g
-	}
-	return g
+	return g, false, from
 }
 
 // gone reports whether nobody has the pid: a short-lived process is often reaped before
@@ -130,37 +195,22 @@ func gone(pid int32) bool {
 	return errno == unix.ESRCH
 }
 
-// shown is group for those who read the stream: where the path cannot be told from the
-// cgroup's id, a child that has not executed anything is shown where its spawner stood.
-// Asking procfs for each short-lived process would take longer than all the rest.
-func (r *resolver) shown(id event.ID, cgroup uint64, alive bool) group {
-	if g, ok := r.assumed[id]; ok {
-		return g
-	}
-	return r.group(id, cgroup, alive)
-}
-
-// forked lets shown assume of a child what it knows of its spawner.
-func (r *resolver) forked(child, spawner event.ID) {
+// moved takes note of a process's move: where it stands now is to be asked.
+func (r *resolver) moved(id event.ID) {
 	if r.unified {
 		return
 	}
-	g, ok := r.byProc[spawner]
-	if !ok {
-		if g, ok = r.assumed[spawner]; !ok {
-			return
-		}
+	if len(r.byProc) > maxGroups {
+		r.forget()
 	}
-	if len(r.assumed) > maxGroups {
-		clear(r.assumed)
-	}
-	r.assumed[child] = g
+	r.byProc[id] = place{}
 }
 
-// moved forgets where a process stood: an exec may come with a new control group.
-func (r *resolver) moved(id event.ID) {
-	delete(r.byProc, id)
-	delete(r.assumed, id)
+// forget is for when records were lost, those of moves perhaps: whoever lives now may have
+// been moved.
+func (r *resolver) forget() {
+	clear(r.byProc)
+	r.since = BootNow()
 }
 
 // unitName is the unit that the process belongs to, a user's own where there is one.

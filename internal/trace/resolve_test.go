@@ -3,9 +3,12 @@
 package trace
 
 import (
+	"os"
 	"testing"
 
+	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/procfs"
+	"github.com/abot-trace/abot-trace/internal/tracker"
 )
 
 func TestUserService(t *testing.T) {
@@ -28,5 +31,63 @@ func TestUserService(t *testing.T) {
 				t.Errorf("got %v, want %v", got, c.want)
 			}
 		})
+	}
+}
+
+// TestInheritedGroup wants a process that cannot be asked, because it does not exist, told
+// to be where it began exactly where that is certain.
+func TestInheritedGroup(t *testing.T) {
+	self := event.ID{PID: int32(os.Getpid())}
+	stat, err := procfs.FS{}.Stat(self.PID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	self.Start = stat.StartTicks * 10_000_000
+	tree := tracker.New(0)
+	pid := int32(firstPID)
+	fork := func(from event.ID, put bool) event.ID {
+		pid++
+		id := event.ID{PID: pid, Start: BootNow()}
+		tree.Apply(&event.Event{Kind: event.KindFork, Subject: id, Time: id.Start, Fork: event.Fork{Spawner: from, Caller: from, Moved: put}})
+		return id
+	}
+	r := newResolver(tree)
+	r.unified = false
+	early := fork(self, false)
+	if g := r.group(early, 0, true); g.path != "" {
+		t.Errorf("forked before its spawner was asked: %+v", g)
+	}
+	own := r.byProc[self].group
+	if own.path == "" {
+		t.Fatal("its spawner was not asked")
+	}
+	child := fork(self, false)
+	grandchild := fork(child, false)
+	put := fork(child, true)
+	tree.Apply(&event.Event{Kind: event.KindExit, Subject: child, Time: BootNow()})
+	moved := fork(self, false)
+	before := fork(moved, false)
+	r.moved(moved)
+	after := fork(moved, false)
+	for _, c := range []struct {
+		name string
+		id   event.ID
+		want group
+	}{
+		{"child", child, own},
+		{"grandchild", grandchild, own},
+		{"put elsewhere at its fork", put, group{}},
+		{"moved later", moved, group{}},
+		{"forked before its spawner was moved", before, group{}}, // true, but not certain any more
+		{"forked after that", after, group{}},
+		{"not of the tree", event.ID{PID: pid + 1, Start: BootNow()}, group{}},
+	} {
+		if got := r.group(c.id, 0, true); got != c.want {
+			t.Errorf("%s: %+v, want %+v", c.name, got, c.want)
+		}
+	}
+	r.forget()
+	if got := r.group(grandchild, 0, true); got != (group{}) {
+		t.Errorf("after a loss: %+v", got)
 	}
 }

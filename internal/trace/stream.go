@@ -65,9 +65,6 @@ func (t *Tracer) remember(c *tracker.Change) {
 		t.sawLeaseExit(&p)
 	}
 	if kind := lifecycleTypes[c.Kind]; t.hub.wants(kind) {
-		if c.Kind == tracker.Forked {
-			t.names.forked(p.ID, p.Spawner)
-		}
 		if t.hub.shares(kind) {
 			t.hub.publish(t.expand(r, &t.conv))
 		} else {

@@ -174,7 +174,6 @@ func New(source Source, opt Options) *Tracer {
 		onTick:    opt.OnTick,
 		onLease:   opt.OnLeaseEnd,
 		onLag:     opt.OnLag,
-		conv:      newConverter(),
 		lifecycle: newRecent[record](recentLifecycle),
 		notable:   newRecent[*wire.Event](recentNotable),
 		idPrefix:  eventIDPrefix(),
@@ -186,8 +185,10 @@ func New(source Source, opt Options) *Tracer {
 	if t.log == nil {
 		t.log = slog.Default()
 	}
-	t.names, t.conv.offset = t.conv.names, bootOffset()
-	t.views.conv = newConverter()
+	t.names = newResolver(t.tree)
+	t.conv = newConverter(t.names)
+	t.conv.offset = bootOffset()
+	t.views.conv = newConverter(newResolver(nil))
 	t.canary.init()
 	t.fill.init()
 	return t
@@ -325,6 +326,9 @@ func (t *Tracer) handle(e *event.Event) {
 	for _, c := range t.tree.Apply(e) {
 		t.change(&c)
 	}
+	if e.Kind == event.KindMove {
+		t.names.moved(e.Subject)
+	}
 	if t.hasNews() && !t.draining {
 		t.source.Enough()
 	}
@@ -341,7 +345,6 @@ func (t *Tracer) change(c *tracker.Change) {
 	case tracker.OOMKilled:
 		t.oom(c)
 	case tracker.Execed:
-		t.names.moved(c.ID)
 		t.remember(c)
 		t.thinkAgain(c.ID)
 	default:
@@ -356,6 +359,7 @@ func (t *Tracer) lost(records, since uint64) {
 		t.missing.SinceNS = since
 	}
 	t.missing.Records += records
+	t.names.forget()
 }
 
 // tellLost publishes what was lost since the last look, and asks for a resync.

@@ -60,6 +60,8 @@ func (t *Tree) Apply(e *event.Event) []Change {
 		t.oom(e)
 	case event.KindChild:
 		t.child(e)
+	case event.KindMove:
+		t.move(e)
 	}
 	return t.changes
 }
@@ -120,7 +122,7 @@ func (t *Tree) fork(e *event.Event) {
 	n.lineage = LineageObserved
 	n.hostPID = e.HostPID
 	n.spawnPID, n.spawnAt = e.Fork.Spawner.PID, e.Fork.Spawner.Start
-	n.flags |= flagIf(flagNSInit, e.Fork.NSInit)
+	n.flags |= flagIf(flagNSInit, e.Fork.NSInit) | flagIf(flagMoved, e.Fork.Moved)
 	t.setOrigin(r, e.Fork.Origin)
 	// A snapshot that was taken after the fork may have seen a later program.
 	if n.comm == (event.Comm{}) {
@@ -329,6 +331,14 @@ func (t *Tree) oom(e *event.Event) {
 	}
 	t.victims[r] = struct{}{}
 	t.report(Change{Kind: OOMKilled, ID: t.at(r).id(), Time: e.Time, OOM: e.OOM})
+}
+
+func (t *Tree) move(e *event.Event) {
+	r := t.known(e.Subject)
+	if r == 0 || t.at(r).is(flagDead) {
+		return
+	}
+	t.setCgroup(r, e.Move.Cgroup)
 }
 
 // child takes what the kernel's own list says of one child of a process that is about

@@ -73,7 +73,7 @@ func anyTasks(t *rapid.T, id *rapid.Generator[event.ID]) []event.Task {
 
 func anyEvent(t *rapid.T, id *rapid.Generator[event.ID]) event.Event {
 	e := event.Event{
-		Kind:    event.Kind(rapid.IntRange(int(event.KindFork), int(event.KindChild)+1).Draw(t, "kind")),
+		Kind:    event.Kind(rapid.IntRange(int(event.KindFork), int(event.KindMove)+1).Draw(t, "kind")),
 		Subject: id.Draw(t, "subject"),
 		Ordinal: rapid.Uint32Range(1, 3).Draw(t, "ordinal"),
 		Refused: rapid.Uint64Range(0, 3).Draw(t, "refused"),
@@ -83,6 +83,8 @@ func anyEvent(t *rapid.T, id *rapid.Generator[event.ID]) event.Event {
 	e.Exec = event.Exec{Filename: e.Comm.String(), Cgroup: uint64(e.Ordinal)}
 	e.Exit = event.Exit{Status: 9, Adopter: id.Draw(t, "adopter"), NSEnds: rapid.Bool().Draw(t, "ends")}
 	e.Signal = event.Signal{Signal: 9, Sender: id.Draw(t, "sender")}
+	e.Fork.Moved = e.Ordinal == 2
+	e.Move = event.Move{Cgroup: uint64(e.Ordinal)}
 	e.Child = event.Child{Parent: id.Draw(t, "child of")}
 	return e
 }

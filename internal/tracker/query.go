@@ -113,6 +113,19 @@ func (t *Tree) Has(id event.ID) bool {
 	return ok && t.at(r).start == id.Start
 }
 
+// Begun returns in whose control groups the process began its life, where its fork was
+// observed: those of who called fork, unless it was put into others.
+func (t *Tree) Begun(id event.ID) (in event.ID, ok bool) {
+	r := t.find(id)
+	if r == 0 || t.at(r).lineage != LineageObserved || t.at(r).is(flagMoved) {
+		return in, false
+	}
+	if caller, ok := t.callers[r]; ok {
+		return caller, true
+	}
+	return event.ID{PID: t.at(r).spawnPID, Start: t.at(r).spawnAt}, true
+}
+
 // Lookup returns the identity of the living process that has the pid now.
 func (t *Tree) Lookup(pid int32) (event.ID, bool) {
 	r, ok := t.live[pid]

@@ -142,6 +142,10 @@ func (p *player) line(words []string) {
 		fmt.Fprintf(&p.out, "    found %d, vanished %d\n", found, vanished)
 	case "confirm":
 		fmt.Fprintln(&p.out, "   ", p.tree.ConfirmParent(p.id(words[1]), number(p.t, words[2])))
+	case "group":
+		q, _ := p.tree.Get(p.id(words[1]))
+		in, ok := p.tree.Begun(q.ID)
+		fmt.Fprintf(&p.out, "    group %d; began in that of %s: %v\n", q.Cgroup, p.names[in], ok)
 	case "verdict":
 		p.tree.SetVerdict(p.id(words[1]), words[2], nil)
 	default:
@@ -157,9 +161,10 @@ func (p *player) line(words []string) {
 
 // event reads
 //
-//	fork PID by SPAWNER [caller PID] [comm NAME]    exec PID FILE ARG...
+//	fork PID by SPAWNER [caller PID] [moved]    exec PID FILE ARG...
 //	exit PID code N | signal N [core] [oom] [adopter PID init|subreaper] [nsends]
-//	child PID of PARENT    signal PID N from PID    oom PID
+//	child PID of PARENT    signal PID N from PID    oom PID    move PID to GROUP
+//	group PID
 func (p *player) event(w []string) event.Event {
 	e := event.Event{Time: p.clock, Ordinal: uint32(p.clock / 1000), Refused: p.refused}
 	switch w[0] {
@@ -173,7 +178,7 @@ func (p *player) event(w []string) event.Event {
 		if c := take(w, "caller", 1); c != nil {
 			e.Fork.Caller = p.id(c[0])
 		}
-		e.Comm = event.MakeComm("p" + w[3])
+		e.Comm, e.Fork.Moved = event.MakeComm("p"+w[3]), slices.Contains(w, "moved")
 	case "exec":
 		e.Kind = event.KindExec
 		e.Exec.Filename, e.Exec.Cmdline = w[2], strings.Join(w[2:], "\x00")+"\x00"
@@ -192,6 +197,9 @@ func (p *player) event(w []string) event.Event {
 		e.Signal = event.Signal{Signal: unix.Signal(number(p.t, w[2])), Sender: event.ID{PID: number(p.t, w[4])}}
 	case "oom":
 		e.Kind = event.KindOOM
+	case "move":
+		e.Kind = event.KindMove
+		e.Move.Cgroup = uint64(number(p.t, w[3]))
 	default:
 		p.t.Fatalf("unknown line %q", w)
 	}

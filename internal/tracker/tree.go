@@ -64,6 +64,7 @@ const (
 	flagKeep
 	flagLeash
 	flagHistory // waits in the history to be forgotten
+	flagMoved   // at its fork into other control groups than its caller's
 	flagElided  // dead ancestors between it and its spawner in the tree were forgotten
 )
 
