@@ -115,6 +115,15 @@ static __always_inline bool list_empty(struct list_head *first)
 }
 
 /*
+ * Threads have children of their own, and one that died a moment ago may not have passed
+ * on its yet.
+ */
+static __always_inline bool may_have_children(struct task_struct *task)
+{
+	return !list_empty(task->children.next) || task->signal->nr_threads > 1;
+}
+
+/*
  * Whether the init of a namespace that task lives in is dying: the kernel then kills
  * all in it, in no order, before the init is gone. Nobody there is orphaned for long.
  */
@@ -204,8 +213,7 @@ int BPF_PROG(on_exit, struct task_struct *task)
 	e->cpu_time = signal->sum_sched_runtime + task->se.sum_exec_runtime;
 	if (signal->oom_mm)
 		e->flags |= EXIT_OOM;
-	/* A thread that died a moment ago may not have passed on its children yet. */
-	if (!list_empty(task->children.next) || signal->nr_threads > 1)
+	if (may_have_children(task))
 		e->flags |= EXIT_HAS_CHILDREN;
 	if (e->flags & EXIT_HAS_CHILDREN)
 		find_adopter(e, task);
@@ -296,8 +304,8 @@ int BPF_PROG(on_signal, int sig, void *info, struct task_struct *task, int group
 	e->pad = 0;
 	__builtin_memset(e->sender_comm, 0, sizeof(e->sender_comm));
 	bpf_get_current_comm(e->sender_comm, sizeof(e->sender_comm));
-	/* Not urgent in itself: the exit that follows is what anyone waits for. */
-	submit(state, e, now, false);
+	/* What anyone waits for is the exit that follows: the reader shall be up by then. */
+	submit(state, e, now, may_have_children(task));
 	return 0;
 }
 
