@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -28,11 +29,37 @@ const (
 	memoMost   = 50 * time.Millisecond
 )
 
-// asking is what a kill has asked so far. It belongs to the kill's goroutine.
+// asking answers for one kill, and keeps what the loop said of it. It belongs to the
+// kill's goroutine, but for its making.
 type asking struct {
-	memo     *memo
-	begun    bool // a signal was permitted
-	measured map[event.ID]bool
+	*Controller
+	memo      *memo
+	permitted bool // a signal was
+
+	// The loop may wait for begun to be closed, which release does, once: when the first
+	// signals are sent, or before anything that takes long or that the loop is to answer.
+	begun   chan struct{}
+	release func()
+}
+
+func (c *Controller) newAsking() *asking {
+	begun := make(chan struct{})
+	return &asking{Controller: c, begun: begun, release: sync.OnceFunc(func() { close(begun) })}
+}
+
+// awaited keeps the loop from waiting for kills more than half of its time.
+type awaited struct {
+	last time.Time
+	took time.Duration
+}
+
+func (a *awaited) mayWait() bool { return time.Since(a.last) >= a.took }
+
+func (a *awaited) wait(done <-chan struct{}) {
+	began := time.Now()
+	<-done
+	a.last = time.Now()
+	a.took = a.last.Sub(began)
 }
 
 // A memo is what the loop last said of a kill.
@@ -51,7 +78,7 @@ const maxHeld = 64
 // then, with all applied that has happened until now, looks at them once more. They were
 // decided upon at the mark. On the loop, between two records.
 func (c *Controller) prepare(req *enforce.Request, decided trace.Mark) *asking {
-	k := &asking{measured: make(map[event.ID]bool)}
+	k := c.newAsking()
 	if len(req.Targets) > maxHeld {
 		return k
 	}
@@ -78,13 +105,14 @@ func newMemo(mark trace.Mark, list []enforce.Target) *memo {
 // Starts implements enforce.Identity. Where the records are whole, the tree tells: a
 // pid whose exit has not been recorded by now, after its pidfd was opened, is still
 // the same process. Else the kernel's task list is asked.
-func (c *Controller) Starts(pids []int32) (map[int32]uint64, error) {
+func (k *asking) Starts(pids []int32) (map[int32]uint64, error) {
+	k.release()
 	starts := make(map[int32]uint64, len(pids))
 	whole := false
 	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
 	defer cancel()
-	err := c.tracer.Fresh(ctx, func(tree *tracker.Tree) {
-		whole = c.tracer.Whole()
+	err := k.tracer.Fresh(ctx, func(tree *tracker.Tree) {
+		whole = k.tracer.Whole()
 		for _, pid := range pids {
 			if id, ok := tree.Lookup(pid); ok {
 				starts[pid] = id.Start
@@ -94,7 +122,7 @@ func (c *Controller) Starts(pids []int32) (map[int32]uint64, error) {
 	if err == nil && whole {
 		return starts, nil
 	}
-	return c.opt.Identity.Starts(pids)
+	return k.opt.Identity.Starts(pids)
 }
 
 // askTimeout bounds a question to the loop.
@@ -102,54 +130,27 @@ const askTimeout = 5 * time.Second
 
 // Members implements enforce.Tree. What it finds out on the way serves the next
 // signals, too.
-func (c *Controller) Members(ctx context.Context, req *enforce.Request) ([]enforce.Target, error) {
-	k, err := c.askingFor(req)
-	if err != nil {
-		return nil, err
-	}
-	if k.memo != nil && c.tracer.Unchanged(k.memo.mark) {
+func (k *asking) Members(ctx context.Context, req *enforce.Request) ([]enforce.Target, error) {
+	if k.memo != nil && k.tracer.Unchanged(k.memo.mark) {
 		return k.memo.list, nil
 	}
-	if err := c.ask(ctx, req, k); err != nil {
+	if err := k.ask(ctx, req); err != nil {
 		return nil, err
 	}
 	return k.memo.list, nil
 }
 
-func (c *Controller) askingFor(req *enforce.Request) (*asking, error) {
-	k, ok := c.asking.Load(req.KillID)
-	if !ok {
-		return nil, errLapsed
-	}
-	return k.(*asking), nil
-}
-
 // ask has the loop look at the kill as a whole, after everything that has happened
 // until now, and notes what it says.
-func (c *Controller) ask(ctx context.Context, req *enforce.Request, k *asking) error {
-	begun := k.begun
+func (k *asking) ask(ctx context.Context, req *enforce.Request) error {
+	k.release()
+	permitted := k.permitted
 	answer := make(chan *memo, 1)
-	if err := c.tracer.Fresh(ctx, func(*tracker.Tree) { answer <- c.check(req, begun) }); err != nil {
+	if err := k.tracer.Fresh(ctx, func(*tracker.Tree) { answer <- k.check(req, permitted) }); err != nil {
 		return err
 	}
 	k.memo = <-answer
-	k.measure(k.memo.list)
 	return nil
-}
-
-// measure asks procfs for the resident memory of those that are younger than the last
-// sample: what is freed is to be told. They have not had the time to be swapped out.
-func (k *asking) measure(list []enforce.Target) {
-	for i := range list {
-		t := &list[i]
-		if t.RSS != nil || k.measured[t.ID] {
-			continue
-		}
-		k.measured[t.ID] = true
-		if rss, err := (procfs.FS{}).Resident(t.ID.PID); err == nil {
-			t.RSS = &rss
-		}
-	}
 }
 
 // members is who is to be ended now. On the loop.
@@ -172,13 +173,9 @@ var errSpared = errors.New("it is spared by now, or dead")
 // Recheck implements enforce.Tree: the rule must still hold before the first signal,
 // and the process must still be one of the tree's that nothing spares, before each.
 // What happened before the call is taken into account, to within memoMost.
-func (c *Controller) Recheck(ctx context.Context, req *enforce.Request, id event.ID, _ unix.Signal) error {
-	k, err := c.askingFor(req)
-	if err != nil {
-		return err
-	}
+func (k *asking) Recheck(ctx context.Context, req *enforce.Request, id event.ID, _ unix.Signal) error {
 	if k.memo == nil || time.Now().After(k.memo.until) {
-		if err := c.ask(ctx, req, k); err != nil {
+		if err := k.ask(ctx, req); err != nil {
 			return err
 		}
 	}
@@ -189,13 +186,13 @@ func (c *Controller) Recheck(ctx context.Context, req *enforce.Request, id event
 	case !m.members[id]:
 		return errSpared
 	}
-	k.begun = true
+	k.permitted = true
 	return nil
 }
 
 // check looks at a kill as a whole. On the loop. That its rule holds is asked before
 // the first signal only: those after it change what the rule looks at.
-func (c *Controller) check(req *enforce.Request, begun bool) *memo {
+func (c *Controller) check(req *enforce.Request, permitted bool) *memo {
 	began := time.Now()
 	m := newMemo(c.tracer.MarkHere(), nil)
 	a := c.acts[req.KillID]
@@ -209,7 +206,7 @@ func (c *Controller) check(req *enforce.Request, begun bool) *memo {
 		return m
 	}
 	v := c.bind()
-	if !begun && a.decision != nil {
+	if !permitted && a.decision != nil {
 		if ok, why := a.engine.Holds(v, &c.host, a.decision, trace.BootNow()); !ok {
 			a.lapsed = true
 			m.refusal = fmt.Errorf("%w: %s", errLapsed, why)
@@ -223,7 +220,7 @@ func (c *Controller) check(req *enforce.Request, begun bool) *memo {
 
 // Protected implements enforce.Protector. What the tree knows was looked at by
 // Recheck just before; here is what has to be asked outside.
-func (c *Controller) Protected(t enforce.Target) error {
+func (k *asking) Protected(t enforce.Target) error {
 	adj, err := (procfs.FS{}).OOMScoreAdj(t.ID.PID)
 	if err != nil {
 		return fmt.Errorf("oom_score_adj is not known: %w", err)
@@ -231,12 +228,13 @@ func (c *Controller) Protected(t enforce.Target) error {
 	if adj <= -1000 {
 		return errors.New("its oom_score_adj is -1000")
 	}
-	if c.opt.Owners == nil {
+	if k.opt.Owners == nil {
 		return nil
 	}
+	k.release()
 	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
 	defer cancel()
-	state, err := c.opt.Owners.Unit(ctx, t.ID.PID)
+	state, err := k.opt.Owners.Unit(ctx, t.ID.PID)
 	if err != nil {
 		return fmt.Errorf("its unit is not known: %w", err)
 	}

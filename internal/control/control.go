@@ -17,8 +17,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"runtime"
-	"sync"
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/config"
@@ -51,6 +49,8 @@ type Options struct {
 	OneShot bool
 	// OnAlert is told when a budget is used up. It must not block.
 	OnAlert func(wire.Alert)
+	// Later runs fn on the loop in its turn, when what is urgent is done; nil is at once.
+	Later func(fn func())
 }
 
 // A Controller acts for the rules of one configuration at a time. Make it with New,
@@ -67,13 +67,13 @@ type Controller struct {
 	queue  *enforce.Queue
 	enf    *enforce.Enforcer
 
-	asking  sync.Map        // *asking by kill id, while they run
 	acts    map[string]*act // by kill id, while they run
 	kills   uint64
 	waiting []trace.Lease        // ended, and the queue was full
 	told    map[heldBack]bool    // budget refusals that were told
 	spent   map[string]time.Time // rules whose budget is used up, since when
 	wall    int64                // last offset of the wall clock, to notice steps
+	awaited awaited
 	silent  bool                 // nobody was told yet of the orphans that are decided upon
 	unsaid  []func()
 }
@@ -101,6 +101,9 @@ func New(opt Options) *Controller {
 	if opt.Log == nil {
 		opt.Log = slog.Default()
 	}
+	if opt.Later == nil {
+		opt.Later = func(fn func()) { fn() }
+	}
 	return &Controller{
 		opt:   opt,
 		host:  policy.UnknownHost(),
@@ -114,8 +117,8 @@ func New(opt Options) *Controller {
 func (c *Controller) Attach(t *trace.Tracer) {
 	c.tracer = t
 	c.view = newView(t)
-	c.enf = &enforce.Enforcer{Identity: c, Tree: c, Protector: c, Journal: c.opt.Journal}
-	c.queue = enforce.NewQueue(killsAtOnce, killWaiting, c.carryOut, c.report)
+	c.enf = &enforce.Enforcer{Journal: c.opt.Journal}
+	c.queue = enforce.NewQueue(killsAtOnce, killWaiting, c.enf.Do, c.report)
 }
 
 // closeTimeout bounds the wait for the loop at the end.
@@ -370,17 +373,21 @@ func (c *Controller) submit(engine *policy.Engine, d *policy.Decision, mark trac
 // not take it.
 func (c *Controller) start(req enforce.Request, mark trace.Mark, a *act) error {
 	c.acts[req.KillID] = a
-	c.asking.Store(req.KillID, c.prepare(&req, mark))
+	k := c.prepare(&req, mark)
+	req.Answers, req.Begun = k, k.release
+	await := c.queue.Idle() && len(req.Targets) <= maxHeld && c.awaited.mayWait()
 	if err := c.queue.Submit(req); err != nil {
 		req.LetGo()
-		c.asking.Delete(req.KillID)
 		delete(c.acts, req.KillID)
 		return err
 	}
-	// The goroutine that has it runs here and now, and the loop goes on elsewhere: a
-	// thread would have to be woken for it.
-	runtime.Gosched()
+	if await {
+		// The goroutine that has it runs here and now. What the loop has to do else would
+		// be done on a processor that the kill or those who die of it want.
+		c.awaited.wait(k.begun)
+	}
 	a.root = c.tracer.DescribeHere(req.Root)
+	c.announce(&req)
 	return nil
 }
 
@@ -389,21 +396,14 @@ func (c *Controller) nextID() string {
 	return fmt.Sprintf("%s-k%d", c.tracer.IDPrefix(), c.kills)
 }
 
-// carryOut runs a kill. On one of the queue's goroutines, which owns req until then.
-func (c *Controller) carryOut(ctx context.Context, req enforce.Request) wire.Kill {
-	defer c.asking.Delete(req.KillID)
-	if k, err := c.askingFor(&req); err == nil {
-		k.measure(req.Targets)
-	}
-	// That one line which tells the whole story can wait until the signals are sent.
-	req.Begun = func() { c.announce(&req) }
-	return c.enf.Do(ctx, req)
-}
-
-// announce tells of a kill that has begun.
+// announce tells of a kill that begins.
 func (c *Controller) announce(req *enforce.Request) {
-	c.opt.Log.Warn("ending a process tree", "kill_id", req.KillID, "rule", req.Rule, "pid", req.Root.PID,
-		"start", req.Root.Start, "verdict", req.Verdict, "processes", len(req.Targets), "reason", req.Reason)
+	if req.Mode != policy.ModeEnforce {
+		return
+	}
+	attrs := []any{"kill_id", req.KillID, "rule", req.Rule, "pid", req.Root.PID, "start", req.Root.Start,
+		"verdict", req.Verdict, "processes", len(req.Targets), "reason", req.Reason}
+	c.say(func() { c.opt.Later(func() { c.opt.Log.Warn("ending a process tree", attrs...) }) })
 }
 
 // report tells what came of a kill. On one of the queue's goroutines.

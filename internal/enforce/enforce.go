@@ -52,7 +52,11 @@ type Request struct {
 	Root  event.ID
 	// Targets is who is to be ended, as the decision saw them.
 	Targets []Target
-	// Begun, unless nil, is called once when the first SIGTERMs are on their way.
+	// Answers, unless nil, answers for this request in the place of who answers for all of
+	// the Enforcer's.
+	Answers Answers
+	// Begun, unless nil, is called a moment after the first SIGTERMs were sent, or when there
+	// will be none: who waits for it leaves the processors to those who are to die.
 	Begun func()
 	// Dead, unless nil, is called when nobody is left to be ended: what Do does then is to
 	// wait, for a moment, until the dead are reaped. The Queue uses it.
@@ -140,13 +144,20 @@ type Protector interface {
 	Protected(Target) error
 }
 
+// Answers is all that is asked about a kill.
+type Answers interface {
+	Identity
+	Tree
+	Protector
+}
+
 // permitFor is how long the Protector's leave to signal a process serves: the stop and
 // the SIGTERM that follows it at once ask once.
 const permitFor = 2 * time.Millisecond
 
 // Enforcer carries out requests. It is safe for concurrent use, and holds no process
-// between two calls. The first four fields must be set, but for Journal: without
-// one nothing is stopped before it is ended.
+// between two calls. The first three fields must be set where a request does not bring
+// its own Answers. Without a Journal nothing is stopped before it is ended.
 type Enforcer struct {
 	Identity  Identity
 	Tree      Tree
@@ -170,7 +181,11 @@ type Enforcer struct {
 // until then: callers give it a goroutine. When ctx ends it lets go: what it has
 // stopped continues, and the kill is partial.
 func (e *Enforcer) Do(ctx context.Context, req Request) wire.Kill {
-	k := &kill{Enforcer: e, ctx: ctx, req: &req, seen: make(map[event.ID]bool)}
+	k := &kill{Enforcer: e, ctx: ctx, req: &req, answers: req.Answers, seen: make(map[event.ID]bool)}
+	if k.answers == nil {
+		k.answers = answers{e.Identity, e.Tree, e.Protector}
+	}
+	defer k.begun()
 	defer k.close()
 	if err := k.begin(); err != nil {
 		k.refuseAll(err)
@@ -182,6 +197,13 @@ func (e *Enforcer) Do(ctx context.Context, req Request) wire.Kill {
 		k.observe()
 	}
 	return k.result()
+}
+
+// answers are the Enforcer's own.
+type answers struct {
+	Identity
+	Tree
+	Protector
 }
 
 func orDefault(d, otherwise time.Duration) time.Duration {

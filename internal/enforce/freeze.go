@@ -34,13 +34,21 @@ func (k *kill) freeze() {
 }
 
 // look notes whether somebody else has stopped m: it must not be made to continue
-// if we let go, and must if we do not, to see its SIGTERM.
+// if we let go, and must if we do not, to see its SIGTERM. It also notes the memory of
+// one that is younger than the last sample: it has not had the time to be swapped out.
 func (k *kill) look(m *member) {
 	if m.stopped {
 		return
 	}
-	state, err := k.FS.State(m.ID.PID)
-	m.halted = err == nil && state == 'T'
+	state, resident, err := k.FS.Condition(m.ID.PID)
+	if err != nil {
+		m.halted = false
+		return
+	}
+	m.halted = state == 'T'
+	if m.RSS == nil {
+		m.RSS = &resident
+	}
 }
 
 // journal writes down who is stopped and who is about to be.

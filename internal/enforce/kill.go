@@ -27,6 +27,7 @@ type kill struct {
 	*Enforcer
 	ctx     context.Context
 	req     *Request
+	answers Answers
 	kin     map[int32]bool // ourselves and our ancestors
 	wake    *waker
 	passes  int
@@ -48,6 +49,17 @@ func (k *kill) begin() (err error) {
 	k.admit(k.req.Targets, false)
 	k.refresh()
 	return nil
+}
+
+// respite is how long those who were sent SIGTERM have the processors before whoever waits
+// for the first signals goes on.
+const respite = 300 * time.Microsecond
+
+// begun lets whoever waits for the first signals know.
+func (k *kill) begun() {
+	if k.req.Begun != nil {
+		k.req.Begun()
+	}
 }
 
 // refuseAll is for a kill that cannot begin.
@@ -92,7 +104,7 @@ func (k *kill) refresh() int {
 	if k.req.Scope != ScopeTree {
 		return 0
 	}
-	targets, err := k.Tree.Members(k.ctx, k.req)
+	targets, err := k.answers.Members(k.ctx, k.req)
 	if err != nil {
 		k.trouble("members", err)
 		return 0
@@ -118,6 +130,7 @@ func isAny(*member) bool       { return true }
 // observe walks the path of enforce up to the signal, which is signal 0.
 func (k *kill) observe() {
 	for _, m := range k.which(isAny) {
+		k.look(m)
 		err := k.permit(m, unix.SIGTERM)
 		if err == nil {
 			err = pidfdSend(m.fd, 0)
@@ -142,9 +155,8 @@ func (k *kill) enforce() {
 		}
 		if round == 0 { // stopping a large tree is not part of its grace
 			deadline = time.Now().Add(k.req.Grace)
-			if k.req.Begun != nil {
-				k.req.Begun()
-			}
+			k.wait(earlier(deadline, time.Now().Add(respite)), isNotLast)
+			k.begun()
 		}
 		k.wait(deadline, isNotLast)
 		k.slay(isNotLast)
@@ -188,6 +200,7 @@ func (k *kill) slay(pick func(*member) bool) {
 			if m.signal == unix.SIGKILL {
 				continue
 			}
+			k.look(m)
 			if k.send(m, unix.SIGKILL); m.live() {
 				fds = append(fds, m.fd)
 			}

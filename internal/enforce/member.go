@@ -149,7 +149,7 @@ func (k *kill) verify(taken []*member) {
 	if len(pids) == 0 {
 		return
 	}
-	starts, err := k.Identity.Starts(pids)
+	starts, err := k.answers.Starts(pids)
 	for _, m := range taken {
 		start, found := starts[m.ID.PID]
 		switch {
@@ -172,12 +172,12 @@ func (k *kill) permit(m *member, sig unix.Signal) error {
 		return err
 	}
 	if time.Since(m.permitted) > permitFor {
-		if err := k.Protector.Protected(m.Target); err != nil {
+		if err := k.answers.Protected(m.Target); err != nil {
 			return fmt.Errorf("protected: %w", err)
 		}
 		m.permitted = time.Now()
 	}
-	return k.Tree.Recheck(k.ctx, k.req, m.ID, sig)
+	return k.answers.Recheck(k.ctx, k.req, m.ID, sig)
 }
 
 // send sends sig if that is still permitted, and notes what came of it.

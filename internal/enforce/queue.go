@@ -68,6 +68,14 @@ func (q *Queue) Submit(req Request) error {
 	return nil
 }
 
+// Idle reports whether the next request would begin at once, if it came from whoever asks
+// and nobody else submits any.
+func (q *Queue) Idle() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.running < q.atOnce
+}
+
 // work carries out a request. Its place is free for the next as soon as nobody of its
 // tree lives, also if it then waits for somebody to reap them.
 func (q *Queue) work(req Request) {

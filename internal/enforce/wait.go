@@ -56,8 +56,8 @@ func (k *kill) wait(deadline time.Time, pick func(*member) bool) {
 			return
 		}
 		until := deadline
-		if alone := began.Add(burst); alone.Before(deadline) && time.Now().Before(alone) {
-			members, until = members[:1], alone
+		if alone := began.Add(burst); time.Now().Before(alone) {
+			members, until = members[:1], earlier(deadline, alone)
 		}
 		fds := make([]unix.PollFd, len(members)+1)
 		for i, m := range members {
@@ -75,10 +75,17 @@ func (k *kill) wait(deadline time.Time, pick func(*member) bool) {
 				m.died()
 			}
 		}
-		if left == 0 && until == deadline {
+		if left == 0 && until.Equal(deadline) {
 			return
 		}
 	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 // A dead process is looked at for having been reaped at growing intervals: no event

@@ -28,34 +28,29 @@ func (f FS) OOMScoreAdj(pid int32) (int, error) {
 	return n, nil
 }
 
-// Resident is the resident memory in bytes of the process that has pid now, 0 for one
-// that is dying. The kernel's count may be some pages behind.
-func (f FS) Resident(pid int32) (uint64, error) {
-	var buf [160]byte
-	b, err := f.small(pid, "statm", buf[:])
-	if err != nil {
-		return 0, err
-	}
-	_, rest, _ := bytes.Cut(b, []byte{' '})
-	pages, _, _ := bytes.Cut(rest, []byte{' '})
-	n, err := strconv.ParseUint(string(pages), 10, 64)
-	if err != nil {
-		return 0, &os.PathError{Op: "parse", Path: f.path(pid, "statm"), Err: errSyntax}
-	}
-	return n * uint64(os.Getpagesize()), nil
-}
-
-// State is the state of the process that has pid now, a letter of proc(5).
-func (f FS) State(pid int32) (byte, error) {
-	var buf [64]byte // the state comes third, after a name of at most 15 bytes
+// Condition is the state of the process that has pid now, a letter of proc(5), and how
+// much of its memory is resident, in bytes.
+func (f FS) Condition(pid int32) (state byte, resident uint64, err error) {
+	var buf [1280]byte
 	b, err := f.small(pid, "stat", buf[:])
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	if end := bytes.LastIndex(b, []byte(") ")); end >= 0 && end+2 < len(b) {
-		return b[end+2], nil
+	rest := b[bytes.LastIndexByte(b, ')')+1:]
+	for field := 3; len(rest) > 0 && rest[0] == ' '; field++ { // numbered as in proc(5)
+		var word []byte
+		word, rest = cutWord(rest[1:])
+		switch {
+		case field == 3 && len(word) == 1:
+			state = word[0]
+		case field == 24 && state != 0:
+			pages, err := parseUint(word)
+			if err == nil {
+				return state, pages * uint64(os.Getpagesize()), nil
+			}
+		}
 	}
-	return 0, &os.PathError{Op: "parse", Path: f.path(pid, "stat"), Err: errSyntax}
+	return 0, 0, &os.PathError{Op: "parse", Path: f.path(pid, "stat"), Err: errSyntax}
 }
 
 // Exe is the program that the process that has pid now executes, also where its file is

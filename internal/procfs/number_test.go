@@ -5,16 +5,14 @@ package procfs
 import (
 	"errors"
 	"os"
+	"strings"
 	"testing"
 )
 
 func TestNumbersOfOurselves(t *testing.T) {
 	self := int32(os.Getpid())
-	if state, err := (FS{}).State(self); err != nil || state != 'R' && state != 'S' {
-		t.Errorf("state: %c, %v", state, err)
-	}
-	if n, err := (FS{}).Resident(self); err != nil || n < 1<<20 {
-		t.Errorf("resident: %d, %v", n, err)
+	if state, n, err := (FS{}).Condition(self); err != nil || state != 'R' && state != 'S' || n < 1<<20 {
+		t.Errorf("state: %c, %d bytes, %v", state, n, err)
 	}
 	want, err := os.Executable()
 	if err != nil {
@@ -30,22 +28,18 @@ func TestNumbersOfOurselves(t *testing.T) {
 
 func TestNumbers(t *testing.T) {
 	fs := fakeRoot(t, map[string]string{
-		"7/oom_score_adj": "-1000\n", "7/statm": "90 2 1 1 0 1 0\n", "7/stat": "7 (a) Z ) T 1 7 7 0\n",
-		"8/oom_score_adj": "?\n", "8/statm": "90\n", "8/stat": "8 (a",
+		"7/oom_score_adj": "-1000\n", "7/stat": "7 (a) Z ) T" + strings.Repeat(" 1", 20) + " 3 1\n",
+		"8/oom_score_adj": "?\n", "8/stat": "8 (a",
 	})
 	if n, err := fs.OOMScoreAdj(7); n != -1000 || err != nil {
 		t.Errorf("oom_score_adj: %d, %v", n, err)
 	}
-	if n, err := fs.Resident(7); n != 2*uint64(os.Getpagesize()) || err != nil {
-		t.Errorf("resident: %d, %v", n, err)
-	}
-	if state, err := fs.State(7); state != 'T' || err != nil {
-		t.Errorf("state: %c, %v", state, err)
+	if state, n, err := fs.Condition(7); state != 'T' || n != 3*uint64(os.Getpagesize()) || err != nil {
+		t.Errorf("state: %c, %d bytes, %v", state, n, err)
 	}
 	ask := map[string]func(int32) error{
 		"oom_score_adj": func(pid int32) error { _, err := fs.OOMScoreAdj(pid); return err },
-		"statm":         func(pid int32) error { _, err := fs.Resident(pid); return err },
-		"stat":          func(pid int32) error { _, err := fs.State(pid); return err },
+		"stat":          func(pid int32) error { _, _, err := fs.Condition(pid); return err },
 		"exe":           func(pid int32) error { _, err := fs.Exe(pid); return err },
 	}
 	for name, ask := range ask {
