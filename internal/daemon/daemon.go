@@ -82,7 +82,7 @@ func Run(ctx context.Context, s Settings) error {
 	if err := d.build(p); err != nil {
 		return err
 	}
-	d.keeper.alert = d.alert
+	d.keeper.alert, d.keeper.tellAll = d.alert, d.teller.tell
 	d.keeper.restore(p, d.tracer)
 	return d.run(ctx, listener)
 }
@@ -116,6 +116,7 @@ type daemon struct {
 	notices *notify.Dispatcher
 	probe   *probe.Probe
 	tracer  *trace.Tracer
+	teller  teller
 	control *control.Controller
 	watch   *watcher
 	figures *figures
@@ -136,6 +137,7 @@ func (d *daemon) build(p *probe.Probe) error {
 		Owners:   owners,
 		Log:      d.Log,
 		OnAlert:  d.alertHere,
+		Later:    d.teller.later,
 	})
 	d.tracer = trace.New(p, trace.Options{
 		Log: d.Log, Owners: owners,
@@ -207,6 +209,7 @@ func (d *daemon) run(ctx context.Context, listener net.Listener) error {
 	if loopErr == nil {
 		loopErr = <-loop
 	}
+	d.teller.tell()
 	d.keeper.finish()
 	flush, done := context.WithTimeout(context.Background(), 2*time.Second)
 	defer done()
@@ -225,16 +228,22 @@ var errEnded = errors.New("ended by itself")
 func (d *daemon) onEvent(e *wire.Event) {
 	d.control.OnEvent(e)
 	d.figures.count(e)
-	d.notices.Notify(e)
-	if d.journal == nil {
-		logEvent(d.Log, e)
-	}
+	d.teller.later(func() {
+		d.notices.Notify(e)
+		if d.journal == nil {
+			logEvent(d.Log, e)
+		}
+	})
 }
 
 // onTick follows each look at the ring, on the tracer's loop.
 func (d *daemon) onTick() uint64 {
 	d.keeper.look()
-	return d.control.OnTick()
+	at := d.control.OnTick()
+	if due := d.teller.look(); due != 0 && (at == 0 || due < at) {
+		return due
+	}
+	return at
 }
 
 // alertHere publishes an alert from the loop.

@@ -54,6 +54,7 @@ type keeper struct {
 	buf         []byte
 	failed      failure
 	alert       func(wire.Alert)
+	tellAll     func() // on the loop: what the state will take for told
 
 	probe  *probe.Probe
 	tracer *trace.Tracer
@@ -249,6 +250,7 @@ func (k *keeper) save(onLoop func(func()) error) {
 	var position probe.Position
 	var exported error
 	err := onLoop(func() {
+		k.tellAll()
 		position = k.probe.Position()
 		exported = k.tracer.Save(sections, k.buf)
 	})

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"time"
+
+	"github.com/abot-trace/abot-trace/internal/trace"
+)
+
+// tellPause is how long what happened waits to be told, tellMost how much of it.
+const (
+	tellPause = time.Millisecond
+	tellMost  = 1024
+)
+
+// A teller has the journal, the helper and the log told of what happened, a moment later
+// and in order. To make those records takes longer than all that is done about an orphan:
+// whoever does that, and whoever dies of it, is to have the processors first. It belongs
+// to the tracer's loop.
+type teller struct {
+	waiting []func()
+	due     uint64 // CLOCK_BOOTTIME ns; while anything waits
+}
+
+func (t *teller) later(fn func()) {
+	if len(t.waiting) == 0 {
+		t.due = trace.BootNow() + uint64(tellPause)
+	}
+	if t.waiting = append(t.waiting, fn); len(t.waiting) == tellMost {
+		t.tell()
+	}
+}
+
+// look tells what is due, and returns when to look again: 0 where nothing waits.
+func (t *teller) look() uint64 {
+	if len(t.waiting) == 0 {
+		return 0
+	}
+	if trace.BootNow() < t.due {
+		return t.due
+	}
+	t.tell()
+	return 0
+}
+
+// tell tells all that waits.
+func (t *teller) tell() {
+	for i, fn := range t.waiting {
+		fn()
+		t.waiting[i] = nil
+	}
+	t.waiting = t.waiting[:0]
+}
