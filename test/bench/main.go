@@ -6,6 +6,7 @@
 // that does nothing else.
 //
 //	go run ./test/bench            # under a minute: a look, not a judgement
+//	go run ./test/bench -part kills # of the four, see parts
 //	go run ./test/bench -full -write docs/performance.md
 package main
 
@@ -16,7 +17,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
+
+	"github.com/abot-trace/abot-trace/internal/probe"
 )
 
 // bench is one run.
@@ -25,8 +30,8 @@ type bench struct {
 	binary string // abot-trace
 	storm  string // the workload
 	socket string
-	config string   // without rules
-	before []string // what the daemon's command line begins with
+	config string // without rules
+	watch  *probe.Probe
 	// missing says of a peer why it could not run.
 	missing map[string]error
 	began   time.Time
@@ -42,7 +47,13 @@ type plan struct {
 	looks              int
 	memory             int // forks before memory is compared
 	idle               time.Duration
+	part               string // of the parts, empty is all
 }
+
+// parts are what can be measured alone.
+var parts = []string{"storms", "delays", "kills", "looks"}
+
+func (p *plan) has(part string) bool { return p.part == "" || p.part == part }
 
 func short() plan {
 	return plan{storms: storms(1500), rounds: 2, peerRounds: 1, orphanings: 200, kills: 30,
@@ -65,10 +76,16 @@ func storms(count int) []storm {
 func main() {
 	long := flag.Bool("full", false, "measure long enough to judge: some minutes")
 	write := flag.String("write", "", "write the table to `FILE`, too")
+	part := flag.String("part", "", "measure only `PART`: "+strings.Join(parts, ", "))
 	flag.Parse()
 	p := short()
 	if *long {
 		p = full()
+	}
+	p.part = *part
+	if !slices.Contains(append(parts, ""), p.part) || p.part != "" && *write != "" {
+		fmt.Fprintf(os.Stderr, "bench: -part: one of %s, and not to be written\n", strings.Join(parts, ", "))
+		os.Exit(2)
 	}
 	if err := run(p, *long, *write); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -122,19 +139,27 @@ func run(p plan, long bool, write string) error {
 func (b *bench) measure(p plan) (*report, error) {
 	r := &report{plan: p, missing: b.missing}
 	var err error
-	if r.costs, err = b.slowdowns(p.storms, p.rounds, p.peerRounds); err != nil {
-		return nil, err
+	if p.has("storms") {
+		if r.costs, err = b.slowdowns(p.storms, p.rounds, p.peerRounds); err != nil {
+			return nil, err
+		}
 	}
-	if err := b.measureDaemon(p, r); err != nil {
-		return nil, err
+	if p.has("delays") {
+		if err := b.measureDaemon(p, r); err != nil {
+			return nil, err
+		}
+		if r.peer, err = b.delays(p.orphanings, b.listenBpftrace); err != nil {
+			b.missing["bpftrace's delay"] = err
+		}
 	}
-	if r.peer, err = b.delays(p.orphanings, b.listenBpftrace); err != nil {
-		b.missing["bpftrace's delay"] = err
+	if p.has("kills") {
+		if r.kills, err = b.killing(p.kills); err != nil {
+			return nil, err
+		}
 	}
-	if r.kills, err = b.killing(p.kills); err != nil {
-		return nil, err
+	if p.has("looks") {
+		r.sampling, r.drawing, r.starting, err = b.looks(p.sizes, p.looks)
 	}
-	r.sampling, r.drawing, r.starting, err = b.looks(p.sizes, p.looks)
 	return r, err
 }
 

@@ -37,12 +37,23 @@ var goals = map[string]string{
 func (r *report) print(w io.Writer) error {
 	var b bytes.Buffer
 	r.head(&b)
-	r.slowdownTable(&b)
-	r.eventTable(&b)
-	r.delayTable(&b)
-	r.killTable(&b)
-	r.lookTables(&b)
-	r.restTable(&b)
+	for _, part := range []struct {
+		name   string
+		tables []func(*bytes.Buffer)
+	}{
+		{"storms", []func(*bytes.Buffer){r.slowdownTable, r.eventTable}},
+		{"delays", []func(*bytes.Buffer){r.delayTable}},
+		{"kills", []func(*bytes.Buffer){r.killTable}},
+		{"looks", []func(*bytes.Buffer){r.lookTables}},
+		{"delays", []func(*bytes.Buffer){r.restTable}},
+	} {
+		for _, table := range part.tables {
+			if r.plan.has(part.name) {
+				table(&b)
+			}
+		}
+	}
+	r.missingParts(&b)
 	r.method(&b)
 	_, err := w.Write(b.Bytes())
 	return err
@@ -124,14 +135,14 @@ func (r *report) delayTable(b *bytes.Buffer) {
 }
 
 func (r *report) killTable(b *bytes.Buffer) {
-	fmt.Fprintf(b, "\n## From a parent's death to its tree's death\n\nµs from the SIGKILL of a parent to the death of the last of the tree of four that it leaves, all of whom obey SIGTERM; %d trees each.\n\n"+
+	fmt.Fprintf(b, "\n## From a parent's death to its tree's death\n\nµs from a parent's death, by SIGKILL, as the kernel stamped it, to the moment in which another process has seen that the last of those whom it left is dead; all obey SIGTERM; %d trees each.\n\n"+
 		"| | idle p50 | idle p99 | exec storm p50 | exec storm p99 |\n|---|---|---|---|---|\n", r.plan.kills)
 	for i, d := range r.kills {
 		fmt.Fprintf(b, "| %s | %.0f | %.0f | %.0f | %.0f |\n", kills[i].name, median(d.idle), quantile(d.idle, 0.99), median(d.busy), quantile(d.busy, 0.99))
 	}
 	for _, k := range kills {
 		if k.goal != "" {
-			fmt.Fprintf(b, "| goal, %s | %s\n", strings.TrimPrefix(k.name, "abot-trace, "), k.goal)
+			fmt.Fprintf(b, "| goal, %s | %s\n", k.name, k.goal)
 		}
 	}
 }
@@ -165,6 +176,10 @@ func (r *report) restTable(b *bytes.Buffer) {
 		"| and after it | %.1f MiB (%+.0f %%) | +20 %% |\n",
 		r.plan.idle.Seconds(), r.idle, r.plan.memory, float64(r.rssBefore)/(1<<20), float64(r.rssAfter)/(1<<20),
 		100*float64(r.rssAfter-r.rssBefore)/float64(r.rssBefore))
+}
+
+// missingParts says what could not be measured, and why.
+func (r *report) missingParts(b *bytes.Buffer) {
 	names := make([]string, 0, len(r.missing))
 	for name := range r.missing {
 		names = append(names, name)
@@ -188,6 +203,8 @@ slower for a while does not count against one side. There were %d rounds for abo
 alone and %d with all.
 
 abot-trace keeps the tree and judges; forkstat and bpftrace print each event to a file.
+The daemon has the priority that its unit gives it (nice -20), the others that of whoever
+starts them.
 CPU per event is that of the tracer's processes from the storm's start until it has
 worked off what is left. What forkstat has lost is counted from the lines that are
 missing, what bpftrace has lost from its own word.

@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -122,7 +121,8 @@ func (b *bench) startDaemon() (*exec.Cmd, time.Duration, error) {
 	}
 	defer log.Close()
 	// Nothing of the host's: neither its configuration, nor its state, nor its programs.
-	argv := append(slices.Clone(b.before), b.binary, "daemon", "--socket", b.socket, "--config", b.config,
+	// The priority is the unit's.
+	argv := append([]string{"nice", "-n", "-20"}, b.binary, "daemon", "--socket", b.socket, "--config", b.config,
 		"--state", filepath.Join(b.dir, "state"), "--pins", filepath.Join(b.dir, "pins"))
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+notify)

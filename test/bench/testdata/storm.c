@@ -200,7 +200,7 @@ int main(int argc, char **argv)
 	long n = argc > 2 ? atol(argv[2]) : 0;
 	int64_t began = now();
 
-	if (argc != 3 || n < 1 || n > 1000000) {
+	if (argc != 3 || n < 0 || n > 1000000 || (n == 0 && strcmp(argv[1], "tree"))) {
 		fprintf(stderr, "usage: storm fork|exec|thread|orphan|idle|tree N\n");
 		return 2;
 	}
