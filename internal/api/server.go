@@ -33,6 +33,7 @@ const DefaultSocket = "/run/abot-trace/abot-trace.sock"
 // concurrent use.
 type Backend interface {
 	Tree(context.Context) (*wire.Tree, error)
+	Glance(context.Context) (*trace.Glance, error)
 	Orphans(context.Context) ([]wire.Process, error)
 	Process(ctx context.Context, pid int32) (*wire.Process, error)
 	Recent(ctx context.Context, types []string, since uint64) ([]*wire.Event, error)
@@ -210,6 +211,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 }
 
 func (s *Server) tree(w http.ResponseWriter, r *http.Request) error {
+	if r.Header.Get("Accept") == drawingType {
+		return s.drawTree(w, r)
+	}
 	doc, err := s.backend.Tree(r.Context())
 	if err != nil {
 		return err
