@@ -28,6 +28,8 @@ import (
 // own.
 type inspector interface {
 	Tree(context.Context) (*wire.Tree, error)
+	// DrawTree writes the tree as render.Tree draws it.
+	DrawTree(ctx context.Context, w io.Writer, opt render.TreeOptions) error
 	Orphans(context.Context) ([]wire.Process, error)
 	Process(ctx context.Context, pid int32) (*wire.Process, error)
 	Events(ctx context.Context, types []string, since uint64, follow bool, fn func(*wire.Event) error) error
@@ -39,7 +41,7 @@ type inspector interface {
 // own that begins now. Close what it returns.
 func inspect(ctx context.Context, c *cli.Context) (inspector, func(), error) {
 	client := api.NewClient(c.String("socket"))
-	_, err := client.Status(ctx)
+	err := client.Reach(ctx)
 	if err == nil {
 		return client, func() {}, nil
 	}
@@ -82,6 +84,14 @@ func ownLook(ctx context.Context) (inspector, func(), error) {
 
 // local is an inspector that is our own tracer.
 type local struct{ *trace.Tracer }
+
+func (l *local) DrawTree(ctx context.Context, w io.Writer, opt render.TreeOptions) error {
+	doc, err := l.Tree(ctx)
+	if err != nil {
+		return err
+	}
+	return render.Tree(w, doc, opt)
+}
 
 func (l *local) Events(ctx context.Context, types []string, since uint64, follow bool, fn func(*wire.Event) error) error {
 	var sub *trace.Subscription

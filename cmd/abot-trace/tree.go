@@ -64,6 +64,15 @@ func showTree(c *cli.Context) error {
 }
 
 func drawTree(ctx context.Context, c *cli.Context, from inspector, pid int32) error {
+	if !c.Bool("json") {
+		return explained(from.DrawTree(ctx, c.App.Writer, render.TreeOptions{
+			Style:   styleOf(c),
+			Kernel:  c.Bool("kernel"),
+			Orphans: c.Bool("orphans"),
+			Root:    pid,
+			Threads: c.Bool("kernel-threads"),
+		}))
+	}
 	doc, err := from.Tree(ctx)
 	if err != nil {
 		return explained(err)
@@ -71,17 +80,8 @@ func drawTree(ctx context.Context, c *cli.Context, from inspector, pid int32) er
 	if pid != 0 && !slices.ContainsFunc(doc.Processes, func(p wire.Process) bool { return p.PID == pid }) {
 		return fmt.Errorf("no such process: %d", pid)
 	}
-	if c.Bool("json") {
-		if pid != 0 || c.Bool("orphans") {
-			doc.Processes = render.Select(doc, pid, c.Bool("orphans"), c.Bool("kernel"))
-		}
-		return writeJSON(c.App.Writer, doc)
+	if pid != 0 || c.Bool("orphans") {
+		doc.Processes = render.Select(doc, pid, c.Bool("orphans"), c.Bool("kernel"))
 	}
-	return render.Tree(c.App.Writer, doc, render.TreeOptions{
-		Style:   styleOf(c),
-		Kernel:  c.Bool("kernel"),
-		Orphans: c.Bool("orphans"),
-		Root:    pid,
-		Threads: c.Bool("kernel-threads"),
-	})
+	return writeJSON(c.App.Writer, doc)
 }

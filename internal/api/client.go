@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	jsonv2 "github.com/go-json-experiment/json"
 	"golang.org/x/sys/unix"
@@ -28,22 +29,42 @@ var ErrNoDaemon = errors.New("no daemon")
 
 // A Client asks the daemon. It is safe for concurrent use.
 type Client struct {
-	socket string
-	http   *http.Client
+	socket  string
+	http    *http.Client
+	reached atomic.Pointer[net.Conn] // for the next request
 }
 
 // NewClient returns a client of the daemon behind the socket.
 func NewClient(socket string) *Client {
+	c := &Client{socket: socket}
+	c.http = &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			if conn := c.reached.Swap(nil); conn != nil {
+				return *conn, nil
+			}
+			return c.dial(ctx)
+		},
+		DisableCompression: true,
+	}}
+	return c
+}
+
+func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 	var d net.Dialer
-	return &Client{
-		socket: socket,
-		http: &http.Client{Transport: &http.Transport{
-			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return d.DialContext(ctx, "unix", socket)
-			},
-			DisableCompression: true,
-		}},
+	return d.DialContext(ctx, "unix", c.socket)
+}
+
+// Reach connects, and returns ErrNoDaemon where nobody serves the socket. The connection
+// is for the first request, which is to follow at once.
+func (c *Client) Reach(ctx context.Context) error {
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return c.explain(err)
 	}
+	if before := c.reached.Swap(&conn); before != nil {
+		_ = (*before).Close()
+	}
+	return nil
 }
 
 // Tree asks for the process tree.
@@ -147,25 +168,42 @@ func Call[T any](ctx context.Context, c *Client, method, path string, q url.Valu
 
 // open sends a request and returns the body of a good answer.
 func (c *Client) open(ctx context.Context, method, path string, q url.Values, in any) (io.ReadCloser, error) {
+	req, err := newRequest(ctx, method, path, q, in)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.send(req)
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
+}
+
+func newRequest(ctx context.Context, method, path string, q url.Values, in any) (*http.Request, error) {
 	var payload io.Reader
 	if in != nil {
 		b, err := json.Marshal(in)
 		if err != nil {
 			return nil, fmt.Errorf("request: %w", err)
 		}
-		payload = strings.NewReader(string(b))
+		payload = bytes.NewReader(b)
 	}
 	u := url.URL{Scheme: "http", Host: "abot-trace", Path: path, RawQuery: q.Encode()}
 	req, err := http.NewRequestWithContext(ctx, method, u.String(), payload)
 	if err != nil {
 		return nil, fmt.Errorf("request: %w", err)
 	}
+	return req, nil
+}
+
+// send returns a good answer, whose body is the caller's to close.
+func (c *Client) send(req *http.Request) (*http.Response, error) {
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, c.explain(err)
 	}
 	if resp.StatusCode == http.StatusOK {
-		return resp.Body, nil
+		return resp, nil
 	}
 	defer resp.Body.Close()
 	var answer struct {

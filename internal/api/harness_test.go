@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/trace"
+	"github.com/abot-trace/abot-trace/internal/tracker"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -32,6 +34,7 @@ const patience = 30 * time.Second
 type source struct {
 	mu      sync.Mutex
 	waiting []event.Event
+	tasks   []event.Task
 	wake    chan struct{}
 }
 
@@ -63,8 +66,13 @@ func (s *source) Wake() {
 	}
 }
 
-func (s *source) Tasks() ([]event.Task, error) { return nil, nil }
-func (s *source) Refused() uint64              { return 0 }
+func (s *source) Tasks() ([]event.Task, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.tasks), nil
+}
+
+func (s *source) Refused() uint64 { return 0 }
 
 func (s *source) Pending() uint64 {
 	s.mu.Lock()
@@ -78,12 +86,32 @@ func (s *source) Untouched(uint64) bool { return false }
 
 // fork tells of n new processes, numbered from first, all of one parent.
 func (s *source) fork(first, n int) {
-	parent := event.ID{PID: 1 << 23, Start: 1}
+	events := make([]event.Event, n)
+	for i := range events {
+		events[i] = forked(0, first+i, "worker")
+	}
+	s.send(events...)
+}
+
+// proc is the identity of the nth process, which no real one has.
+func proc(n int) event.ID { return event.ID{PID: int32(1<<23 + n), Start: uint64(n + 1)} }
+
+func forked(parent, child int, comm string) event.Event {
+	return event.Event{Kind: event.KindFork, Subject: proc(child), Comm: event.MakeComm(comm),
+		Fork: event.Fork{Spawner: proc(parent), Caller: proc(parent)}}
+}
+
+func killed(n int, comm string) event.Event {
+	return event.Event{Kind: event.KindExit, Subject: proc(n), Comm: event.MakeComm(comm),
+		Exit: event.Exit{Status: 9, HasChildren: true, Adopter: proc(0), AdopterKind: event.AdopterInit}}
+}
+
+// send tells of events that happen now.
+func (s *source) send(events ...event.Event) {
 	s.mu.Lock()
-	for i := range n {
-		s.waiting = append(s.waiting, event.Event{Kind: event.KindFork, Time: trace.BootNow(),
-			Subject: event.ID{PID: int32(1<<23 + first + i), Start: uint64(first + i + 1)},
-			Comm:    event.MakeComm("worker"), Fork: event.Fork{Spawner: parent, Caller: parent}})
+	for _, e := range events {
+		e.Time, e.HostPID = trace.BootNow(), e.Subject.PID
+		s.waiting = append(s.waiting, e)
 	}
 	s.mu.Unlock()
 	s.Wake()
@@ -93,12 +121,19 @@ func (s *source) fork(first, n int) {
 type daemon struct {
 	*source
 	tracer *trace.Tracer
+	server *Server
 	socket string
 	client *Client
 }
 
 // serve runs a daemon whose socket is open to group until the test ends.
 func serve(t *testing.T, group string) *daemon {
+	t.Helper()
+	return serveStalled(t, group, answerTimeout)
+}
+
+// serveStalled is serve where readers may take stall for a portion.
+func serveStalled(t *testing.T, group string, stall time.Duration) *daemon {
 	t.Helper()
 	// Not t.TempDir: others than the owner must reach the socket.
 	dir, err := os.MkdirTemp("", "abot-api-")
@@ -116,6 +151,7 @@ func serve(t *testing.T, group string) *daemon {
 	if err != nil {
 		t.Fatal(err)
 	}
+	server.stall, d.server = stall, server
 	l, err := Listen(d.socket)
 	if err != nil {
 		t.Fatal(err)
@@ -148,6 +184,16 @@ func (d *daemon) dial(t *testing.T) net.Conn {
 	t.Cleanup(func() { _ = conn.Close() })
 	_ = conn.SetDeadline(time.Now().Add(patience))
 	return conn
+}
+
+// applied waits until the tracer has applied all events so far.
+func (d *daemon) applied(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := d.tracer.Fresh(ctx, func(*tracker.Tree) {}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // answers fails the test unless the daemon still answers.

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"os"
 	"os/user"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -32,6 +33,7 @@ const DefaultSocket = "/run/abot-trace/abot-trace.sock"
 // concurrent use.
 type Backend interface {
 	Tree(context.Context) (*wire.Tree, error)
+	Glance(context.Context) (*trace.Glance, error)
 	Orphans(context.Context) ([]wire.Process, error)
 	Process(ctx context.Context, pid int32) (*wire.Process, error)
 	Recent(ctx context.Context, types []string, since uint64) ([]*wire.Event, error)
@@ -44,6 +46,9 @@ const (
 	maxConns       = 512
 	maxConnsOfUser = 32 // of one user that is not privileged
 	requestTimeout = 10 * time.Second
+	// answerTimeout is how long a reader may take for each portion of an answer.
+	answerTimeout = 10 * time.Second
+	answerPortion = 1 << 20
 )
 
 // A Server serves the socket.
@@ -57,6 +62,7 @@ type Server struct {
 	gid     int // of the group that may ask; -1 for none
 	mux     *http.ServeMux
 	limit   *limiter
+	stall   time.Duration // answerTimeout, but in tests
 	// following is held, shared, for as long as a connection lives that http.Server has
 	// handed over, and for good by a server that has ended.
 	following sync.RWMutex
@@ -70,7 +76,7 @@ func NewServer(backend Backend, group string, log *slog.Logger) (*Server, error)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{backend: backend, log: log, gid: gid, mux: http.NewServeMux(), limit: newLimiter()}
+	s := &Server{backend: backend, log: log, gid: gid, mux: http.NewServeMux(), limit: newLimiter(), stall: answerTimeout}
 	s.Handle("GET /v1/tree", s.tree)
 	s.Handle("GET /v1/orphans", s.orphans)
 	s.Handle("GET /v1/process", s.process)
@@ -135,14 +141,14 @@ func writeError(w http.ResponseWriter, err error) {
 	case errors.Is(err, trace.ErrStopped):
 		code = http.StatusServiceUnavailable
 	}
-	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Type", jsonType)
 	w.WriteHeader(code)
 	_ = json.NewEncoder(w).Encode(map[string]string{"error": err.Error()})
 }
 
 // WriteJSON answers with v.
 func WriteJSON(w http.ResponseWriter, v any) error {
-	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Type", jsonType)
 	return json.NewEncoder(w).Encode(v)
 }
 
@@ -205,13 +211,15 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 }
 
 func (s *Server) tree(w http.ResponseWriter, r *http.Request) error {
+	if r.Header.Get("Accept") == drawingType {
+		return s.drawTree(w, r)
+	}
 	doc, err := s.backend.Tree(r.Context())
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Content-Type", "application/json")
 	text := wire.AppendTree(make([]byte, 0, 600*len(doc.Processes)), doc)
-	_, _ = w.Write(append(text, '\n')) // an error is a reader that left
+	s.send(w, jsonType, append(text, '\n'))
 	return nil
 }
 
@@ -220,7 +228,28 @@ func (s *Server) orphans(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return WriteJSON(w, list)
+	text, err := json.Marshal(list)
+	if err != nil {
+		return err
+	}
+	s.send(w, jsonType, append(text, '\n'))
+	return nil
+}
+
+const jsonType = "application/json"
+
+// send answers with what may be large. A reader that takes nothing is left: the answer
+// would stay in memory as long as it likes. The deadline ends with the request.
+func (s *Server) send(w http.ResponseWriter, contentType string, text []byte) {
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
+	deadline := http.NewResponseController(w)
+	for portion := range slices.Chunk(text, answerPortion) {
+		_ = deadline.SetWriteDeadline(time.Now().Add(s.stall))
+		if _, err := w.Write(portion); err != nil {
+			return // the reader left, or was left
+		}
+	}
 }
 
 // PIDParam returns the request's pid.

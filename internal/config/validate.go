@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/nearest"
@@ -21,7 +22,7 @@ import (
 // Reserved is the name of the built-in rule that ends what a dead lease leaves.
 const Reserved = "lease"
 
-var ruleName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,63}$`)
+var ruleName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,63}$`) })
 
 // validate reports whatever a well-formed configuration says that cannot be meant.
 func (c *Config) validate(r *report) {
@@ -45,7 +46,7 @@ func (c *Config) validateRules(r *report) {
 			r.add(rule.At, "a rule without a name")
 		case name == Reserved:
 			r.add(rule.Name.At, "the name %q is taken by the built-in rule for leases", name)
-		case !ruleName.MatchString(name):
+		case !ruleName().MatchString(name):
 			r.add(rule.Name.At, "the rule name %q: use lower-case letters, digits, - and _, at most 64", name)
 		case twice:
 			r.add(rule.Name.At, "a second rule named %q: the first is at %s:%d", name, at.src.name, at.Line)

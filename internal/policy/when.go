@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/expr-lang/expr"
 	"github.com/expr-lang/expr/ast"
@@ -98,7 +99,9 @@ func compileWhen(source string) (*whenCondition, error) {
 }
 
 // withPercentSign is how people write a threshold who come from the other settings.
-var withPercentSign = regexp.MustCompile(`[0-9]\s*%\s*([^\s\w(.]|$|and\b|or\b)`)
+var withPercentSign = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`[0-9]\s*%\s*([^\s\w(.]|$|and\b|or\b)`)
+})
 
 // plain makes the library's errors name the limit where they only say that there is
 // one, and the likely cause where they cannot know it.
@@ -107,7 +110,7 @@ func plain(source string, err error) error {
 		return fmt.Errorf("the expression is too complex: more than %d parts", maxNodes)
 	}
 	var at *file.Error
-	if errors.As(err, &at) && withPercentSign.MatchString(source) {
+	if errors.As(err, &at) && withPercentSign().MatchString(source) {
 		at.Message += "; percentages are plain numbers here: 85, not 85%"
 	}
 	return err

@@ -115,11 +115,11 @@ var btfPath = "/sys/kernel/btf/vmlinux"
 
 // checkKernel finds out cheaply, before anything is loaded, what cannot work.
 func checkKernel() error {
-	var uts unix.Utsname
-	if err := unix.Uname(&uts); err != nil {
-		return fmt.Errorf("uname: %w", err)
+	release, err := kernelRelease()
+	if err != nil {
+		return err
 	}
-	if err := checkRelease(unix.ByteSliceToString(uts.Release[:])); err != nil {
+	if err := checkRelease(release); err != nil {
 		return err
 	}
 	if _, err := os.Stat(btfPath); err != nil {
@@ -128,14 +128,27 @@ func checkKernel() error {
 	return nil
 }
 
-// checkRelease refuses kernels without a BPF ring buffer, which came with 5.8.
-func checkRelease(release string) error {
+func kernelRelease() (string, error) {
+	var uts unix.Utsname
+	if err := unix.Uname(&uts); err != nil {
+		return "", fmt.Errorf("uname: %w", err)
+	}
+	return unix.ByteSliceToString(uts.Release[:]), nil
+}
+
+// isBefore reports whether the release is older than the version. An unreadable one
+// is not: let the load decide.
+func isBefore(release string, wantMajor, wantMinor int) bool {
 	var major, minor int
 	if _, err := fmt.Sscanf(release, "%d.%d", &major, &minor); err != nil {
-		// An unreadable release proves nothing: let the load decide.
-		return nil
+		return false
 	}
-	if major < 5 || major == 5 && minor < 8 {
+	return major < wantMajor || major == wantMajor && minor < wantMinor
+}
+
+// checkRelease refuses kernels without a BPF ring buffer, which came with 5.8.
+func checkRelease(release string) error {
+	if isBefore(release, 5, 8) {
 		return &KernelTooOldError{Feature: "the BPF ring buffer", Since: "5.8", Running: release}
 	}
 	return nil

@@ -9,7 +9,6 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
-	"github.com/cilium/ebpf/rlimit"
 
 	"github.com/abot-trace/abot-trace/bpf"
 	"github.com/abot-trace/abot-trace/internal/boottime"
@@ -17,10 +16,7 @@ import (
 
 // attach loads the programs, makes their ring and hooks them in.
 func attach(opt Options) (_ *attachment, err error) {
-	// Before 5.11 BPF memory counts against the limit. Where raising it is refused
-	// and needed, the load says so.
-	_ = rlimit.RemoveMemlock()
-
+	raiseMemlock()
 	a := &attachment{links: make(map[string]link.Link)}
 	defer func() {
 		if err != nil {

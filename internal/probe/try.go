@@ -9,7 +9,6 @@ import (
 	"slices"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/rlimit"
 
 	"github.com/abot-trace/abot-trace/bpf"
 )
@@ -35,7 +34,7 @@ func Try() ([]Trial, error) {
 	if err := checkCapabilities(); err != nil {
 		return nil, err
 	}
-	_ = rlimit.RemoveMemlock()
+	raiseMemlock()
 	core, err := trySpec(bpf.LoadCore)
 	if err != nil {
 		return nil, err

@@ -15,47 +15,52 @@ import (
 )
 
 // Duration formats an age in its two largest units: "3d4h", "2m5s", "350ms".
-func Duration(d time.Duration) string {
+func Duration(d time.Duration) string { return string(appendDuration(nil, d)) }
+
+func appendDuration(b []byte, d time.Duration) []byte {
 	switch {
 	case d < 0:
-		return "0s"
+		return append(b, "0s"...)
 	case d < time.Second:
-		return strconv.FormatInt(d.Milliseconds(), 10) + "ms"
+		return append(strconv.AppendInt(b, d.Milliseconds(), 10), "ms"...)
 	case d < time.Minute:
-		return strconv.Itoa(int(d.Seconds())) + "s"
+		return append(strconv.AppendInt(b, int64(d/time.Second), 10), 's')
 	case d < time.Hour:
-		return pair(d, time.Minute, "m", time.Second, "s")
+		return appendPair(b, d, time.Minute, 'm', time.Second, 's')
 	case d < 24*time.Hour:
-		return pair(d, time.Hour, "h", time.Minute, "m")
+		return appendPair(b, d, time.Hour, 'h', time.Minute, 'm')
 	default:
-		return pair(d, 24*time.Hour, "d", time.Hour, "h")
+		return appendPair(b, d, 24*time.Hour, 'd', time.Hour, 'h')
 	}
 }
 
-func pair(d, big time.Duration, bigUnit string, small time.Duration, smallUnit string) string {
-	s := strconv.Itoa(int(d/big)) + bigUnit
-	if rest := int(d % big / small); rest > 0 {
-		s += strconv.Itoa(rest) + smallUnit
+func appendPair(b []byte, d, big time.Duration, bigUnit byte, small time.Duration, smallUnit byte) []byte {
+	b = append(strconv.AppendInt(b, int64(d/big), 10), bigUnit)
+	if rest := d % big / small; rest > 0 {
+		b = append(strconv.AppendInt(b, int64(rest), 10), smallUnit)
 	}
-	return s
+	return b
 }
 
 // Bytes formats a size in binary units: "512 B", "12.3 MiB".
-func Bytes(n uint64) string {
+func Bytes(n uint64) string { return string(appendBytes(nil, n)) }
+
+func appendBytes(b []byte, n uint64) []byte {
 	if n < 1024 {
-		return strconv.FormatUint(n, 10) + " B"
+		return append(strconv.AppendUint(b, n, 10), " B"...)
 	}
 	v := float64(n)
 	unit := ""
-	for _, unit = range []string{"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"} {
+	for _, unit = range []string{" KiB", " MiB", " GiB", " TiB", " PiB", " EiB"} {
 		if v /= 1024; v < 1024 {
 			break
 		}
 	}
+	decimals := 0
 	if v < 10 {
-		return fmt.Sprintf("%.1f %s", v, unit)
+		decimals = 1
 	}
-	return fmt.Sprintf("%.0f %s", v, unit)
+	return append(strconv.AppendFloat(b, v, 'f', decimals, 64), unit...)
 }
 
 // Memory formats what a process holds, swap included; "-" where it is not known.
@@ -63,26 +68,32 @@ func Memory(rss, swap *uint64) string {
 	if rss == nil {
 		return "-"
 	}
-	sum := *rss
-	if swap != nil {
-		sum += *swap
+	return Bytes(*rss + orNone(swap))
+}
+
+func orNone(n *uint64) uint64 {
+	if n == nil {
+		return 0
 	}
-	return Bytes(sum)
+	return *n
 }
 
 // Command is the process's command line, or its name where there is none.
-func Command(p *wire.Process) string {
+func Command(p *wire.Process) string { return string(appendCommand(nil, p)) }
+
+func appendCommand(b []byte, p *wire.Process) []byte {
 	if len(p.Cmdline) > 0 {
-		s := safetext.Args(p.Cmdline)
+		b = safetext.AppendArgs(b, p.Cmdline)
 		if p.Truncated {
-			s += " ..."
+			b = append(b, " ..."...)
 		}
-		return s
+		return b
 	}
 	if p.Kthread {
-		return "[" + safetext.Field(p.Comm) + "]"
+		b = append(b, '[')
+		return append(append(b, safetext.Field(p.Comm)...), ']')
 	}
-	return safetext.Field(p.Comm)
+	return append(b, safetext.Field(p.Comm)...)
 }
 
 // Exit says how a process ended: "exit 3", "SIGKILL, from pid 99 (bash)".
@@ -107,9 +118,11 @@ func Exit(x *wire.Exit) string {
 }
 
 // Since is the time from then to now, as Duration.
-func Since(now time.Time, then *time.Time) string {
+func Since(now time.Time, then *time.Time) string { return string(appendSince(nil, now, then)) }
+
+func appendSince(b []byte, now time.Time, then *time.Time) []byte {
 	if then == nil {
-		return "?"
+		return append(b, '?')
 	}
-	return Duration(now.Sub(*then))
+	return appendDuration(b, now.Sub(*then))
 }

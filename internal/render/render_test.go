@@ -5,6 +5,8 @@ package render
 import (
 	"bytes"
 	"flag"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -130,6 +132,29 @@ func harmless(t *testing.T, out string, color bool) {
 	for line := range strings.Lines(out) {
 		if strings.HasPrefix(strings.TrimLeft(line, " "), "1 root  /sbin") {
 			t.Errorf("a process forged a line: %q", line)
+		}
+	}
+}
+
+// BenchmarkTree draws the children of one process, on a terminal and in a file.
+func BenchmarkTree(b *testing.B) {
+	for _, width := range []int{120, 0} {
+		for _, processes := range []int{1000, 10000} {
+			b.Run(fmt.Sprintf("%d processes in %d columns", processes, width), func(b *testing.B) {
+				doc := &wire.Tree{Time: now, Complete: true}
+				for i := range processes {
+					doc.Processes = append(doc.Processes, wire.Process{PID: int32(i + 1), StartNS: 1, Comm: "worker",
+						Cmdline: []string{"/usr/lib/worker", "--config", "/etc/worker.conf", "--name", "a name"}, User: "root",
+						State: wire.StateRunning, StartedAt: ago(time.Hour), RSSBytes: ptr(uint64(i) << 12),
+						SpawnedBy: &wire.Ref{PID: 1, StartNS: 1}})
+				}
+				b.ReportAllocs()
+				for b.Loop() {
+					if err := Tree(io.Discard, doc, TreeOptions{Style: Style{Width: width}}); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
 		}
 	}
 }

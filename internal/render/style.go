@@ -43,6 +43,14 @@ func (s Style) paint(c color, text string) string {
 	return string(c) + text + reset
 }
 
+// appendPainted is paint at the end of b.
+func appendPainted[T string | []byte](b []byte, s Style, c color, text T) []byte {
+	if !s.Color || c == plain || len(text) == 0 {
+		return append(b, text...)
+	}
+	return append(append(append(b, c...), text...), reset...)
+}
+
 func verdictColor(v string) color {
 	switch v {
 	case wire.VerdictLeaked:
@@ -63,6 +71,10 @@ func cut(text string, n int) string {
 	if n == 1 {
 		return "…"
 	}
-	runes := []rune(text)
-	return string(runes[:n-1]) + "…"
+	end := 0
+	for range n - 1 {
+		_, size := utf8.DecodeRuneInString(text[end:])
+		end += size
+	}
+	return text[:end] + "…"
 }

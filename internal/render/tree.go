@@ -3,9 +3,10 @@
 package render
 
 import (
-	"bufio"
 	"fmt"
 	"io"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -28,162 +29,205 @@ type TreeOptions struct {
 	Threads bool
 }
 
-// A forest is the processes of a document, tied together.
-type forest struct {
-	doc      *wire.Tree
-	opt      TreeOptions
-	children map[int][]int
-	roots    []int
-	shown    []bool // nil is all
-	kthreads int
-	out      *bufio.Writer
+// A Drawing is a tree that is being drawn: what is to be in it is added, and then it is
+// drawn as a whole.
+type Drawing struct {
+	forest
+	now  time.Time
+	rows []row
+	text strings.Builder // of all rows
+	buf  []byte          // for one row
+
+	lead     []byte // of what is drawn at present
+	kthreads int    // left out so far
 }
 
-type identity struct {
-	pid   int32
-	start uint64
+// A row is what is known of a process's line before its place in the drawing is: the
+// columns to the left but for the memory, the command, a note.
+type row struct {
+	at                  int // of the drawing's text
+	left, command, note int // bytes
+	ink, noteInk        color
+	memory              uint64 // bytes
+	sized               bool   // the memory is known
+}
+
+// NewDrawing begins a drawing of about so many processes as they are at the instant now.
+func NewDrawing(now time.Time, processes int, opt TreeOptions) *Drawing {
+	d := &Drawing{forest: forest{opt: opt, nodes: make([]node, 0, processes)}, now: now, rows: make([]row, 0, processes)}
+	d.text.Grow(100 * processes)
+	return d
+}
+
+// Add adds a process to what is drawn. Siblings are drawn in the order in which they are
+// added. p is not kept.
+func (d *Drawing) Add(p *wire.Process) {
+	d.forest.add(p)
+	r := row{at: d.text.Len()}
+	if p.State == wire.StateDead {
+		r.ink = dim
+	}
+	b := appendColumns(d.buf[:0], p, d.now)
+	r.left = len(b)
+	b = appendCommand(b, p)
+	r.command = len(b) - r.left
+	note, ink := noteOf(p, d.now)
+	r.note, r.noteInk = len(note), ink
+	d.text.Write(b)
+	d.text.WriteString(note)
+	d.buf = b
+	d.rows = append(d.rows, r)
+	if p.RSSBytes != nil {
+		d.SetMemory(len(d.rows)-1, *p.RSSBytes, orNone(p.SwapBytes))
+	}
+}
+
+// SetMemory says what the process that was added as the i-th holds, in bytes: for those
+// who learn it later than the rest.
+func (d *Drawing) SetMemory(i int, rss, swap uint64) {
+	d.rows[i].memory, d.rows[i].sized = rss+swap, true
+}
+
+// appendColumns appends what stands to the left of the memory.
+func appendColumns(b []byte, p *wire.Process, now time.Time) []byte {
+	var room [32]byte
+	b = appendRight(b, strconv.AppendInt(room[:0], int64(p.PID), 10), 7)
+	b = append(b, ' ')
+	user := cut(safetext.Field(p.User), 9)
+	b = append(b, user...)
+	b = appendBlanks(b, 9-utf8.RuneCountInString(user))
+	b = append(b, ' ')
+	b = appendRight(b, appendSince(room[:0], now, p.StartedAt), 7)
+	return append(b, ' ')
+}
+
+func appendMemoryColumn(b []byte, r *row) []byte {
+	var room [16]byte
+	cell := append(room[:0], '-')
+	if r.sized {
+		cell = appendBytes(room[:0], r.memory)
+	}
+	return append(appendRight(b, cell, 9), "  "...)
+}
+
+// appendRight appends a cell of ASCII to the right of a column.
+func appendRight(b, cell []byte, width int) []byte {
+	return append(appendBlanks(b, width-len(cell)), cell...)
+}
+
+func appendBlanks(b []byte, n int) []byte {
+	for ; n > 0; n-- {
+		b = append(b, ' ')
+	}
+	return b
+}
+
+// Append appends the drawing of all that was added. complete says that every lineage in
+// it was observed. It is an error when the options name a process that is not there. It is
+// called once.
+func (d *Drawing) Append(b []byte, complete bool) ([]byte, error) {
+	if d.opt.Root != 0 && !d.has(d.opt.Root) {
+		return nil, fmt.Errorf("no such process: %d", d.opt.Root)
+	}
+	d.link()
+	d.choose()
+	text := d.text.String()
+	b = slices.Grow(b, len(text)+24*len(d.rows)+256)
+	header := fmt.Sprintf("%7s %-9s %7s %9s  %s", "PID", "USER", "AGE", "MEMORY", "COMMAND")
+	b = append(b, d.opt.paint(bold, header)+"\n"...)
+	for _, r := range d.roots {
+		b = d.draw(b, text, r, "", "")
+	}
+	if d.kthreads > 0 {
+		count := fmt.Sprintf("%7s %-9s %7s %9s  %d kernel threads (shown with --kernel-threads)", "", "", "", "", d.kthreads)
+		b = append(b, d.opt.paint(dim, count)+"\n"...)
+	}
+	if !complete {
+		b = append(b, d.opt.paint(dim, "Some processes are older than the tracer: who spawned them is a guess from their kernel parent.")+"\n"...)
+	}
+	return b, nil
+}
+
+// draw appends i and what is below it. branch ends the lead of i's own line, and below
+// that of its children's.
+func (d *Drawing) draw(b []byte, text string, i int32, branch, below string) []byte {
+	n := &d.nodes[i]
+	if !n.shown {
+		return b
+	}
+	was := len(d.lead)
+	hidden := n.kthread && !d.opt.Threads && n.id.pid != d.opt.Root
+	if hidden {
+		d.kthreads++
+	} else {
+		d.lead = append(d.lead, branch...)
+		b = d.line(b, text, &d.rows[i])
+	}
+	d.lead = append(d.lead[:was], below...)
+	for c := d.visible(n.first); c != nobody; {
+		next := d.visible(d.nodes[c].next)
+		switch {
+		case hidden:
+			b = d.draw(b, text, c, "", "")
+		case next == nobody:
+			b = d.draw(b, text, c, "└─ ", "   ")
+		default:
+			b = d.draw(b, text, c, "├─ ", "│  ")
+		}
+		c = next
+	}
+	d.lead = d.lead[:was]
+	return b
+}
+
+// line appends the line of a row behind the lead.
+func (d *Drawing) line(b []byte, text string, r *row) []byte {
+	text = text[r.at:]
+	left, command, note := text[:r.left], text[r.left:][:r.command], text[r.left+r.command:][:r.note]
+	began := len(b)
+	b = append(b, left...)
+	b = appendMemoryColumn(b, r)
+	if d.opt.Width > 0 {
+		command, note = fit(command, note, d.opt.Width-utf8.RuneCount(b[began:])-utf8.RuneCount(d.lead))
+	}
+	b = appendPainted(b, d.opt.Style, dim, d.lead)
+	b = appendPainted(b, d.opt.Style, r.ink, command)
+	if note != "" {
+		b = append(b, "  "...)
+		b = appendPainted(b, d.opt.Style, r.noteInk, note)
+	}
+	return append(b, '\n')
 }
 
 // Tree draws the document.
 func Tree(w io.Writer, doc *wire.Tree, opt TreeOptions) error {
-	f := &forest{doc: doc, opt: opt, out: bufio.NewWriterSize(w, 64<<10)}
-	f.link()
-	f.choose()
-	header := fmt.Sprintf("%7s %-9s %7s %9s  %s", "PID", "USER", "AGE", "MEMORY", "COMMAND")
-	fmt.Fprintln(f.out, opt.paint(bold, header))
-	for _, r := range f.roots {
-		f.draw(r, "", "")
+	d := NewDrawing(doc.Time, len(doc.Processes), opt)
+	for i := range doc.Processes {
+		d.Add(&doc.Processes[i])
 	}
-	if f.kthreads > 0 {
-		fmt.Fprintln(f.out, opt.paint(dim, fmt.Sprintf("%7s %-9s %7s %9s  %d kernel threads (shown with --kernel-threads)", "", "", "", "", f.kthreads)))
+	text, err := d.Append(nil, doc.Complete)
+	if err != nil {
+		return err
 	}
-	if !doc.Complete {
-		fmt.Fprintln(f.out, opt.paint(dim, "Some processes are older than the tracer: who spawned them is a guess from their kernel parent."))
-	}
-	return f.out.Flush()
+	_, err = w.Write(text)
+	return err
 }
 
 // Select returns the processes that Tree would draw with these options.
 func Select(doc *wire.Tree, root int32, orphans, kernel bool) []wire.Process {
-	f := &forest{doc: doc, opt: TreeOptions{Root: root, Orphans: orphans, Kernel: kernel}}
+	f := &forest{opt: TreeOptions{Root: root, Orphans: orphans, Kernel: kernel}}
+	for i := range doc.Processes {
+		f.add(&doc.Processes[i])
+	}
 	f.link()
 	f.choose()
 	selected := make([]wire.Process, 0, len(doc.Processes))
 	for i := range doc.Processes {
-		if f.shown == nil || f.shown[i] {
+		if f.nodes[i].shown {
 			selected = append(selected, doc.Processes[i])
 		}
 	}
 	return selected
-}
-
-// link ties each process to its parent in the drawing: its spawner, or its kernel
-// parent where that was asked for or is all that is known.
-func (f *forest) link() {
-	all := f.doc.Processes
-	f.children = make(map[int][]int, len(all))
-	byID := make(map[identity]int, len(all))
-	byPID := make(map[int32]int, len(all))
-	for i := range all {
-		byID[identity{all[i].PID, all[i].StartNS}] = i
-		if all[i].State == wire.StateRunning {
-			byPID[all[i].PID] = i
-		}
-	}
-	for i := range all {
-		p := &all[i]
-		if f.opt.Kernel && p.State != wire.StateRunning {
-			continue
-		}
-		parent, ok := -1, false
-		if !f.opt.Kernel && p.SpawnedBy != nil {
-			parent, ok = byID[identity{p.SpawnedBy.PID, p.SpawnedBy.StartNS}]
-		} else if f.opt.Kernel || p.State == wire.StateRunning && p.Orphan == nil {
-			parent, ok = byPID[p.PPID]
-		}
-		if !ok || parent == i {
-			f.roots = append(f.roots, i)
-			continue
-		}
-		f.children[parent] = append(f.children[parent], i)
-	}
-}
-
-// choose marks what the options ask for.
-func (f *forest) choose() {
-	if !f.opt.Orphans && f.opt.Root == 0 {
-		return
-	}
-	f.shown = make([]bool, len(f.doc.Processes))
-	for _, r := range f.roots {
-		f.mark(r, false)
-	}
-}
-
-// mark reports whether anything at or below i is shown.
-func (f *forest) mark(i int, below bool) bool {
-	p := &f.doc.Processes[i]
-	wanted := below
-	if f.opt.Root != 0 && p.PID == f.opt.Root || f.opt.Orphans && p.Orphan != nil && p.State == wire.StateRunning {
-		wanted = true
-	}
-	any := wanted
-	for _, c := range f.children[i] {
-		any = f.mark(c, wanted) || any
-	}
-	f.shown[i] = any
-	return any
-}
-
-// draw prints i, with the lead of its own line and the one of its children's.
-func (f *forest) draw(i int, lead, childLead string) {
-	p := &f.doc.Processes[i]
-	if f.shown != nil && !f.shown[i] {
-		return
-	}
-	if p.Kthread && !f.opt.Threads && p.PID != f.opt.Root {
-		f.kthreads++
-		for _, c := range f.children[i] {
-			f.draw(c, childLead, childLead)
-		}
-		return
-	}
-	f.line(p, lead)
-	var visible []int
-	for _, c := range f.children[i] {
-		if f.shown == nil || f.shown[c] {
-			visible = append(visible, c)
-		}
-	}
-	for n, c := range visible {
-		if n == len(visible)-1 {
-			f.draw(c, childLead+"└─ ", childLead+"   ")
-		} else {
-			f.draw(c, childLead+"├─ ", childLead+"│  ")
-		}
-	}
-}
-
-func (f *forest) line(p *wire.Process, lead string) {
-	now := f.doc.Time
-	user := cut(safetext.Field(p.User), 9)
-	left := fmt.Sprintf("%7d %-9s %7s %9s  ", p.PID, user, Since(now, p.StartedAt), Memory(p.RSSBytes, p.SwapBytes))
-	note, paint := f.note(p, now)
-	text := Command(p)
-	if f.opt.Width > 0 {
-		text, note = fit(text, note, f.opt.Width-utf8.RuneCountInString(left)-utf8.RuneCountInString(lead))
-	}
-	if p.State == wire.StateDead {
-		text = f.opt.paint(dim, text)
-	}
-	f.out.WriteString(left)
-	f.out.WriteString(f.opt.paint(dim, lead))
-	f.out.WriteString(text)
-	if note != "" {
-		f.out.WriteString("  ")
-		f.out.WriteString(f.opt.paint(paint, note))
-	}
-	f.out.WriteByte('\n')
 }
 
 // The least columns for a command, and for a note, however narrow the terminal is: a
@@ -203,8 +247,8 @@ func fit(text, note string, room int) (string, string) {
 	return text, cut(note, max(room-utf8.RuneCountInString(text)-2, minNote))
 }
 
-// note is what is remarkable about a process.
-func (f *forest) note(p *wire.Process, now time.Time) (string, color) {
+// noteOf is what is remarkable about a process.
+func noteOf(p *wire.Process, now time.Time) (string, color) {
 	if p.State == wire.StateDead {
 		s := "† " + Exit(p.Exit)
 		if p.ExitedAt != nil {

@@ -8,32 +8,32 @@ import "strings"
 // between arguments show: what a shell would split is quoted, and an argument
 // with unprintable characters stands in bash's $'...'. It does not hide secrets:
 // pass it what [Redact] returned.
-func Args(args []string) string {
-	var out strings.Builder
+func Args(args []string) string { return string(AppendArgs(nil, args)) }
+
+// AppendArgs appends to b what Args returns.
+func AppendArgs(b []byte, args []string) []byte {
 	for i, arg := range args {
 		if i > 0 {
-			out.WriteByte(' ')
+			b = append(b, ' ')
 		}
-		writeArg(&out, arg)
+		b = appendArg(b, arg)
 	}
-	return out.String()
+	return b
 }
 
-func writeArg(out *strings.Builder, arg string) {
+func appendArg(b []byte, arg string) []byte {
 	if plain(arg) {
-		out.WriteString(arg)
-		return
+		return append(b, arg...)
 	}
 	if safe := Terminal(arg); safe == arg {
-		out.WriteByte('\'')
-		out.WriteString(strings.ReplaceAll(arg, "'", `'\''`))
-		out.WriteByte('\'')
-		return
+		b = append(b, '\'')
+		b = append(b, strings.ReplaceAll(arg, "'", `'\''`)...)
+		return append(b, '\'')
 	}
 	// Backslashes are doubled first, so that they differ from ours.
-	out.WriteString("$'")
-	out.WriteString(Terminal(quoteANSI.Replace(arg)))
-	out.WriteByte('\'')
+	b = append(b, "$'"...)
+	b = append(b, Terminal(quoteANSI.Replace(arg))...)
+	return append(b, '\'')
 }
 
 var quoteANSI = strings.NewReplacer(`\`, `\\`, `'`, `\'`)

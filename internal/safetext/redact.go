@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // Hidden stands where a secret was.
@@ -45,7 +46,7 @@ func redactText(s string) string {
 	if whole, ok := redactAssignment(s); ok {
 		return whole
 	}
-	for _, p := range patterns {
+	for _, p := range patterns() {
 		s = p.find.ReplaceAllString(s, p.replace)
 	}
 	if !strings.ContainsAny(s, " \t\n") {
@@ -128,13 +129,17 @@ func secretName(name string) bool {
 		}
 	}
 	// Counts of a language model's tokens are no secret.
-	if strings.Contains(name, "tokeniz") || strings.HasSuffix(name, "tokens") && countName.MatchString(name) {
+	if strings.Contains(name, "tokeniz") || strings.HasSuffix(name, "tokens") && countName().MatchString(name) {
 		return false
 	}
 	return slices.ContainsFunc(secretWords, func(word string) bool { return strings.Contains(name, word) })
 }
 
-var countName = regexp.MustCompile(`^(?:max|min|num|n|total)\b|^(?:max|min|num|n|total)_`)
+// The expressions are compiled for the first who needs them: most commands never do, and
+// start the sooner.
+var countName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(?:max|min|num|n|total)\b|^(?:max|min|num|n|total)_`)
+})
 
 var secretWords = []string{"password", "passwd", "passphrase", "passwort", "secret", "token", "apikey",
 	"api-key", "api_key", "api.key", "accesskey", "access-key", "access_key", "account_key", "accountkey",
@@ -228,26 +233,28 @@ type pattern struct {
 const named = `(?i)([\w.-]*(?:password|passwd|passphrase|secret|token|api[-_.]?key|access[-_]?key|account[-_]?key|credential|_pwd|signature)`
 
 // patterns find secrets by their own form, anywhere in a text.
-var patterns = []pattern{
-	// HTTP headers, to the end of the line or of the quotes.
-	{regexp.MustCompile(`(?i)\b((?:proxy-)?authorization|(?:set-)?cookie|private-token|x-[\w-]*(?:key|token|secret|auth)[\w-]*)(["']?\s*:\s*["']?)[^"'\n]+`), "${1}${2}" + Hidden},
-	{regexp.MustCompile(`(?i)\b(bearer)\s+[^\s"']+`), "${1} " + Hidden},
-	// scheme://user:password@host, and a token alone before the host of a web address.
-	{regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://[^/\s@:"']*):[^/\s"']*@`), "${1}:" + Hidden + "@"},
-	{regexp.MustCompile(`(?i)\b(https?://)[^/\s@:"']+@`), "${1}" + Hidden + "@"},
-	// name=value and "name": "value" within a text, a query or JSON.
-	{regexp.MustCompile(named + `(?:["']\s*:\s*|\s*=\s*))"[^"\n]*"`), `${1}"` + Hidden + `"`},
-	{regexp.MustCompile(named + `(?:["']\s*:\s*|\s*=\s*))'[^'\n]*'`), `${1}'` + Hidden + `'`},
-	{regexp.MustCompile(named + `(?:["']\s*:\s*|=))[^\s"'&;,)}]+`), "${1}" + Hidden},
-	// openssl's -passin pass:x.
-	{regexp.MustCompile(`\bpass:[^\s"']+`), "pass:" + Hidden},
-	// Keys of a well-known form.
-	{regexp.MustCompile(`\b(?:AKIA|ASIA)[A-Z0-9]{16}\b`), Hidden},
-	{regexp.MustCompile(`\b(?:gh[pousr]_|github_pat_|glpat-|xox[abeoprs]-|sk-|sk_live_|rk_live_|npm_|hf_|dop_v1_)[A-Za-z0-9_-]{16,}`), Hidden},
-	{regexp.MustCompile(`\bAIza[A-Za-z0-9_-]{35}`), Hidden},
-	{regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*`), Hidden},
-	{regexp.MustCompile(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)`), Hidden},
-}
+var patterns = sync.OnceValue(func() []pattern {
+	return []pattern{
+		// HTTP headers, to the end of the line or of the quotes.
+		{regexp.MustCompile(`(?i)\b((?:proxy-)?authorization|(?:set-)?cookie|private-token|x-[\w-]*(?:key|token|secret|auth)[\w-]*)(["']?\s*:\s*["']?)[^"'\n]+`), "${1}${2}" + Hidden},
+		{regexp.MustCompile(`(?i)\b(bearer)\s+[^\s"']+`), "${1} " + Hidden},
+		// scheme://user:password@host, and a token alone before the host of a web address.
+		{regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://[^/\s@:"']*):[^/\s"']*@`), "${1}:" + Hidden + "@"},
+		{regexp.MustCompile(`(?i)\b(https?://)[^/\s@:"']+@`), "${1}" + Hidden + "@"},
+		// name=value and "name": "value" within a text, a query or JSON.
+		{regexp.MustCompile(named + `(?:["']\s*:\s*|\s*=\s*))"[^"\n]*"`), `${1}"` + Hidden + `"`},
+		{regexp.MustCompile(named + `(?:["']\s*:\s*|\s*=\s*))'[^'\n]*'`), `${1}'` + Hidden + `'`},
+		{regexp.MustCompile(named + `(?:["']\s*:\s*|=))[^\s"'&;,)}]+`), "${1}" + Hidden},
+		// openssl's -passin pass:x.
+		{regexp.MustCompile(`\bpass:[^\s"']+`), "pass:" + Hidden},
+		// Keys of a well-known form.
+		{regexp.MustCompile(`\b(?:AKIA|ASIA)[A-Z0-9]{16}\b`), Hidden},
+		{regexp.MustCompile(`\b(?:gh[pousr]_|github_pat_|glpat-|xox[abeoprs]-|sk-|sk_live_|rk_live_|npm_|hf_|dop_v1_)[A-Za-z0-9_-]{16,}`), Hidden},
+		{regexp.MustCompile(`\bAIza[A-Za-z0-9_-]{35}`), Hidden},
+		{regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*`), Hidden},
+		{regexp.MustCompile(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)`), Hidden},
+	}
+})
 
 // suspicious is the cheap look that most command lines end with.
 func suspicious(args []string) bool {

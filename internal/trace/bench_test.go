@@ -3,10 +3,14 @@
 package trace
 
 import (
+	"context"
 	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/tracker"
+	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
 // BenchmarkStorm applies fork, exec and exit of one process after another: what an
@@ -43,4 +47,45 @@ func BenchmarkStorm(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkGlance looks at 10,000 processes. What it holds the loop for delays events.
+func BenchmarkGlance(b *testing.B) {
+	s := newScript()
+	for i := range 10000 {
+		s.tasks = append(s.tasks, task(i, 0))
+	}
+	t := New(s, Options{Log: slog.New(slog.DiscardHandler)})
+	ctx, cancel := context.WithCancel(b.Context())
+	done := make(chan error)
+	go func() { done <- t.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+	<-t.Ready()
+	b.Run("whole", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			glance, err := t.Glance(ctx)
+			if err != nil {
+				b.Fatal(err)
+			}
+			glance.Each(func(*wire.Process) {})
+			if err := glance.EachMemory(func(int, uint64, uint64) {}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("on the loop", func(b *testing.B) {
+		var held time.Duration
+		for b.Loop() {
+			room := make([]tracker.Process, 0, 11250)
+			if err := t.Do(ctx, func(tree *tracker.Tree) {
+				began := time.Now()
+				copyAll(tree, room)
+				held += time.Since(began)
+			}); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.ReportMetric(float64(held.Nanoseconds())/float64(b.N), "ns-held/op")
+	})
 }

@@ -4,6 +4,7 @@ package trace
 
 import (
 	"time"
+	"unicode/utf8"
 
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/safetext"
@@ -18,6 +19,9 @@ type converter struct {
 	offset int64 // wall clock at boot
 	words  map[string][]string
 	comms  map[event.Comm]string
+	// drawn says that what it makes is drawn and not written as JSON: text is what JSON
+	// would have made of it, and what no drawing shows is left out.
+	drawn bool
 }
 
 func newConverter(names *resolver) converter {
@@ -37,6 +41,9 @@ func (c *converter) cmdline(text string) []string {
 		return words
 	}
 	words := safetext.Redact(event.SplitCmdline(text))
+	for i := range words {
+		words[i] = c.text(words[i])
+	}
 	if len(text) <= maxLongest {
 		if len(c.words) == maxWords {
 			clear(c.words)
@@ -52,10 +59,18 @@ func (c *converter) comm(name event.Comm) string {
 		if len(c.comms) == maxWords {
 			clear(c.comms)
 		}
-		text = name.String()
+		text = c.text(name.String())
 		c.comms[name] = text
 	}
 	return text
+}
+
+// text is s as it comes out of JSON, which has no bytes that are not UTF-8.
+func (c *converter) text(s string) string {
+	if !c.drawn || utf8.ValidString(s) {
+		return s
+	}
+	return string([]rune(s))
 }
 
 // A room holds a process and what it points to, so that they are allocated at once, or
@@ -69,6 +84,7 @@ type room struct {
 	code            int
 	peakRSS         uint64
 	seconds         float64
+	use             Use
 }
 
 // process converts p. Likely secrets in command lines are hidden: what it returns
@@ -99,7 +115,7 @@ func (c *converter) fill(r *room, p *tracker.Process) *wire.Process {
 		r.started = wallTime(c.offset, p.ID.Start)
 		w.StartedAt = &r.started
 	}
-	if !p.Kthread {
+	if !p.Kthread && !c.drawn {
 		g := c.names.group(p.ID, p.Cgroup, !p.Dead)
 		w.Cgroup, w.Unit, w.Container = g.path, g.unitName(), g.unit.Container
 	}
@@ -112,7 +128,7 @@ func (c *converter) fill(r *room, p *tracker.Process) *wire.Process {
 		w.Caller = &r.caller
 	}
 	if p.Dead {
-		r.end(&p.End, c.offset)
+		c.end(r, &p.End)
 	}
 	if p.Orphan != nil {
 		w.Orphan = c.orphan(p.Orphan)
@@ -121,17 +137,17 @@ func (c *converter) fill(r *room, p *tracker.Process) *wire.Process {
 }
 
 // end adds how the process ended.
-func (r *room) end(e *tracker.End, offset int64) {
+func (c *converter) end(r *room, e *tracker.End) {
 	w := &r.process
 	w.State = wire.StateDead
 	if e.Known {
-		r.exit = exit(e, &r.code)
+		r.exit = c.exit(e, &r.code)
 		w.Exit = &r.exit
 		r.seconds = time.Duration(e.CPU).Seconds()
 		w.CPUSeconds = &r.seconds
 	}
 	if e.Time != 0 {
-		r.ended = wallTime(offset, e.Time)
+		r.ended = wallTime(c.offset, e.Time)
 		w.ExitedAt = &r.ended
 	}
 	if e.PeakRSS != 0 {
@@ -141,7 +157,7 @@ func (r *room) end(e *tracker.End, offset int64) {
 }
 
 // exit converts how a process ended, which is known. An exit code goes to code.
-func exit(e *tracker.End, code *int) wire.Exit {
+func (c *converter) exit(e *tracker.End, code *int) wire.Exit {
 	x := wire.Exit{Core: e.Status.Core(), OOM: e.OOM}
 	if e.Status.Signaled() {
 		x.Signal = event.SignalName(e.Status.Signal())
@@ -150,7 +166,7 @@ func exit(e *tracker.End, code *int) wire.Exit {
 		x.Code = code
 	}
 	if k := e.Killer; k != nil && !k.FromKernel {
-		x.KilledBy = &wire.Ref{PID: k.Sender.PID, StartNS: k.Sender.Start, Comm: k.SenderComm.String()}
+		x.KilledBy = &wire.Ref{PID: k.Sender.PID, StartNS: k.Sender.Start, Comm: c.comm(k.SenderComm)}
 	}
 	return x
 }
@@ -176,18 +192,18 @@ func (c *converter) orphan(o *tracker.Orphan) *wire.Orphan {
 		w.Leaker = &wire.Leaker{
 			PID:     l.ID.PID,
 			StartNS: l.ID.Start,
-			Comm:    l.Comm.String(),
+			Comm:    c.comm(l.Comm),
 			Cmdline: c.cmdline(l.Cmdline),
 		}
 		if l.End.Known {
-			x := exit(&l.End, new(int))
+			x := c.exit(&l.End, new(int))
 			w.Leaker.Exit = &x
 		}
 	}
 	if o.Adopter.PID != 0 {
 		w.Adopter = &wire.Adopter{
 			PID:       o.Adopter.PID,
-			Comm:      o.AdopterComm.String(),
+			Comm:      c.comm(o.AdopterComm),
 			Kind:      o.AdopterKind.String(),
 			Confirmed: o.Confirmed,
 		}

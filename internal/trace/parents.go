@@ -9,23 +9,26 @@ import (
 
 // withParents adds the parents that a snapshot refers to but does not show, as procfs
 // has them. Some hosts hide init from the task iterator; without it its children
-// would look as if nobody had them.
-func withParents(proc procfs.FS, tasks []event.Task) []event.Task {
-	shown := make(map[event.ID]struct{}, len(tasks))
+// would look as if nobody had them. The places of all tasks are returned too.
+func withParents(proc procfs.FS, tasks []event.Task) ([]event.Task, map[event.ID]int32) {
+	places := make(map[event.ID]int32, len(tasks)+1)
 	for i := range tasks {
-		shown[tasks[i].ID] = struct{}{}
+		places[tasks[i].ID] = int32(i)
 	}
+	absent := make(map[event.ID]bool)
 	for i := 0; i < len(tasks); i++ {
 		id := tasks[i].Parent
-		if _, ok := shown[id]; ok || id.PID == 0 {
+		if _, ok := places[id]; ok || id.PID == 0 || absent[id] {
 			continue
 		}
-		shown[id] = struct{}{}
 		if task, ok := readTask(proc, id); ok {
+			places[id] = int32(len(tasks))
 			tasks = append(tasks, task)
+		} else {
+			absent[id] = true
 		}
 	}
-	return tasks
+	return tasks, places
 }
 
 // readTask reads one process from procfs. Its parent's identity is left out: procfs

@@ -22,7 +22,8 @@ func (t *Tracer) resync() {
 		t.needResync(why)
 		return
 	}
-	s := t.tree.Begin(withParents(t.proc, tasks), began)
+	tasks, _ = withParents(t.proc, tasks)
+	s := t.tree.Begin(tasks, began)
 	// What the ring holds by now explains most differences. Records that come
 	// meanwhile may wait.
 	t.drain()

@@ -120,6 +120,8 @@ type Tracer struct {
 	conv  converter
 	desk  desk
 	views views
+	// glances is views for what is drawn.
+	glances views
 
 	hub       hub
 	lifecycle recent[record]
@@ -188,7 +190,8 @@ func New(source Source, opt Options) *Tracer {
 	t.names = newResolver(t.tree)
 	t.conv = newConverter(t.names)
 	t.conv.offset = bootOffset()
-	t.views.conv = newConverter(newResolver(nil))
+	t.views.conv, t.glances.conv = newConverter(newResolver(nil)), newConverter(newResolver(nil))
+	t.glances.conv.drawn = true
 	t.canary.init()
 	t.fill.init()
 	return t

@@ -42,14 +42,14 @@ func (t *Tracer) OrphansUsing(ctx context.Context, usage func(event.ID) (Use, bo
 	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(orphans, byAge)
+	slices.SortFunc(orphans, func(a, b tracker.Process) int { return byAge(a.ID, b.ID) })
 	woods := newForest(all, usage)
 	list := make([]wire.Process, 0, len(orphans))
 	t.views.mu.Lock()
 	defer t.views.mu.Unlock()
 	t.views.conv.offset = bootOffset()
 	for i := range orphans {
-		w := t.views.describe(&orphans[i], usage)
+		w := t.views.describe(new(room), &orphans[i], usage)
 		w.Orphan.Tree = woods.sum(orphans[i].ID)
 		list = append(list, *w)
 	}

@@ -25,45 +25,96 @@ type views struct {
 // Tree returns every living process and the dead ones that their lineage needs, with
 // the memory that each uses now. From any goroutine.
 func (t *Tracer) Tree(ctx context.Context) (*wire.Tree, error) {
-	usage, err := t.usage()
+	look, err := t.look(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var all []tracker.Process
-	if err := t.Do(ctx, func(tree *tracker.Tree) { all = copyAll(tree) }); err != nil {
+	host, _ := os.Hostname()
+	doc := &wire.Tree{Schema: wire.Schema, Host: host, Time: look.time, Complete: look.complete,
+		Processes: make([]wire.Process, 0, len(look.all))}
+	usage, err := look.usage()
+	if err != nil {
 		return nil, err
 	}
-	host, _ := os.Hostname()
-	doc := &wire.Tree{Schema: wire.Schema, Host: host, Time: time.Now(), Complete: true,
-		Processes: make([]wire.Process, 0, len(all))}
-	slices.SortFunc(all, byAge)
-	places := make([]kin, 0, len(all))
-	for i := range all {
-		places = append(places, kin{all[i].ID, all[i].Spawner, all[i].Dead})
-	}
-	woods := newForest(places, usage)
+	woods := sync.OnceValue(func() *forest { return newForest(look.kin(), usage) })
+	rooms := make([]room, len(look.all))
 	t.views.mu.Lock()
 	defer t.views.mu.Unlock()
 	t.views.conv.offset = bootOffset()
-	for i := range all {
-		doc.Complete = doc.Complete && all[i].Lineage == tracker.LineageObserved
-		w := t.views.describe(&all[i], usage)
-		if w.Orphan != nil && !all[i].Dead {
-			w.Orphan.Tree = woods.sum(all[i].ID)
+	for _, place := range look.order {
+		p := &look.all[place.at]
+		w := t.views.describe(&rooms[place.at], p, usage)
+		if w.Orphan != nil && !p.Dead {
+			w.Orphan.Tree = woods().sum(p.ID)
 		}
 		doc.Processes = append(doc.Processes, *w)
 	}
 	return doc, nil
 }
 
-// byAge orders processes, the oldest first.
-func byAge(a, b tracker.Process) int {
-	return cmp.Or(cmp.Compare(a.ID.Start, b.ID.Start), cmp.Compare(a.ID.PID, b.ID.PID))
+// A look is the tree at one instant.
+type look struct {
+	time     time.Time
+	all      []tracker.Process
+	order    []age // the oldest first
+	complete bool  // each lineage was observed
+	// usage waits for what the kernel says that every process uses.
+	usage func() (func(event.ID) (Use, bool), error)
 }
 
-// copyAll copies the tree's processes so that they outlive the call on the loop.
-func copyAll(tree *tracker.Tree) []tracker.Process {
-	all := make([]tracker.Process, 0, tree.Living()+tree.Living()/8)
+// An age is where in a look a process is, with what it is ordered by: processes are
+// large to move.
+type age struct {
+	id event.ID
+	at int32
+}
+
+// look copies the tree. The kernel is asked meanwhile, which takes longer.
+func (t *Tracer) look(ctx context.Context) (*look, error) {
+	l := &look{usage: sync.OnceValues(t.usage)}
+	asking := make(chan struct{})
+	go func() {
+		defer close(asking)
+		_, _ = l.usage()
+	}()
+	living := int(t.stats.living.Load())
+	room := make([]tracker.Process, 0, living+living/8) // not on the loop
+	if err := t.Do(ctx, func(tree *tracker.Tree) { l.all = copyAll(tree, room) }); err != nil {
+		<-asking
+		return nil, err
+	}
+	l.time = time.Now()
+	l.arrange()
+	return l, nil
+}
+
+// arrange looks through what was copied.
+func (l *look) arrange() {
+	l.complete = true
+	l.order = make([]age, len(l.all))
+	for i := range l.all {
+		l.order[i] = age{l.all[i].ID, int32(i)}
+		l.complete = l.complete && l.all[i].Lineage == tracker.LineageObserved
+	}
+	slices.SortFunc(l.order, func(a, b age) int { return byAge(a.id, b.id) })
+}
+
+// kin is where in the lineage each process is.
+func (l *look) kin() []kin {
+	places := make([]kin, 0, len(l.all))
+	for i := range l.all {
+		places = append(places, kin{l.all[i].ID, l.all[i].Spawner, l.all[i].Dead})
+	}
+	return places
+}
+
+// byAge orders processes, the oldest first.
+func byAge(a, b event.ID) int {
+	return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(a.PID, b.PID))
+}
+
+// copyAll appends copies of the tree's processes, which outlive the call on the loop.
+func copyAll(tree *tracker.Tree, all []tracker.Process) []tracker.Process {
 	for p := range tree.All(false) {
 		all = append(all, copyOf(p))
 	}
@@ -88,17 +139,17 @@ func (t *Tracer) DescribeHere(id event.ID) *wire.Process {
 	return t.conv.process(&p)
 }
 
-// describe converts a process with what it uses now.
-func (v *views) describe(p *tracker.Process, usage func(event.ID) (Use, bool)) *wire.Process {
-	w := v.conv.process(p)
+// describe converts a process with what it uses now into a room, of which all is written
+// anew.
+func (v *views) describe(r *room, p *tracker.Process, usage func(event.ID) (Use, bool)) *wire.Process {
+	w := v.conv.fill(r, p)
 	if p.Dead {
 		return w
 	}
 	if u, ok := usage(p.ID); ok {
-		w.RSSBytes, w.SwapBytes, w.CPUPercent = &u.RSS, &u.Swap, u.CPUPercent
-		w.Threads = u.Threads
-		seconds := u.CPU.Seconds()
-		w.CPUSeconds = &seconds
+		r.use, r.seconds = u, u.CPU.Seconds()
+		w.RSSBytes, w.SwapBytes, w.CPUPercent = &r.use.RSS, &r.use.Swap, u.CPUPercent
+		w.Threads, w.CPUSeconds = u.Threads, &r.seconds
 	}
 	return w
 }
@@ -109,16 +160,13 @@ func (t *Tracer) usage() (func(event.ID) (Use, bool), error) {
 	if err != nil {
 		return nil, err
 	}
-	tasks = withParents(t.proc, tasks)
-	found := make(map[event.ID]*event.Task, len(tasks))
-	for i := range tasks {
-		found[tasks[i].ID] = &tasks[i]
-	}
+	tasks, places := withParents(t.proc, tasks)
 	return func(id event.ID) (Use, bool) {
-		task := found[id]
-		if task == nil {
+		i, ok := places[id]
+		if !ok {
 			return Use{}, false
 		}
+		task := &tasks[i]
 		return Use{RSS: task.RSS, Swap: task.Swap, Threads: task.Threads, CPU: time.Duration(task.CPU)}, true
 	}, nil
 }
@@ -163,7 +211,7 @@ func (t *Tracer) Process(ctx context.Context, pid int32) (*wire.Process, error) 
 	t.views.mu.Lock()
 	defer t.views.mu.Unlock()
 	t.views.conv.offset = bootOffset()
-	return t.views.describe(&p, usage), nil
+	return t.views.describe(new(room), &p, usage), nil
 }
 
 // past is a part of what is remembered of the stream.

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	jsonv2 "github.com/go-json-experiment/json"
+
+	"github.com/abot-trace/abot-trace/internal/render"
+	"github.com/abot-trace/abot-trace/internal/trace"
+	"github.com/abot-trace/abot-trace/internal/wire"
+)
+
+// drawingType is what GET /v1/tree is asked to accept by those who want the tree drawn.
+const drawingType = "text/plain"
+
+// drawTree answers with the tree as [render.Tree] draws it: its text is smaller than the
+// document that it is made of, and takes a fraction of the time.
+func (s *Server) drawTree(w http.ResponseWriter, r *http.Request) error {
+	opt, err := treeOptions(r)
+	if err != nil {
+		return err
+	}
+	glance, err := s.backend.Glance(r.Context())
+	if err != nil {
+		return err
+	}
+	text, err := draw(glance, opt)
+	if err != nil {
+		return err
+	}
+	s.send(w, drawingType+"; charset=utf-8", text)
+	return nil
+}
+
+// draw does what it can while the kernel is asked for the memory.
+func draw(glance *trace.Glance, opt render.TreeOptions) ([]byte, error) {
+	drawing := render.NewDrawing(glance.Time(), glance.Len(), opt)
+	glance.Each(drawing.Add)
+	if err := glance.EachMemory(drawing.SetMemory); err != nil {
+		return nil, err
+	}
+	text, err := drawing.Append(nil, glance.Complete())
+	if err != nil {
+		return nil, &StatusError{http.StatusNotFound, err.Error()}
+	}
+	return text, nil
+}
+
+// Parameters of a drawing; the pid is PIDParam's.
+const (
+	paramKernel  = "kernel"
+	paramOrphans = "orphans"
+	paramThreads = "threads"
+	paramColor   = "color"
+	paramWidth   = "width"
+)
+
+func treeQuery(opt render.TreeOptions) url.Values {
+	q := url.Values{}
+	for name, on := range map[string]bool{paramKernel: opt.Kernel, paramOrphans: opt.Orphans,
+		paramThreads: opt.Threads, paramColor: opt.Color} {
+		if on {
+			q.Set(name, "1")
+		}
+	}
+	if opt.Width > 0 {
+		q.Set(paramWidth, strconv.Itoa(opt.Width))
+	}
+	if opt.Root != 0 {
+		q.Set("pid", strconv.Itoa(int(opt.Root)))
+	}
+	return q
+}
+
+func treeOptions(r *http.Request) (opt render.TreeOptions, err error) {
+	q := r.URL.Query()
+	opt.Kernel, opt.Orphans = q.Get(paramKernel) == "1", q.Get(paramOrphans) == "1"
+	opt.Threads, opt.Color = q.Get(paramThreads) == "1", q.Get(paramColor) == "1"
+	if text := q.Get(paramWidth); text != "" {
+		if opt.Width, err = strconv.Atoi(text); err != nil || opt.Width < 0 {
+			return opt, &StatusError{http.StatusBadRequest, fmt.Sprintf("width %q: want a number of columns", text)}
+		}
+	}
+	if q.Has("pid") {
+		opt.Root, err = PIDParam(r)
+	}
+	return opt, err
+}
+
+// DrawTree asks for the tree as [render.Tree] draws it, and writes it to w as a whole. A
+// daemon that is older and does not draw is asked for the document.
+func (c *Client) DrawTree(ctx context.Context, w io.Writer, opt render.TreeOptions) error {
+	req, err := newRequest(ctx, http.MethodGet, "/v1/tree", treeQuery(opt), nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Accept", drawingType)
+	resp, err := c.send(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if !strings.HasPrefix(resp.Header.Get("Content-Type"), drawingType) {
+		var doc *wire.Tree
+		if err := jsonv2.UnmarshalRead(resp.Body, &doc); err != nil {
+			return fmt.Errorf("answer of %s: %w", c.socket, err)
+		}
+		return render.Tree(w, doc, opt)
+	}
+	// All of it first: who reads w may take any time, and the daemon does not wait.
+	text := make([]byte, max(resp.ContentLength, 0))
+	if _, err := io.ReadFull(resp.Body, text); err != nil {
+		return fmt.Errorf("answer of %s: %w", c.socket, err)
+	}
+	_, err = w.Write(text)
+	return err
+}
