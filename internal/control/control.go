@@ -74,7 +74,7 @@ type Controller struct {
 	spent   map[string]time.Time // rules whose budget is used up, since when
 	wall    int64                // last offset of the wall clock, to notice steps
 	awaited awaited
-	silent  bool                 // nobody was told yet of the orphans that are decided upon
+	silent  bool // nobody was told yet of the orphans that are decided upon
 	unsaid  []func()
 }
 
