@@ -115,12 +115,18 @@ static __always_inline bool list_empty(struct list_head *first)
 }
 
 /*
- * Threads have children of their own, and one that died a moment ago may not have passed
- * on its yet.
+ * Whether task has children, or in a race may have had some. Threads have children of their
+ * own. One that dies while all others are dying gives them straight to the adopter, so that
+ * the last thread never has them: of threads that are gone only their CPU time is left
+ * (__exit_signal in kernel/exit.c adds it before it counts them out, and they have passed
+ * on their children by then). The order of the reads follows from that.
  */
 static __always_inline bool may_have_children(struct task_struct *task)
 {
-	return !list_empty(task->children.next) || task->signal->nr_threads > 1;
+	int threads = *(volatile int *)&task->signal->nr_threads;
+
+	return threads > 1 || task->signal->sum_sched_runtime != 0 ||
+	       !list_empty(task->children.next);
 }
 
 /*
