@@ -51,7 +51,11 @@ func NewClient(socket string) *Client {
 
 func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 	var d net.Dialer
-	return d.DialContext(ctx, "unix", c.socket)
+	conn, err := d.DialContext(ctx, "unix", c.socket)
+	if err != nil {
+		return nil, err
+	}
+	return newQuietConn(conn)
 }
 
 // Reach connects, and returns ErrNoDaemon where nobody serves the socket. The connection

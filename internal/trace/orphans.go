@@ -61,7 +61,7 @@ func (t *Tracer) tellNews() {
 		return
 	}
 	news := t.judged
-	t.judged = nil
+	t.judged, t.told = nil, true
 	if t.onOrphans != nil {
 		var ids []event.ID
 		for i := range news {

@@ -64,6 +64,10 @@ const (
 	maxCommand = 64
 )
 
+// respite is how long whoever was told of an orphan, and whoever dies of it, has the
+// processors before the loop goes on with what can wait.
+const respite = 500 * time.Microsecond
+
 // What is remembered of the stream.
 const (
 	recentLifecycle = 4096 // forks, execs, exits, fatal signals
@@ -141,6 +145,7 @@ type Tracer struct {
 	stranded map[event.ID][]tracker.Process // by the direct orphan that is being judged
 	unjudged []*tracker.Process             // direct orphans whose facts were not looked at yet
 	judged   []judged                       // orphans that nobody was told of yet
+	told     bool                           // of some, since the loop rested last
 	unproven []unproven                     // adopters to confirm
 	leases   leases
 
@@ -222,9 +227,17 @@ func (t *Tracer) Run(ctx context.Context) error {
 	}()
 	defer context.AfterFunc(ctx, t.wake)()
 	t.resyncWhy = "start"
-	for ctx.Err() == nil {
+	for rested := false; ctx.Err() == nil; {
 		n := t.read()
 		t.hub.flush()
+		if t.told && !rested {
+			t.told, rested = false, true
+			if err := t.source.Wait(min(t.nap(true), respite)); err != nil {
+				return err
+			}
+			continue
+		}
+		rested = false
 		if now := BootNow(); n > 0 && t.onLag != nil && now > t.last {
 			t.onLag(time.Duration(now - t.last))
 		}
