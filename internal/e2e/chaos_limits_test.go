@@ -77,6 +77,7 @@ func TestChaosForkBomb(t *testing.T) {
 		if l := p.Orphan.Leaker; l == nil || !descends(known, p, l.PID) || known[int(l.PID)] != nil && known[int(l.PID)].State == wire.StateRunning {
 			t.Errorf("%d: left by %+v", pid, l)
 		}
+		d.wantLog(fmt.Sprintf("-orphan-%d-", pid))
 		if n := strings.Count(d.log.String(), fmt.Sprintf("-orphan-%d-", pid)); n != 1 {
 			t.Errorf("%d was told %d times", pid, n)
 		}

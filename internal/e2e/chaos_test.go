@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -69,14 +70,11 @@ var orphanLine = regexp.MustCompile(`event=orphan id=(\S+-orphan-(\d+)-[0-9a-f]+
 // that was killed may have told what its successor, which cannot know that, tells again.
 func (d *daemon) wantTold(pairs []*pair, killed int) {
 	d.t.Helper()
-	times := make(map[int]map[string]int)
-	for _, m := range orphanLine.FindAllStringSubmatch(d.log.String(), -1) {
-		pid, _ := strconv.Atoi(m[2])
-		if times[pid] == nil {
-			times[pid] = make(map[string]int)
-		}
-		times[pid][m[1]]++
-	}
+	var times map[int]map[string]int
+	d.await("all are told", func() bool {
+		times = d.told()
+		return !slices.ContainsFunc(pairs, func(p *pair) bool { return times[p.child.pid] == nil })
+	})
 	for _, p := range pairs {
 		if len(times[p.child.pid]) != 1 {
 			d.t.Errorf("%s: told by the ids %v, want one", p.name, times[p.child.pid])
@@ -87,6 +85,19 @@ func (d *daemon) wantTold(pairs []*pair, killed int) {
 			}
 		}
 	}
+}
+
+// told is how often the log tells each orphan's event, by pid and id.
+func (d *daemon) told() map[int]map[string]int {
+	times := make(map[int]map[string]int)
+	for _, m := range orphanLine.FindAllStringSubmatch(d.log.String(), -1) {
+		pid, _ := strconv.Atoi(m[2])
+		if times[pid] == nil {
+			times[pid] = make(map[string]int)
+		}
+		times[pid][m[1]]++
+	}
+	return times
 }
 
 // wantLeaks wants every pair's child reported once, as leaked by its parent, and told.

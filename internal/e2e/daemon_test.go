@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -255,6 +256,12 @@ func (d *daemon) ended() *os.ProcessState {
 func (d *daemon) await(what string, ok func() bool) {
 	d.t.Helper()
 	eventually(d.t, what, ok)
+}
+
+// wantLog waits for the log to match a pattern: its lines come a moment after the events.
+func (d *daemon) wantLog(pattern string) {
+	d.t.Helper()
+	d.await(pattern+" in the log", func() bool { return regexp.MustCompile(pattern).MatchString(d.log.String()) })
 }
 
 // find returns the first event that pick picks, nil if there is none yet.

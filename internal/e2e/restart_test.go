@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -197,9 +196,7 @@ func TestUpgrade(t *testing.T) {
 				}
 			}
 			d.start()
-			if log := d.log.String(); !regexp.MustCompile(test.says).MatchString(log) {
-				t.Errorf("want %s in the log", test.says)
-			}
+			d.wantLog(test.says)
 			// What the state knows is kept; what only the old ring knew depends.
 			across.killMain()
 			wantLeak(t, across, d.reported(across))
@@ -234,9 +231,7 @@ func TestStateOfNoUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.start()
-	if !strings.Contains(d.log.String(), "state: corrupt") {
-		t.Error("nothing was said")
-	}
+	d.wantLog("state: corrupt")
 	aside, err := filepath.Glob(filepath.Join(d.state(), "state.corrupt-*"))
 	if err != nil || len(aside) != 1 {
 		t.Errorf("set aside: %v, %v", aside, err)

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"context"
+	"os/exec"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/trace"
+	"github.com/abot-trace/abot-trace/internal/tracker"
+	"github.com/abot-trace/abot-trace/internal/wire"
+)
+
+// nobodysUnit is a service manager that knows no process.
+type nobodysUnit struct{}
+
+func (nobodysUnit) Unit(context.Context, int32) (trace.UnitState, error) {
+	return trace.UnitState{}, nil
+}
+
+// leased starts a process of the test's own, of which the records say that the holder of a
+// lease made it, and has the holder die.
+func (w *world) leased() *exec.Cmd {
+	w.t.Helper()
+	child := exec.Command("sleep", "300")
+	if err := child.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { _ = child.Process.Kill() })
+	holder := event.ID{PID: unused + 1, Start: w.began + 1}
+	id := event.ID{PID: int32(child.Process.Pid), Start: w.began + 2}
+	w.write(
+		event.Event{Kind: event.KindFork, Subject: holder, Time: w.began + 1},
+		event.Event{Kind: event.KindFork, Subject: id, Time: w.began + 2, Fork: event.Fork{Spawner: holder, Caller: holder}},
+		event.Event{Kind: event.KindExec, Subject: id, Time: w.began + 3, Ordinal: 1, Exec: event.Exec{MarksKnown: true}},
+	)
+	w.on(func(*tracker.Tree) { w.tracer.HoldLease(trace.Lease{Holder: holder, Grace: time.Hour}) })
+	w.write(event.Event{Kind: event.KindExit, Subject: holder, Time: w.began + 4,
+		Exit: event.Exit{Status: event.Status(unix.SIGKILL), HasChildren: true}})
+	return child
+}
+
+// TestStruckOnTheLoop wants a kill that has nothing to wait for to begin where it was
+// decided, one that has to ask a service manager to begin elsewhere, and both told.
+func TestStruckOnTheLoop(t *testing.T) {
+	for name, owners := range map[string]trace.Owners{"nobody to ask": nil, "a service manager": nobodysUnit{}} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, "budget: {warm_up: 1h}\n")
+			w.opt.Owners = owners
+			child := w.leased()
+			told := w.next("kill", func(e *wire.Event) bool { return e.Type == wire.TypeKill })
+			_ = child.Wait()
+			if how := child.ProcessState.Sys().(syscall.WaitStatus); how.Signal() != unix.SIGTERM {
+				t.Errorf("it ended by %v, want SIGTERM", how.Signal())
+			}
+			if k := told.Kill; k.Outcome != wire.KillDone || len(k.Processes) != 1 || k.Processes[0].PID != int32(child.Process.Pid) {
+				t.Errorf("told %+v", k)
+			}
+		})
+	}
+}
+
+// TestStruckThenClosed wants what was begun on the loop to be carried on when the controller
+// is closed at once.
+func TestStruckThenClosed(t *testing.T) {
+	w := newWorld(t, "budget: {warm_up: 1h}\n")
+	child := w.leased()
+	_ = child.Wait() // it was struck, and the loop may not have handed it on
+	w.Close()
+	w.next("kill", func(e *wire.Event) bool { return e.Type == wire.TypeKill })
+	w.on(func(*tracker.Tree) {
+		if len(w.struck) > 0 || len(w.acts) > 0 {
+			t.Errorf("left: %v, %v", w.struck, w.acts)
+		}
+	})
+}
+
+// TestForeseen wants what is asked of a process before its parent is dead to serve for a
+// moment, and to be asked of those only whom a rule or a lease may end.
+func TestForeseen(t *testing.T) {
+	w := newWorld(t, "budget: {warm_up: 1h}\n")
+	child := w.leased()
+	id := event.ID{PID: int32(child.Process.Pid), Start: w.began + 2}
+	_ = child.Wait()
+	w.next("kill", func(e *wire.Event) bool { return e.Type == wire.TypeKill })
+	w.on(func(*tracker.Tree) {
+		delete(w.view.facts, id)
+		if w.OnDoomed(id); len(w.view.facts) > 0 {
+			t.Errorf("asked although no rule is armed: %v", w.view.facts)
+		}
+		w.bind().facts[id] = details{oomAdj: 17, at: trace.BootNow()}
+		if adj, err := w.view.oomAdj(id); adj != 17 || err != nil {
+			t.Errorf("got %d, %v: want what was found a moment ago", adj, err)
+		}
+		w.view.facts[id] = details{oomAdj: 17, at: trace.BootNow() - uint64(memoFor)}
+		if adj, err := w.view.oomAdj(id); err == nil {
+			t.Errorf("got %d of a dead process", adj)
+		}
+	})
+}
