@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -30,36 +29,12 @@ const (
 )
 
 // asking answers for one kill, and keeps what the loop said of it. It belongs to the
-// kill's goroutine, but for its making.
+// loop first, and then to the kill's goroutine.
 type asking struct {
 	*Controller
 	memo      *memo
 	permitted bool // a signal was
-
-	// The loop may wait for begun to be closed, which release does, once: when the first
-	// signals are sent, or before anything that takes long or that the loop is to answer.
-	begun   chan struct{}
-	release func()
-}
-
-func (c *Controller) newAsking() *asking {
-	begun := make(chan struct{})
-	return &asking{Controller: c, begun: begun, release: sync.OnceFunc(func() { close(begun) })}
-}
-
-// awaited keeps the loop from waiting for kills more than half of its time.
-type awaited struct {
-	last time.Time
-	took time.Duration
-}
-
-func (a *awaited) mayWait() bool { return time.Since(a.last) >= a.took }
-
-func (a *awaited) wait(done <-chan struct{}) {
-	began := time.Now()
-	<-done
-	a.last = time.Now()
-	a.took = a.last.Sub(began)
+	here      bool // on the loop
 }
 
 // A memo is what the loop last said of a kill.
@@ -78,7 +53,7 @@ const maxHeld = 64
 // then, with all applied that has happened until now, looks at them once more. They were
 // decided upon at the mark. On the loop, between two records.
 func (c *Controller) prepare(req *enforce.Request, decided trace.Mark) *asking {
-	k := c.newAsking()
+	k := &asking{Controller: c}
 	if len(req.Targets) > maxHeld {
 		return k
 	}
@@ -106,12 +81,11 @@ func newMemo(mark trace.Mark, list []enforce.Target) *memo {
 // pid whose exit has not been recorded by now, after its pidfd was opened, is still
 // the same process. Else the kernel's task list is asked.
 func (k *asking) Starts(pids []int32) (map[int32]uint64, error) {
-	k.release()
 	starts := make(map[int32]uint64, len(pids))
 	whole := false
 	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
 	defer cancel()
-	err := k.tracer.Fresh(ctx, func(tree *tracker.Tree) {
+	err := k.onLoop(ctx, func(tree *tracker.Tree) {
 		whole = k.tracer.Whole()
 		for _, pid := range pids {
 			if id, ok := tree.Lookup(pid); ok {
@@ -123,6 +97,16 @@ func (k *asking) Starts(pids []int32) (map[int32]uint64, error) {
 		return starts, nil
 	}
 	return k.opt.Identity.Starts(pids)
+}
+
+// onLoop is the tracer's Fresh, from wherever it is called.
+func (k *asking) onLoop(ctx context.Context, fn func(*tracker.Tree)) error {
+	if !k.here {
+		return k.tracer.Fresh(ctx, fn)
+	}
+	k.tracer.DrainHere()
+	fn(k.tracer.TreeHere())
+	return nil
 }
 
 // askTimeout bounds a question to the loop.
@@ -143,10 +127,9 @@ func (k *asking) Members(ctx context.Context, req *enforce.Request) ([]enforce.T
 // ask has the loop look at the kill as a whole, after everything that has happened
 // until now, and notes what it says.
 func (k *asking) ask(ctx context.Context, req *enforce.Request) error {
-	k.release()
 	permitted := k.permitted
 	answer := make(chan *memo, 1)
-	if err := k.tracer.Fresh(ctx, func(*tracker.Tree) { answer <- k.check(req, permitted) }); err != nil {
+	if err := k.onLoop(ctx, func(*tracker.Tree) { answer <- k.check(req, permitted) }); err != nil {
 		return err
 	}
 	k.memo = <-answer
@@ -221,7 +204,11 @@ func (c *Controller) check(req *enforce.Request, permitted bool) *memo {
 // Protected implements enforce.Protector. What the tree knows was looked at by
 // Recheck just before; here is what has to be asked outside.
 func (k *asking) Protected(t enforce.Target) error {
-	adj, err := (procfs.FS{}).OOMScoreAdj(t.ID.PID)
+	read := func(id event.ID) (int, error) { return procfs.FS{}.OOMScoreAdj(id.PID) }
+	if k.here {
+		read = k.view.oomAdj
+	}
+	adj, err := read(t.ID)
 	if err != nil {
 		return fmt.Errorf("oom_score_adj is not known: %w", err)
 	}
@@ -231,7 +218,6 @@ func (k *asking) Protected(t enforce.Target) error {
 	if k.opt.Owners == nil {
 		return nil
 	}
-	k.release()
 	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
 	defer cancel()
 	state, err := k.opt.Owners.Unit(ctx, t.ID.PID)

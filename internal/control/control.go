@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/config"
@@ -73,7 +74,8 @@ type Controller struct {
 	told    map[heldBack]bool    // budget refusals that were told
 	spent   map[string]time.Time // rules whose budget is used up, since when
 	wall    int64                // last offset of the wall clock, to notice steps
-	awaited awaited
+	struck  []enforce.Request    // have their first signals, and are to be handed on
+	closing bool
 	silent  bool // nobody was told yet of the orphans that are decided upon
 	unsaid  []func()
 }
@@ -127,9 +129,13 @@ const closeTimeout = 2 * time.Second
 // Close calls off what runs, thawing what is stopped, waits for it, and sees it told.
 // Before the tracer stops.
 func (c *Controller) Close() {
-	c.queue.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
+	_ = c.tracer.Do(ctx, func(*tracker.Tree) {
+		c.closing = true
+		c.handOn()
+	})
+	c.queue.Close()
 	// What was reported stands in the loop's queue; this stands behind it.
 	_ = c.tracer.Do(ctx, func(*tracker.Tree) {})
 }
@@ -183,6 +189,15 @@ func (c *Controller) OnOrphans(ids []event.ID) {
 	defer func() { c.silent = false }()
 	for _, id := range ids {
 		c.decide(c.engine.EvaluateOrphan(c.bind(), &c.host, id, trace.BootNow()))
+	}
+}
+
+// OnDoomed is the tracer's hook for processes that are soon to be orphans: what is asked of
+// those whom a rule or a lease may end is asked now.
+func (c *Controller) OnDoomed(id event.ID) {
+	t, ok := c.tracer.TreeHere().Get(id)
+	if ok && (t.MarksKnown && t.Leash || c.engine.Armed()) {
+		c.bind().foresee(id)
 	}
 }
 
@@ -369,24 +384,54 @@ func (c *Controller) submit(engine *policy.Engine, d *policy.Decision, mark trac
 	}
 }
 
-// start hands the request, decided upon at the mark, to the queue, or says why that does
+// start begins the request, which was decided upon at the mark, or says why the queue does
 // not take it.
 func (c *Controller) start(req enforce.Request, mark trace.Mark, a *act) error {
+	if slices.ContainsFunc(c.struck, func(other enforce.Request) bool { return other.Root == req.Root }) {
+		return enforce.ErrBusy
+	}
 	c.acts[req.KillID] = a
 	k := c.prepare(&req, mark)
-	req.Answers, req.Begun = k, k.release
-	await := c.queue.Idle() && len(req.Targets) <= maxHeld && c.awaited.mayWait()
+	req.Answers = k
+	if c.strike(&req, k) {
+		c.struck = append(c.struck, req)
+		c.tracer.RestHere(c.handOn)
+		return nil
+	}
+	return c.hand(req)
+}
+
+// strike sends the first signals here and now, if nothing has to be waited for, and reports
+// whether it has. The rest of the kill is handed on a little later: to wake another thread for it
+// would take a processor from those who die.
+func (c *Controller) strike(req *enforce.Request, k *asking) bool {
+	if c.opt.Owners != nil || c.closing || !c.queue.Ready(req.Root, len(c.struck)) {
+		return false
+	}
+	k.here = true
+	defer func() { k.here = false }()
+	return c.enf.Strike(req)
+}
+
+// handOn gives those kills to the queue whose first signals are sent.
+func (c *Controller) handOn() {
+	struck := c.struck
+	c.struck = nil
+	for _, req := range struck {
+		if err := c.hand(req); err != nil {
+			c.opt.Log.Error("a kill was begun and cannot go on", "kill_id", req.KillID, "err", err)
+		}
+	}
+}
+
+// hand gives a kill to the queue, or says why that does not take it.
+func (c *Controller) hand(req enforce.Request) error {
 	if err := c.queue.Submit(req); err != nil {
 		req.LetGo()
 		delete(c.acts, req.KillID)
 		return err
 	}
-	if await {
-		// The goroutine that has it runs here and now. What the loop has to do else would
-		// be done on a processor that the kill or those who die of it want.
-		c.awaited.wait(k.begun)
-	}
-	a.root = c.tracer.DescribeHere(req.Root)
+	c.acts[req.KillID].root = c.tracer.DescribeHere(req.Root)
 	c.announce(&req)
 	return nil
 }

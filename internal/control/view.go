@@ -34,6 +34,7 @@ type details struct {
 	program string // what was exec'd, to notice another
 	exe     string
 	oomAdj  int
+	at      uint64 // when oomAdj was read: CLOCK_BOOTTIME, ns; 0 where it could not be
 }
 
 // maxDetails bounds the cache; a full one starts again.
@@ -149,6 +150,11 @@ func (v *view) details(p *policy.Process) details {
 	if d, ok := v.facts[p.ID]; ok && d.program == p.Exe {
 		return d
 	}
+	return v.look(p)
+}
+
+// look finds the details out.
+func (v *view) look(p *policy.Process) details {
 	if len(v.facts) > maxDetails {
 		clear(v.facts)
 	}
@@ -156,9 +162,30 @@ func (v *view) details(p *policy.Process) details {
 	// it changes nothing.
 	d := details{program: p.Exe}
 	d.exe, _ = v.proc.Exe(p.ID.PID)
-	d.oomAdj, _ = v.proc.OOMScoreAdj(p.ID.PID)
+	now := trace.BootNow()
+	var err error
+	if d.oomAdj, err = v.proc.OOMScoreAdj(p.ID.PID); err == nil {
+		d.at = now
+	}
 	v.facts[p.ID] = d
 	return d
+}
+
+// oomAdj is the oom_score_adj that the process had less than a moment ago.
+func (v *view) oomAdj(id event.ID) (int, error) {
+	if d, ok := v.facts[id]; ok && d.at+uint64(memoFor) > trace.BootNow() {
+		return d.oomAdj, nil
+	}
+	return v.proc.OOMScoreAdj(id.PID)
+}
+
+// foresee looks at a process that is soon to be an orphan.
+func (v *view) foresee(id event.ID) {
+	t, ok := v.tree.Get(id)
+	if !ok || t.Dead || t.Kthread {
+		return
+	}
+	v.look(&policy.Process{ID: id, Exe: t.Filename})
 }
 
 // Children implements policy.View.

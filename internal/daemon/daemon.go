@@ -141,7 +141,7 @@ func (d *daemon) build(p *probe.Probe) error {
 	})
 	d.tracer = trace.New(p, trace.Options{
 		Log: d.Log, Owners: owners,
-		OnOrphans: d.control.OnOrphans, OnEvent: d.onEvent, OnTick: d.onTick, OnLeaseEnd: d.control.OnLeaseEnd,
+		OnOrphans: d.control.OnOrphans, OnDoomed: d.control.OnDoomed, OnEvent: d.onEvent, OnTick: d.onTick, OnLeaseEnd: d.control.OnLeaseEnd,
 		OnLag: func(lag time.Duration) { d.figures.metrics.ObserveLatency(lag) },
 	})
 	d.control.Attach(d.tracer)

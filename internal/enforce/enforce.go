@@ -55,15 +55,14 @@ type Request struct {
 	// Answers, unless nil, answers for this request in the place of who answers for all of
 	// the Enforcer's.
 	Answers Answers
-	// Begun, unless nil, is called a moment after the first SIGTERMs were sent, or when there
-	// will be none: who waits for it leaves the processors to those who are to die.
-	Begun func()
 	// Dead, unless nil, is called when nobody is left to be ended: what Do does then is to
 	// wait, for a moment, until the dead are reaped. The Queue uses it.
 	Dead func()
 	// Held are targets whose pidfds are open and whose identities were verified after
 	// that. Do closes them all; whoever does not come to call it calls LetGo.
 	Held []Held
+
+	struck *kill // what Strike has begun
 }
 
 // A Held target is known to have the pidfd.
@@ -94,8 +93,13 @@ func (r *Request) Keep(proven func(event.ID) bool) {
 	})
 }
 
-// LetGo closes the pidfds of a request that nobody carries out.
+// LetGo closes the pidfds of a request that nobody carries out, and has continue whoever
+// was stopped for it.
 func (r *Request) LetGo() {
+	if k := r.struck; k != nil {
+		r.struck = nil
+		k.close()
+	}
 	for _, h := range r.Held {
 		unix.Close(h.Pidfd)
 	}
@@ -181,11 +185,7 @@ type Enforcer struct {
 // until then: callers give it a goroutine. When ctx ends it lets go: what it has
 // stopped continues, and the kill is partial.
 func (e *Enforcer) Do(ctx context.Context, req Request) wire.Kill {
-	k := &kill{Enforcer: e, ctx: ctx, req: &req, answers: req.Answers, seen: make(map[event.ID]bool)}
-	if k.answers == nil {
-		k.answers = answers{e.Identity, e.Tree, e.Protector}
-	}
-	defer k.begun()
+	k := e.goOn(ctx, &req)
 	defer k.close()
 	if err := k.begin(); err != nil {
 		k.refuseAll(err)
@@ -197,6 +197,37 @@ func (e *Enforcer) Do(ctx context.Context, req Request) wire.Kill {
 		k.observe()
 	}
 	return k.result()
+}
+
+// Strike does of [Enforcer.Do], which is to follow soon, what comes before the first wait:
+// it stops those held and sends them SIGTERM. To hand a request over to another thread takes
+// longer than that. It does nothing, and reports false, where a target is not held or the
+// request only observes. The request's Answers must not wait for anyone.
+func (e *Enforcer) Strike(req *Request) bool {
+	if req.Mode != ModeEnforce || len(req.Held) == 0 || len(req.Held) < len(req.Targets) {
+		return false
+	}
+	k := e.goOn(context.Background(), req)
+	if k.takeUp() != nil {
+		return false // Do meets the same trouble
+	}
+	k.terminate()
+	req.struck = k
+	return true
+}
+
+// goOn returns the kill that Strike has begun, or a new one.
+func (e *Enforcer) goOn(ctx context.Context, req *Request) *kill {
+	k := req.struck
+	if k == nil {
+		k = &kill{Enforcer: e, answers: req.Answers, seen: make(map[event.ID]bool)}
+		if k.answers == nil {
+			k.answers = answers{e.Identity, e.Tree, e.Protector}
+		}
+	}
+	req.struck = nil
+	k.ctx, k.req = ctx, req
+	return k
 }
 
 // answers are the Enforcer's own.

@@ -76,6 +76,11 @@ func (k *kill) thaw() {
 			m.stopped = false
 		}
 	}
+}
+
+// forget takes those who were let continue out of the journal: until then a successor would
+// only do so once more.
+func (k *kill) forget() {
 	if !k.journaled {
 		return
 	}

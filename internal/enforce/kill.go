@@ -40,26 +40,23 @@ type kill struct {
 }
 
 func (k *kill) begin() (err error) {
-	if k.kin, err = k.Enforcer.kin.get(k.FS); err != nil {
+	if k.wake, err = newWaker(k.ctx); err != nil {
 		return err
 	}
-	if k.wake, err = newWaker(k.ctx); err != nil {
+	if k.kin != nil {
+		return nil // it was taken up before
+	}
+	return k.takeUp()
+}
+
+// takeUp makes the targets members, and whoever belongs to them by now.
+func (k *kill) takeUp() (err error) {
+	if k.kin, err = k.Enforcer.kin.get(k.FS); err != nil {
 		return err
 	}
 	k.admit(k.req.Targets, false)
 	k.refresh()
 	return nil
-}
-
-// respite is how long those who were sent SIGTERM have the processors before whoever waits
-// for the first signals goes on.
-const respite = 300 * time.Microsecond
-
-// begun lets whoever waits for the first signals know.
-func (k *kill) begun() {
-	if k.req.Begun != nil {
-		k.req.Begun()
-	}
 }
 
 // refuseAll is for a kill that cannot begin.
@@ -74,6 +71,7 @@ func (k *kill) refuseAll(err error) {
 // close lets go of everything, stopped processes first.
 func (k *kill) close() {
 	k.thaw()
+	k.forget()
 	for _, m := range k.members {
 		if m.fd >= 0 {
 			unix.Close(m.fd)
@@ -152,11 +150,10 @@ func (k *kill) enforce() {
 	for round := 0; round < maxRounds && k.passes <= maxPasses && !empty && k.ctx.Err() == nil; round++ {
 		if round == 0 || time.Now().Before(deadline) {
 			k.terminate()
+			k.forget()
 		}
 		if round == 0 { // stopping a large tree is not part of its grace
 			deadline = time.Now().Add(k.req.Grace)
-			k.wait(earlier(deadline, time.Now().Add(respite)), isNotLast)
-			k.begun()
 		}
 		k.wait(deadline, isNotLast)
 		k.slay(isNotLast)

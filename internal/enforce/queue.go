@@ -68,12 +68,12 @@ func (q *Queue) Submit(req Request) error {
 	return nil
 }
 
-// Idle reports whether the next request would begin at once, if it came from whoever asks
-// and nobody else submits any.
-func (q *Queue) Idle() bool {
+// Ready reports whether a request for the root would begin at once after so many others, if
+// nobody but whoever asks submits any.
+func (q *Queue) Ready(root event.ID, after int) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.running < q.atOnce
+	return !q.closed && q.running+after < q.atOnce && !q.busy[root]
 }
 
 // work carries out a request. Its place is free for the next as soon as nobody of its

@@ -3,6 +3,8 @@
 package trace
 
 import (
+	"time"
+
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
@@ -52,6 +54,7 @@ func (t *Tracer) hasNews() bool {
 // orphans, and then tells of the orphans. Between two records, so that whoever acts can look at the ring.
 func (t *Tracer) tellNews() {
 	t.leases.tell(t.onLease)
+	t.rest()
 	unjudged := t.unjudged
 	t.unjudged = nil
 	for _, p := range unjudged {
@@ -71,12 +74,32 @@ func (t *Tracer) tellNews() {
 			}
 		}
 		t.onOrphans(ids)
+		t.rest()
 	}
 	for i := range news {
 		t.publishOrphan(news[i].orphan, news[i].verdict, news[i].evidence)
 		for j := range news[i].stranded {
 			t.publishOrphan(&news[i].stranded[j], news[i].verdict, news[i].evidence)
 		}
+	}
+}
+
+// RestHere leaves the processors to those who were just signalled, for a moment before
+// anyone is told, and has then run on the loop when that is done. On the loop.
+func (t *Tracer) RestHere(then func()) {
+	t.resting = true
+	t.afterwards = append(t.afterwards, then)
+}
+
+// rest rests where that was asked for, and never more than half of the time.
+func (t *Tracer) rest() {
+	if !t.resting {
+		return
+	}
+	t.resting = false
+	if now := time.Now(); now.Sub(t.restedAt) >= 2*dyingRespite {
+		t.restedAt = now
+		_ = t.source.Wait(dyingRespite) // an error comes again when the loop waits
 	}
 }
 

@@ -64,9 +64,12 @@ const (
 	maxCommand = 64
 )
 
-// respite is how long whoever was told of an orphan, and whoever dies of it, has the
-// processors before the loop goes on with what can wait.
-const respite = 500 * time.Microsecond
+// The loop leaves the processors to others before it goes on with what can wait: to those
+// who were told of an orphan, and before that to those who were sent a signal because of it.
+const (
+	respite      = 500 * time.Microsecond
+	dyingRespite = 150 * time.Microsecond
+)
 
 // What is remembered of the stream.
 const (
@@ -90,6 +93,10 @@ type Options struct {
 	// OnOrphans is called on the loop with orphans that were just judged, before anyone is
 	// told of them: whoever is to end them is not to wait for that. It must not block.
 	OnOrphans func([]event.ID)
+	// OnDoomed is called on the loop with processes that are soon to be orphans: a signal
+	// that ends their spawner, or an ancestor, was sent. What is found out about them by then
+	// need not be afterwards. It must not block.
+	OnDoomed func(event.ID)
 	// OnEvent is called on the loop for each notable event (orphan, oom, lost,
 	// resync, and what Publish adds), after subscribers were given it. It must not block.
 	OnEvent func(*wire.Event)
@@ -113,6 +120,7 @@ type Tracer struct {
 	owners    Owners
 	log       *slog.Logger
 	onOrphans func([]event.ID)
+	onDoomed  func(event.ID)
 	onEvent   func(*wire.Event)
 	onTick    func() uint64
 	onLease   func(Lease)
@@ -146,8 +154,13 @@ type Tracer struct {
 	unjudged []*tracker.Process             // direct orphans whose facts were not looked at yet
 	judged   []judged                       // orphans that nobody was told of yet
 	told     bool                           // of some, since the loop rested last
-	unproven []unproven                     // adopters to confirm
-	leases   leases
+	resting  bool                           // somebody was signalled, who is to have the processors
+	restedAt time.Time
+	// afterwards is what is to be done when the loop has rested.
+	afterwards []func()
+	dying      []event.ID // were sent a signal that ends them, and have children
+	unproven   []unproven // adopters to confirm
+	leases     leases
 
 	missing   wire.Lost // not told yet
 	offsetAt  time.Time // when the wall clock was last asked
@@ -177,6 +190,7 @@ func New(source Source, opt Options) *Tracer {
 		owners:    opt.Owners,
 		log:       opt.Log,
 		onOrphans: opt.OnOrphans,
+		onDoomed:  opt.OnDoomed,
 		onEvent:   opt.OnEvent,
 		onTick:    opt.OnTick,
 		onLease:   opt.OnLeaseEnd,
@@ -232,12 +246,15 @@ func (t *Tracer) Run(ctx context.Context) error {
 		t.hub.flush()
 		if t.told && !rested {
 			t.told, rested = false, true
-			if err := t.source.Wait(min(t.nap(true), respite)); err != nil {
+			if err := t.source.Wait(respite); err != nil {
 				return err
 			}
 			continue
 		}
 		rested = false
+		if t.foresee() {
+			continue
+		}
 		if now := BootNow(); n > 0 && t.onLag != nil && now > t.last {
 			t.onLag(time.Duration(now - t.last))
 		}
@@ -274,7 +291,7 @@ func (t *Tracer) nap(busy bool) time.Duration {
 		d = min(max(time.Duration(now-t.last)/2, waitIdle), waitQuiet)
 	}
 	switch {
-	case t.hasNews():
+	case t.hasNews(), len(t.afterwards) > 0:
 		return 0
 	case len(t.unproven) > 0:
 		d = time.Millisecond
@@ -303,6 +320,10 @@ func (t *Tracer) runCommands() {
 
 // tick does what is due apart from records.
 func (t *Tracer) tick() {
+	for _, fn := range t.afterwards {
+		fn()
+	}
+	t.afterwards, t.resting = t.afterwards[:0], false
 	if news := t.tree.NoteRefused(t.source.Refused()); news > 0 {
 		t.lost(news, BootNow())
 	}
@@ -363,6 +384,9 @@ func (t *Tracer) change(c *tracker.Change) {
 	case tracker.Execed:
 		t.remember(c)
 		t.thinkAgain(c.ID)
+	case tracker.Signaled:
+		t.remember(c)
+		t.seeDying(c.ID)
 	default:
 		t.remember(c)
 	}
