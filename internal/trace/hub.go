@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -70,11 +71,14 @@ type hub struct {
 	subs    []*Subscription
 	lines   []*Lines
 	backlog backlog
+	text    []byte // a block in which lines are written one after another
 	closed  bool
 
 	// Of the publisher alone:
-	text  []byte   // a block in which lines are written one after another
 	fresh []*Lines // have lines that their readers were not told of
+	// What came since readers were told last, and when that was.
+	unflushed int
+	flushed   time.Time
 }
 
 func (h *hub) subscribe(types []string) *Subscription {
@@ -124,8 +128,9 @@ func (h *hub) shares(t string) bool { return typeSet(h.shared.Load()).has(t) }
 func (h *hub) publish(e *wire.Event) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	kind := typeBit(e.Type)
 	for _, s := range h.subs {
-		if !s.types.has(e.Type) {
+		if s.types&kind == 0 {
 			continue
 		}
 		select {
@@ -136,7 +141,7 @@ func (h *hub) publish(e *wire.Event) {
 			}
 		}
 	}
-	h.publishLine(e)
+	h.publishLine(e, kind)
 }
 
 // close ends every subscription.

@@ -229,7 +229,7 @@ func (t *Tracer) Run(ctx context.Context) error {
 	t.resyncWhy = "start"
 	for rested := false; ctx.Err() == nil; {
 		n := t.read()
-		t.hub.flush()
+		t.hub.pace(n)
 		if t.told && !rested {
 			t.told, rested = false, true
 			if err := t.source.Wait(min(t.nap(true), respite)); err != nil {
