@@ -117,11 +117,11 @@ func (h *hub) remove(s *Subscription) {
 }
 
 // wants reports whether any subscriber asks for the type.
-func (h *hub) wants(t string) bool { return typeSet(h.wanted.Load()).has(t) }
+func (h *hub) wants(kind typeSet) bool { return typeSet(h.wanted.Load())&kind != 0 }
 
 // shares reports whether any subscriber keeps events of the type; those who read lines
 // do not.
-func (h *hub) shares(t string) bool { return typeSet(h.shared.Load()).has(t) }
+func (h *hub) shares(kind typeSet) bool { return typeSet(h.shared.Load())&kind != 0 }
 
 // publish hands an event to all who want its type. Those who read lines are told by
 // flush.
@@ -169,19 +169,18 @@ type recent[T any] struct {
 func newRecent[T any](n int) recent[T] { return recent[T]{ring: make([]T, n)} }
 
 func (r *recent[T]) add(v T) {
-	r.ring[r.next] = v
-	if r.next++; r.next == len(r.ring) {
-		r.next, r.full = 0, true
-	}
+	*r.slot() = v
+	r.keep()
 }
 
-// slot returns the place of the next entry, to be filled in place.
-func (r *recent[T]) slot() *T {
-	s := &r.ring[r.next]
+// slot returns the place of the next entry, to be filled in place and then kept.
+func (r *recent[T]) slot() *T { return &r.ring[r.next] }
+
+// keep adds what slot's place holds.
+func (r *recent[T]) keep() {
 	if r.next++; r.next == len(r.ring) {
 		r.next, r.full = 0, true
 	}
-	return s
 }
 
 // all calls fn for each entry, oldest first.

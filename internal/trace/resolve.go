@@ -32,6 +32,8 @@ type resolver struct {
 	// moved.
 	tree  *tracker.Tree
 	since uint64
+	// now is the time of the last look at the ring; zero where there is no tree.
+	now time.Time
 }
 
 // A group is where a process stands.
@@ -68,7 +70,11 @@ const (
 
 // user returns the name of uid, or its number where it has none.
 func (r *resolver) user(uid uint32) string {
-	if now := time.Now(); r.users == nil || now.Sub(r.usersAt) > usersFor {
+	now := r.now
+	if r.tree == nil {
+		now = time.Now()
+	}
+	if r.users == nil || now.Sub(r.usersAt) > usersFor {
 		r.users, r.usersAt = readUsers("/etc/passwd"), now
 	}
 	if name, ok := r.users[uid]; ok {

@@ -311,6 +311,7 @@ func (t *Tracer) tick() {
 	if now.Sub(t.offsetAt) > time.Second {
 		t.conv.offset, t.offsetAt = bootOffset(), now
 	}
+	t.names.now = now
 	if t.resyncWhy != "" && now.Sub(t.resyncAt) >= resyncPause {
 		t.resync()
 	}
@@ -361,8 +362,9 @@ func (t *Tracer) change(c *tracker.Change) {
 	case tracker.OOMKilled:
 		t.oom(c)
 	case tracker.Execed:
-		t.remember(c)
-		t.thinkAgain(c.ID)
+		if p := t.remember(c); p != nil && p.Orphan != nil {
+			t.thinkAgain(c.ID)
+		}
 	default:
 		t.remember(c)
 	}
