@@ -27,6 +27,9 @@ type resolver struct {
 	unified bool
 	byID    map[uint64]group
 	byProc  map[event.ID]place
+	// told are some of the last answers of inherited, by pid: most processes are asked
+	// about three times in a row. Nothing of it is older than the last move.
+	told [64]told
 	// tree is asked in whose groups a process began; nil where every process is asked
 	// for itself. Of those that began before since it is not known whether they were
 	// moved.
@@ -46,6 +49,12 @@ type group struct {
 type place struct {
 	group
 	known uint64 // since this instant (CLOCK_BOOTTIME, ns); 0 says that it is not, after a move
+}
+
+// told is where a process was told to stand.
+type told struct {
+	id    event.ID
+	group group
 }
 
 // newResolver returns a resolver for who reads the tree's records in their order, or for
@@ -120,7 +129,14 @@ func (r *resolver) group(id event.ID, cgroup uint64, alive bool) group {
 		}
 		return g
 	}
+	last := &r.told[uint32(id.PID)%uint32(len(r.told))]
+	if last.id == id && !id.IsZero() {
+		return last.group
+	}
 	g, ok, from := r.inherited(id)
+	if ok {
+		*last = told{id, g}
+	}
 	if ok || !alive {
 		return g
 	}
@@ -210,12 +226,14 @@ func (r *resolver) moved(id event.ID) {
 		r.forget()
 	}
 	r.byProc[id] = place{}
+	r.told = [len(r.told)]told{}
 }
 
 // forget is for when records were lost, those of moves perhaps: whoever lives now may have
 // been moved.
 func (r *resolver) forget() {
 	clear(r.byProc)
+	r.told = [len(r.told)]told{}
 	r.since = BootNow()
 }
 
