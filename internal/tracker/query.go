@@ -102,7 +102,7 @@ func (t *Tree) copyTo(r ref, p *Process) {
 		p.SpawnerComm = t.at(s).comm
 	}
 	if n.is(flagDead) {
-		e := t.ends[r]
+		e := t.endOf(r)
 		p.Dead, p.End, p.Orphan = true, e.public(), e.orphan
 	}
 }
