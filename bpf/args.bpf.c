@@ -76,11 +76,11 @@ static __always_inline __u32 prefix_offset(__u32 word)
 }
 
 /*
- * Which mark has a word of its prefix at this place of the environment at hand, with
+ * Which mark has this word of its prefix at this place of the environment at hand, with
  * the NUL before the mark and the one after. A global function, so that the verifier
  * looks at it once and not at every call.
  */
-__noinline int mark_near(__u64 place)
+__noinline int mark_near(__u64 place, __u32 word)
 {
 	struct environment *env;
 	const __u64 *words;
@@ -89,12 +89,12 @@ __noinline int mark_near(__u64 place)
 	__u32 offset;
 	__u64 index;
 
+	offset = prefix_offset(word);
+	if (offset > 7)
+		return 0;
 	env = bpf_map_lookup_elem(&environments, &zero);
 	barrier_var(place);
 	if (!env || place >= ENV_BYTES)
-		return 0;
-	offset = prefix_offset(*(__u32 *)&env->bytes[place]);
-	if (offset > 7)
 		return 0;
 	/* From the byte before the mark on. */
 	index = place + sizeof(env->before) - 1 - offset;
@@ -113,7 +113,30 @@ __noinline int mark_near(__u64 place)
 	return 0;
 }
 
-/* Searches the environment of a new program for the marks. */
+/*
+ * The first eight words of the prefix, each where its hash says. An environment is full of
+ * words in upper case here and there: to tell them by a mask alone, and then by a switch,
+ * has the processor guess wrong all the time.
+ */
+static const __u32 prefix_words[8] = {
+	WORD('O', 'T', '_', 'T'), WORD('B', 'O', 'T', '_'), WORD('R', 'A', 'C', 'E'),
+	WORD('T', '_', 'T', 'R'), WORD('_', 'T', 'R', 'A'), WORD('T', 'R', 'A', 'C'),
+	WORD('A', 'B', 'O', 'T'), WORD('A', 'C', 'E', '_'),
+};
+
+#define PREFIX_HASH(word) ((__u32)((word)*1217u) >> 29)
+
+#define LOOK(n)                                                                                    \
+	do {                                                                                       \
+		__u32 word = *(__u32 *)&env->bytes[i + (n)];                                       \
+		if (word == prefix_words[PREFIX_HASH(word)] && i + (n) < len)                      \
+			flags |= mark_near(i + (n), word);                                         \
+	} while (0)
+
+/*
+ * Searches the environment of a new program for the marks. This is most of what an exec
+ * costs, so several words are looked at in a turn; behind the end lies an older one.
+ */
 static __noinline __u32 find_marks(unsigned long start, unsigned long end)
 {
 	struct environment *env;
@@ -126,12 +149,13 @@ static __noinline __u32 find_marks(unsigned long start, unsigned long end)
 	barrier_var(len);
 	if (len > ENV_BYTES || bpf_probe_read_user(env->bytes, len, (void *)start))
 		return 0;
-	for (__u32 i = 0; i < ENV_BYTES; i += 8) {
+	for (__u32 i = 0; i < ENV_BYTES; i += 32) {
 		if (i >= len)
 			break;
-		/* Upper case and underscore only: few words pass. */
-		if ((*(__u32 *)&env->bytes[i] & 0xe0e0e0e0) == 0x40404040)
-			flags |= mark_near(i);
+		LOOK(0);
+		LOOK(8);
+		LOOK(16);
+		LOOK(24);
 	}
 	return flags | EXEC_MARKS_KNOWN;
 }

@@ -62,8 +62,9 @@ func showEvents(c *cli.Context) error {
 	}
 	defer closer()
 	if c.Bool("json") {
+		out := quietly(c.App.Writer)
 		return explained(from.Lines(ctx, types, since, c.Bool("follow"), func(lines []byte) error {
-			_, err := c.App.Writer.Write(lines)
+			_, err := out.Write(lines)
 			return err
 		}))
 	}

@@ -31,13 +31,25 @@ var ErrNoDaemon = errors.New("no daemon")
 type Client struct {
 	socket  string
 	http    *http.Client
+	stream  *http.Client
 	reached atomic.Pointer[net.Conn] // for the next request
 }
 
 // NewClient returns a client of the daemon behind the socket.
 func NewClient(socket string) *Client {
 	c := &Client{socket: socket}
-	c.http = &http.Client{Transport: &http.Transport{
+	c.http, c.stream = c.newHTTP(0), c.newHTTP(streamBuffer)
+	return c
+}
+
+// streamBuffer is how much of a stream is read at once: what the daemon writes at once.
+// With less, each portion would take a read for its first part and one for the rest, and
+// what follows it two writes.
+const streamBuffer = 2 * portion
+
+// newHTTP returns a client that reads buffer bytes at once, 0 is the library's choice.
+func (c *Client) newHTTP(buffer int) *http.Client {
+	return &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			if conn := c.reached.Swap(nil); conn != nil {
 				return *conn, nil
@@ -45,8 +57,8 @@ func NewClient(socket string) *Client {
 			return c.dial(ctx)
 		},
 		DisableCompression: true,
+		ReadBufferSize:     buffer,
 	}}
-	return c
 }
 
 func (c *Client) dial(ctx context.Context) (net.Conn, error) {
@@ -119,12 +131,12 @@ func (c *Client) Lines(ctx context.Context, types []string, since uint64, follow
 	if follow {
 		q.Set("follow", "1")
 	}
-	body, err := c.open(ctx, http.MethodGet, "/v1/events", q, nil)
+	body, err := c.open(ctx, c.stream, http.MethodGet, "/v1/events", q, nil)
 	if err != nil {
 		return err
 	}
 	defer body.Close()
-	buf := make([]byte, 0, 64<<10)
+	buf := make([]byte, 0, streamBuffer)
 	for {
 		if len(buf) == cap(buf) {
 			if len(buf) >= maxLine {
@@ -159,7 +171,7 @@ func get[T any](ctx context.Context, c *Client, path string, q url.Values) (T, e
 
 // Call sends a request with a JSON body, where there is one, and decodes the answer.
 func Call[T any](ctx context.Context, c *Client, method, path string, q url.Values, in any) (out T, err error) {
-	body, err := c.open(ctx, method, path, q, in)
+	body, err := c.open(ctx, c.http, method, path, q, in)
 	if err != nil {
 		return out, err
 	}
@@ -171,12 +183,12 @@ func Call[T any](ctx context.Context, c *Client, method, path string, q url.Valu
 }
 
 // open sends a request and returns the body of a good answer.
-func (c *Client) open(ctx context.Context, method, path string, q url.Values, in any) (io.ReadCloser, error) {
+func (c *Client) open(ctx context.Context, by *http.Client, method, path string, q url.Values, in any) (io.ReadCloser, error) {
 	req, err := newRequest(ctx, method, path, q, in)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := c.send(req)
+	resp, err := c.sendBy(by, req)
 	if err != nil {
 		return nil, err
 	}
@@ -201,8 +213,10 @@ func newRequest(ctx context.Context, method, path string, q url.Values, in any) 
 }
 
 // send returns a good answer, whose body is the caller's to close.
-func (c *Client) send(req *http.Request) (*http.Response, error) {
-	resp, err := c.http.Do(req)
+func (c *Client) send(req *http.Request) (*http.Response, error) { return c.sendBy(c.http, req) }
+
+func (c *Client) sendBy(by *http.Client, req *http.Request) (*http.Response, error) {
+	resp, err := by.Do(req)
 	if err != nil {
 		return nil, c.explain(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -23,7 +24,7 @@ import (
 
 // portion is how much text a reader has of its own at a time. The rest waits with the
 // tracer, where it is the same for all readers.
-const portion = 64 << 10
+const portion = 128 << 10
 
 // maxPast is how much of the past may wait for readers that have yet to take it.
 const maxPast = 64 << 20
@@ -112,7 +113,8 @@ func (f *follower) begin(past []*wire.Event) {
 	}
 	f.rest = append(f.rest, "\r\n"...)
 	if text := f.tell(past); len(text) > 0 {
-		f.rest = f.frame(f.rest, text)
+		head := len(f.rest)
+		f.rest = f.frame(append(f.headed(f.rest), text...), head)
 	}
 	f.look()
 }
@@ -141,21 +143,26 @@ func (f *follower) releasePast() {
 	f.held, f.rest = 0, nil
 }
 
-// frame appends text as the transfer coding has it.
-func (f *follower) frame(to []byte, text ...[]byte) []byte {
+// chunkHead is the head of a chunk whose size is filled in when it is known.
+const chunkHead = "00000000\r\n"
+
+// headed leaves room for the head of what is appended next.
+func (f *follower) headed(to []byte) []byte {
 	if !f.chunked {
-		for _, t := range text {
-			to = append(to, t...)
-		}
 		return to
 	}
-	size := 0
-	for _, t := range text {
-		size += len(t)
+	return append(to, chunkHead...)
+}
+
+// frame makes what was appended since headed a chunk, where the transfer coding has such.
+func (f *follower) frame(to []byte, head int) []byte {
+	if !f.chunked {
+		return to
 	}
-	to = fmt.Appendf(to, "%x\r\n", size)
-	for _, t := range text {
-		to = append(to, t...)
+	size := len(to) - head - len(chunkHead)
+	for i := strings.IndexByte(chunkHead, '\r') - 1; size > 0; i-- {
+		to[head+i] = "0123456789abcdef"[size%16]
+		size /= 16
 	}
 	return append(to, "\r\n"...)
 }
@@ -166,17 +173,19 @@ func (f *follower) fill() bool {
 		return true
 	}
 	f.releasePast()
-	missed, since, lines := f.lines.Take(portion)
-	if missed > 0 {
-		lines = slices.Insert(lines, 0, wire.AppendEvent(nil, Missed(missed, since)))
-	}
-	if len(lines) == 0 {
-		return false
-	}
 	if cap(f.buf) > 2*portion {
 		f.buf = nil
 	}
-	f.buf = f.frame(f.buf[:0], lines...)
+	f.buf = f.headed(f.buf[:0])
+	begin := len(f.buf)
+	missed, since, text := f.lines.Take(f.buf, portion)
+	if missed > 0 {
+		text = slices.Insert(text, begin, wire.AppendEvent(nil, Missed(missed, since))...)
+	}
+	if f.buf = text; len(text) == begin {
+		return false
+	}
+	f.buf = f.frame(text, 0)
 	f.rest = f.buf
 	return true
 }

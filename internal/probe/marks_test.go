@@ -21,11 +21,13 @@ func TestMarks(t *testing.T) {
 		want marks
 	}
 	var tests []environment
-	// Every alignment of the marks to the search's stride.
-	for n := range 9 {
+	// Every alignment of the marks to the search's stride, and a shorter environment after
+	// it, behind which the marks may still lie.
+	for n := range 33 {
 		pad := "P=" + strings.Repeat("x", n)
 		tests = append(tests, environment{[]string{pad, "ABOT_TRACE_KEEP=1"}, marks{known: true, keep: true}},
-			environment{[]string{pad, "ABOT_TRACE_LEASH=1", "Q=ACE_"}, marks{known: true, leash: true}})
+			environment{[]string{pad, "ABOT_TRACE_LEASH=1", "Q=ACE_"}, marks{known: true, leash: true}},
+			environment{nil, marks{known: true}})
 	}
 	tests = append(tests,
 		environment{nil, marks{known: true}},

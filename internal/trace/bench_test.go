@@ -14,16 +14,25 @@ import (
 )
 
 // BenchmarkStorm applies fork, exec and exit of one process after another: what an
-// event costs the loop behind the decoding, with nobody listening and with one
-// subscriber to everything. An operation is one event.
+// event costs the loop behind the decoding, with nobody listening, with one subscriber to
+// everything, and with one reader of lines. An operation is one event.
 func BenchmarkStorm(b *testing.B) {
 	for _, bench := range []struct {
-		name   string
-		listen bool
-	}{{"unheard", false}, {"heard", true}} {
+		name             string
+		listen, followed bool
+	}{{"unheard", false, false}, {"heard", true, false}, {"followed", false, true}} {
 		b.Run(bench.name, func(b *testing.B) {
 			t := New(newScript(), Options{Log: slog.New(slog.DiscardHandler)})
 			t.tree.Begin([]event.Task{task(0, 0)}, 1).End()
+			t.names.unified = true
+			t.names.byID[0] = group{path: "/"}
+			if bench.followed {
+				l := &Lines{hub: &t.hub, types: newTypeSet(nil), done: make(chan struct{})}
+				var text []byte
+				l.news = func() { _, _, text = l.Take(text[:0], 1<<20) }
+				t.hub.follow(l)
+				defer l.Close()
+			}
 			if bench.listen {
 				sub := t.Subscribe()
 				defer sub.Close()
@@ -44,6 +53,9 @@ func BenchmarkStorm(b *testing.B) {
 				e.Subject = event.ID{PID: firstPID + 1 + int32(n%30000), Start: uint64(2000 + n)}
 				e.Time = uint64(2000 + n)
 				t.handle(e)
+				if i%64 == 0 {
+					t.hub.pace(1)
+				}
 			}
 		})
 	}

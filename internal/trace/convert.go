@@ -19,6 +19,15 @@ type converter struct {
 	offset int64 // wall clock at boot
 	words  map[string][]string
 	comms  map[event.Comm]string
+	// What was looked for last, so that most need not be looked for.
+	lastWords [16]struct {
+		text  string
+		words []string
+	}
+	lastComms [16]struct {
+		name event.Comm
+		text string
+	}
 	// drawn says that what it makes is drawn and not written as JSON: text is what JSON
 	// would have made of it, and what no drawing shows is left out.
 	drawn bool
@@ -37,6 +46,17 @@ const (
 
 // cmdline splits a command line and hides its likely secrets. The result is shared.
 func (c *converter) cmdline(text string) []string {
+	if text == "" {
+		return nil
+	}
+	last := &c.lastWords[len(text)%len(c.lastWords)]
+	if last.text != text {
+		last.text, last.words = text, c.findWords(text)
+	}
+	return last.words
+}
+
+func (c *converter) findWords(text string) []string {
 	if words, ok := c.words[text]; ok {
 		return words
 	}
@@ -54,6 +74,14 @@ func (c *converter) cmdline(text string) []string {
 }
 
 func (c *converter) comm(name event.Comm) string {
+	last := &c.lastComms[int(name[0]^name[2])%len(c.lastComms)]
+	if last.name != name || last.text == "" {
+		last.name, last.text = name, c.findComm(name)
+	}
+	return last.text
+}
+
+func (c *converter) findComm(name event.Comm) string {
 	text, ok := c.comms[name]
 	if !ok {
 		if len(c.comms) == maxWords {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -70,11 +71,14 @@ type hub struct {
 	subs    []*Subscription
 	lines   []*Lines
 	backlog backlog
+	text    []byte // a block in which lines are written one after another
 	closed  bool
 
 	// Of the publisher alone:
-	text  []byte   // a block in which lines are written one after another
 	fresh []*Lines // have lines that their readers were not told of
+	// What came since readers were told last, and when that was.
+	unflushed int
+	flushed   time.Time
 }
 
 func (h *hub) subscribe(types []string) *Subscription {
@@ -113,19 +117,20 @@ func (h *hub) remove(s *Subscription) {
 }
 
 // wants reports whether any subscriber asks for the type.
-func (h *hub) wants(t string) bool { return typeSet(h.wanted.Load()).has(t) }
+func (h *hub) wants(kind typeSet) bool { return typeSet(h.wanted.Load())&kind != 0 }
 
 // shares reports whether any subscriber keeps events of the type; those who read lines
 // do not.
-func (h *hub) shares(t string) bool { return typeSet(h.shared.Load()).has(t) }
+func (h *hub) shares(kind typeSet) bool { return typeSet(h.shared.Load())&kind != 0 }
 
 // publish hands an event to all who want its type. Those who read lines are told by
 // flush.
 func (h *hub) publish(e *wire.Event) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	kind := typeBit(e.Type)
 	for _, s := range h.subs {
-		if !s.types.has(e.Type) {
+		if s.types&kind == 0 {
 			continue
 		}
 		select {
@@ -136,7 +141,7 @@ func (h *hub) publish(e *wire.Event) {
 			}
 		}
 	}
-	h.publishLine(e)
+	h.publishLine(e, kind)
 }
 
 // close ends every subscription.
@@ -164,19 +169,18 @@ type recent[T any] struct {
 func newRecent[T any](n int) recent[T] { return recent[T]{ring: make([]T, n)} }
 
 func (r *recent[T]) add(v T) {
-	r.ring[r.next] = v
-	if r.next++; r.next == len(r.ring) {
-		r.next, r.full = 0, true
-	}
+	*r.slot() = v
+	r.keep()
 }
 
-// slot returns the place of the next entry, to be filled in place.
-func (r *recent[T]) slot() *T {
-	s := &r.ring[r.next]
+// slot returns the place of the next entry, to be filled in place and then kept.
+func (r *recent[T]) slot() *T { return &r.ring[r.next] }
+
+// keep adds what slot's place holds.
+func (r *recent[T]) keep() {
 	if r.next++; r.next == len(r.ring) {
 		r.next, r.full = 0, true
 	}
-	return s
 }
 
 // all calls fn for each entry, oldest first.

@@ -5,14 +5,15 @@ package trace
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
-// lineBlock is how much memory lines are written into at once. It is given back when no
-// line of it waits for a reader.
-const lineBlock = 64 << 10
+// lineBlock is how much memory lines are written into at once. It serves again when no
+// line waits for a reader, and is given back when there is no reader.
+const lineBlock = 2 * paceBytes
 
 // How many lines wait, and how many bytes of them, before those who have not read the
 // oldest miss it. They are the same lines for all readers, so that these bounds hold
@@ -20,6 +21,13 @@ const lineBlock = 64 << 10
 const (
 	backlogLines = 16384
 	backlogBytes = 16 << 20
+)
+
+// Lines that can wait are told to their readers when there are so many bytes of them, or
+// when so much time has passed since others were.
+const (
+	paceBytes = 128 << 10
+	paceTime  = 5 * time.Millisecond
 )
 
 // Lines is one reader's view of the stream as lines of JSON, which are written once for
@@ -73,22 +81,21 @@ func (b *backlog) forget(n int) {
 }
 
 // Take returns how many events were missed for want of room since the last call, with
-// the instant of the first (CLOCK_BOOTTIME ns), and what was published after them: no
-// more lines than make up limit bytes, if only the last one goes beyond. The lines are
-// shared: they must not be changed. From any goroutine.
-func (l *Lines) Take(limit int) (missed, since uint64, texts [][]byte) {
+// the instant of the first (CLOCK_BOOTTIME ns), and appends to text what was published
+// after them: no more lines than make up limit bytes, if only the last one goes beyond.
+// From any goroutine.
+func (l *Lines) Take(text []byte, limit int) (missed, since uint64, _ []byte) {
 	h := l.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	missed, since, l.missed, l.since = l.missed, l.since, 0, 0
 	l.next = max(l.next, h.backlog.first) // it may be closed
-	for size := 0; l.next < h.backlog.end() && size < limit; l.next++ {
+	for limit += len(text); l.next < h.backlog.end() && len(text) < limit; l.next++ {
 		if one := &h.backlog.lines[l.next-h.backlog.first]; l.types&one.kind != 0 {
-			texts = append(texts, one.text)
-			size += len(one.text)
+			text = append(text, one.text...)
 		}
 	}
-	return missed, since, texts
+	return missed, since, text
 }
 
 // Done is closed when the stream has ended.
@@ -104,17 +111,20 @@ func (l *Lines) Close() {
 		h.update()
 		h.trim()
 	}
+	if len(h.lines) == 0 {
+		h.text = nil
+	}
 }
 
 // publishLine writes the line once, where anyone wants it. With h.mu.
-func (h *hub) publishLine(e *wire.Event) {
+func (h *hub) publishLine(e *wire.Event, kind typeSet) {
 	written := false
 	for _, l := range h.lines {
-		if !l.types.has(e.Type) {
+		if l.types&kind == 0 {
 			continue
 		}
 		if !written {
-			h.backlog.lines = append(h.backlog.lines, h.write(e))
+			h.write(e, kind)
 			written = true
 		}
 		if !l.fresh {
@@ -128,14 +138,17 @@ func (h *hub) publishLine(e *wire.Event) {
 	}
 }
 
-func (h *hub) write(e *wire.Event) line {
+// write adds the line to the backlog. With h.mu.
+func (h *hub) write(e *wire.Event, kind typeSet) {
 	if cap(h.text)-len(h.text) < lineBlock/16 {
 		h.text = make([]byte, 0, lineBlock)
 	}
 	begin := len(h.text)
 	h.text = wire.AppendEvent(h.text, e)
-	h.backlog.bytes += len(h.text) - begin
-	return line{h.text[begin:len(h.text):len(h.text)], typeBit(e.Type), e.TimeNS}
+	size := len(h.text) - begin
+	h.backlog.bytes += size
+	h.unflushed += size
+	h.backlog.lines = append(h.backlog.lines, line{h.text[begin:len(h.text):len(h.text)], kind, e.TimeNS})
 }
 
 // miss has those who have not taken the oldest line miss it. With h.mu.
@@ -160,6 +173,18 @@ func (h *hub) trim() {
 		least = min(least, l.next)
 	}
 	h.backlog.forget(int(least - h.backlog.first))
+	if len(h.backlog.lines) == 0 {
+		h.text = h.text[:0]
+	}
+}
+
+// pace flushes what can wait: at once after a while without lines, and when no more come,
+// but of a storm some at a time. To wake a reader takes as long as to write a dozen lines.
+// After looks that found something, others follow soon. By the publisher.
+func (h *hub) pace(found int) {
+	if found == 0 || h.unflushed >= paceBytes || len(h.fresh) > 0 && time.Since(h.flushed) >= paceTime {
+		h.flush()
+	}
 }
 
 // flush tells the readers of lines that there are some. By the publisher.
@@ -167,6 +192,7 @@ func (h *hub) flush() {
 	if len(h.fresh) == 0 {
 		return
 	}
+	h.unflushed, h.flushed = 0, time.Now()
 	for i, l := range h.fresh {
 		h.fresh[i], l.fresh = nil, false
 		l.news()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -45,14 +46,14 @@ func TestStalledLines(t *testing.T) {
 				want := (published - began) / uint64(2-i%2)
 				got, missed, first := uint64(0), uint64(0), uint64(0)
 				for {
-					m, since, texts := l.Take(1 << 16)
+					m, since, text := l.Take(nil, 1<<16)
 					if missed += m; m > 0 {
 						first = since
 					}
-					if len(texts) == 0 {
+					if len(text) == 0 {
 						break
 					}
-					got += uint64(len(texts))
+					got += uint64(bytes.Count(text, []byte("\n")))
 				}
 				if got+missed != want || (missed > 0) != (published-began > held) || missed > 0 && first-began > 2 {
 					t.Errorf("reader %d: %d taken, %d missed since %d, want %d in all", i, got, missed, first-began, want)
@@ -62,8 +63,8 @@ func TestStalledLines(t *testing.T) {
 			if n := len(h.backlog.lines); n != 1 {
 				t.Errorf("%d lines wait for those who have not taken one", n)
 			}
-			_, _, last := all[0].Take(1)
-			if len(last) != 0 && !bytes.Contains(last[0], fmt.Appendf(nil, `"seq":%d,`, published)) {
+			_, _, last := all[0].Take(nil, 1)
+			if len(last) != 0 && !bytes.Contains(last, fmt.Appendf(nil, `"seq":%d,`, published)) {
 				t.Errorf("got %s", last)
 			}
 			for _, l := range all {
@@ -74,4 +75,57 @@ func TestStalledLines(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestPace has lines wait for more of them, but neither for long nor when no more come,
+// and has who takes them get whole ones out of memory that serves again.
+func TestPace(t *testing.T) {
+	var h hub
+	told := 0
+	l := &Lines{hub: &h, types: newTypeSet(nil), done: make(chan struct{})}
+	var text []byte
+	l.news = func() {
+		told++
+		_, _, text = l.Take(text[:0], 1<<20)
+	}
+	h.follow(l)
+	defer l.Close()
+	seq := uint64(0)
+	publish := func() {
+		seq++
+		h.publish(&wire.Event{Type: wire.TypeFork, Seq: seq})
+	}
+	expect := func(what string, want int) {
+		t.Helper()
+		if told != want {
+			t.Fatalf("%s: told %d times, want %d", what, told, want)
+		}
+	}
+	publish()
+	h.pace(1)
+	expect("the first", 1)
+	h.flushed = time.Now().Add(time.Hour) // no time passes
+	publish()
+	h.pace(1)
+	expect("soon after", 1)
+	h.pace(0)
+	expect("no more came", 2)
+	if !bytes.Contains(text, fmt.Appendf(nil, `"seq":%d,`, seq)) || bytes.Count(text, []byte("\n")) != 1 {
+		t.Errorf("got %s", text)
+	}
+	h.flushed = time.Now().Add(time.Hour)
+	block := &h.text[:1][0]
+	for h.unflushed < paceBytes {
+		publish()
+		expect("fewer", 2)
+	}
+	h.pace(1)
+	expect("many", 3)
+	publish()
+	if &h.text[0] != block {
+		t.Error("what nobody waits for does not serve again")
+	}
+	h.flushed = time.Now().Add(-paceTime)
+	h.pace(1)
+	expect("later", 4)
 }

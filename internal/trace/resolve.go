@@ -27,11 +27,16 @@ type resolver struct {
 	unified bool
 	byID    map[uint64]group
 	byProc  map[event.ID]place
+	// told are some of the last answers of inherited, by pid: most processes are asked
+	// about three times in a row. Nothing of it is older than the last move.
+	told [64]told
 	// tree is asked in whose groups a process began; nil where every process is asked
 	// for itself. Of those that began before since it is not known whether they were
 	// moved.
 	tree  *tracker.Tree
 	since uint64
+	// now is the time of the last look at the ring; zero where there is no tree.
+	now time.Time
 }
 
 // A group is where a process stands.
@@ -44,6 +49,12 @@ type group struct {
 type place struct {
 	group
 	known uint64 // since this instant (CLOCK_BOOTTIME, ns); 0 says that it is not, after a move
+}
+
+// told is where a process was told to stand.
+type told struct {
+	id    event.ID
+	group group
 }
 
 // newResolver returns a resolver for who reads the tree's records in their order, or for
@@ -68,7 +79,11 @@ const (
 
 // user returns the name of uid, or its number where it has none.
 func (r *resolver) user(uid uint32) string {
-	if now := time.Now(); r.users == nil || now.Sub(r.usersAt) > usersFor {
+	now := r.now
+	if r.tree == nil {
+		now = time.Now()
+	}
+	if r.users == nil || now.Sub(r.usersAt) > usersFor {
 		r.users, r.usersAt = readUsers("/etc/passwd"), now
 	}
 	if name, ok := r.users[uid]; ok {
@@ -114,7 +129,14 @@ func (r *resolver) group(id event.ID, cgroup uint64, alive bool) group {
 		}
 		return g
 	}
+	last := &r.told[uint32(id.PID)%uint32(len(r.told))]
+	if last.id == id && !id.IsZero() {
+		return last.group
+	}
 	g, ok, from := r.inherited(id)
+	if ok {
+		*last = told{id, g}
+	}
 	if ok || !alive {
 		return g
 	}
@@ -204,12 +226,14 @@ func (r *resolver) moved(id event.ID) {
 		r.forget()
 	}
 	r.byProc[id] = place{}
+	r.told = [len(r.told)]told{}
 }
 
 // forget is for when records were lost, those of moves perhaps: whoever lives now may have
 // been moved.
 func (r *resolver) forget() {
 	clear(r.byProc)
+	r.told = [len(r.told)]told{}
 	r.since = BootNow()
 }
 

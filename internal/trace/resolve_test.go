@@ -91,3 +91,24 @@ func TestInheritedGroup(t *testing.T) {
 		t.Errorf("after a loss: %+v", got)
 	}
 }
+
+// TestInheritedGroupAfterRestore wants the groups told from the tree that a successor
+// goes on with, not from the one that it began with.
+func TestInheritedGroupAfterRestore(t *testing.T) {
+	saved, err := tracker.New(0).Export(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tracer := New(newScript(), Options{})
+	if err := tracer.Restore(map[string][]byte{SectionTree: saved, SectionLeases: []byte("{}")}, 0); err != nil {
+		t.Fatal(err)
+	}
+	tracer.names.unified = false
+	spawner, want := proc(1), group{path: "/known"}
+	tracer.names.byProc[spawner] = place{want, 1}
+	child := event.ID{PID: spawner.PID + 1, Start: BootNow()}
+	tracer.tree.Apply(&event.Event{Kind: event.KindFork, Subject: child, Fork: event.Fork{Spawner: spawner, Caller: spawner}})
+	if got := tracer.names.group(child, 0, true); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}

@@ -54,7 +54,7 @@ func (t *Tracer) Restore(sections map[string][]byte, history int) error {
 	if err := json.Unmarshal(sections[SectionLeases], &saved); err != nil {
 		return fmt.Errorf("leases: %w", err)
 	}
-	t.tree = tree
+	t.tree, t.names.tree = tree, tree
 	for _, l := range saved.Held {
 		t.HoldLease(l)
 	}

@@ -4,6 +4,7 @@ package trace
 
 import (
 	"strconv"
+	"strings"
 
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/tracker"
@@ -42,41 +43,63 @@ func (t *Tracer) complete(e *wire.Event, seq, ns uint64, offset int64) {
 	e.Time = wallTime(offset, ns)
 }
 
-// remember keeps a lifecycle event in short, and hands it out where anyone listens.
-func (t *Tracer) remember(c *tracker.Change) {
-	p, ok := t.tree.Get(c.ID)
-	if !ok {
-		return
+// remember keeps a lifecycle event in short, and hands it out where anyone listens. It
+// returns the process as it was kept, nil where the tree does not know it.
+func (t *Tracer) remember(c *tracker.Change) *tracker.Process {
+	r := t.lifecycle.slot()
+	if !t.tree.Describe(c, &r.process) {
+		return nil
 	}
+	t.lifecycle.keep()
 	t.seq++
 	if c.Time == 0 {
 		c.Time = BootNow() // its exit was not seen, only that it is gone
 	}
-	r := t.lifecycle.slot()
-	*r = record{seq: t.seq, time: c.Time, kind: c.Kind, process: p, signal: c.Signal}
+	r.seq, r.time, r.kind, r.signal = t.seq, c.Time, c.Kind, c.Signal
+	p := &r.process
 	if p.Orphan != nil {
 		o := *p.Orphan
-		r.process.Orphan = &o
+		p.Orphan = &o
 	}
 	switch c.Kind {
 	case tracker.Forked:
-		t.canary.sawFork(&p)
+		t.canary.sawFork(p)
 	case tracker.Exited:
-		t.sawLeaseExit(&p)
+		t.sawLeaseExit(p)
 	}
-	if kind := lifecycleTypes[c.Kind]; t.hub.wants(kind) {
+	if kind := lifecycleKinds[c.Kind]; t.hub.wants(kind) {
 		if t.hub.shares(kind) {
 			t.hub.publish(t.expand(r, &t.conv))
 		} else {
 			t.hub.publish(t.expandInto(&t.desk, r, &t.conv))
 		}
 	}
+	return p
 }
 
 // A desk is where an event is made that nobody keeps.
 type desk struct {
 	event wire.Event
 	room  room
+	// ids holds the ids of some events, one after another.
+	ids strings.Builder
+}
+
+// deskIDs is how many bytes of ids are allocated at once.
+const deskIDs = 4 << 10
+
+// id is the event's id, out of memory that other events' ids share.
+func (d *desk) id(prefix string, seq uint64) string {
+	if d.ids.Cap()-d.ids.Len() < len(prefix)+32 {
+		d.ids.Reset()
+		d.ids.Grow(deskIDs)
+	}
+	begin := d.ids.Len()
+	var digits [20]byte
+	d.ids.WriteString(prefix)
+	d.ids.WriteByte('-')
+	d.ids.Write(strconv.AppendUint(digits[:0], seq, 10))
+	return d.ids.String()[begin:]
 }
 
 var lifecycleTypes = [...]string{
@@ -84,6 +107,13 @@ var lifecycleTypes = [...]string{
 	tracker.Execed:   wire.TypeExec,
 	tracker.Exited:   wire.TypeExit,
 	tracker.Signaled: wire.TypeSignal,
+}
+
+var lifecycleKinds = [...]typeSet{
+	tracker.Forked:   typeBit(wire.TypeFork),
+	tracker.Execed:   typeBit(wire.TypeExec),
+	tracker.Exited:   typeBit(wire.TypeExit),
+	tracker.Signaled: typeBit(wire.TypeSignal),
 }
 
 // expand makes the event of a record.
@@ -100,6 +130,9 @@ func (t *Tracer) expandInto(d *desk, r *record, conv *converter) *wire.Event {
 		if !r.signal.FromKernel {
 			e.Signal.Sender = &wire.Sender{PID: r.signal.Sender.PID, Comm: r.signal.SenderComm.String(), UID: r.signal.SenderUID}
 		}
+	}
+	if d == &t.desk {
+		e.ID = d.id(t.idPrefix, r.seq)
 	}
 	t.complete(e, r.seq, r.time, conv.offset)
 	return e

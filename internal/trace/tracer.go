@@ -243,7 +243,7 @@ func (t *Tracer) Run(ctx context.Context) error {
 	t.resyncWhy = "start"
 	for rested := false; ctx.Err() == nil; {
 		n := t.read()
-		t.hub.flush()
+		t.hub.pace(n)
 		if t.told && !rested {
 			t.told, rested = false, true
 			if err := t.source.Wait(respite); err != nil {
@@ -332,6 +332,7 @@ func (t *Tracer) tick() {
 	if now.Sub(t.offsetAt) > time.Second {
 		t.conv.offset, t.offsetAt = bootOffset(), now
 	}
+	t.names.now = now
 	if t.resyncWhy != "" && now.Sub(t.resyncAt) >= resyncPause {
 		t.resync()
 	}
@@ -382,8 +383,9 @@ func (t *Tracer) change(c *tracker.Change) {
 	case tracker.OOMKilled:
 		t.oom(c)
 	case tracker.Execed:
-		t.remember(c)
-		t.thinkAgain(c.ID)
+		if p := t.remember(c); p != nil && p.Orphan != nil {
+			t.thinkAgain(c.ID)
+		}
 	case tracker.Signaled:
 		t.remember(c)
 		t.seeDying(c.ID)

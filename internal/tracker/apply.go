@@ -35,6 +35,8 @@ type Change struct {
 	Signal event.Signal
 	// OOM is what the OOM killer said (OOMKilled only).
 	OOM event.OOM
+
+	at ref // where the process is, as long as the change is valid; 0 is not said
 }
 
 func (t *Tree) report(c Change) { t.changes = append(t.changes, c) }
@@ -104,8 +106,12 @@ func (t *Tree) fork(e *event.Event) {
 	if r != 0 && (t.at(r).is(flagDead) || t.at(r).lineage == LineageObserved) {
 		return
 	}
-	spawner := t.known(e.Fork.Spawner)
-	if r = t.find(e.Subject); r == 0 {
+	spawner := t.find(e.Fork.Spawner)
+	if spawner == 0 {
+		spawner = t.known(e.Fork.Spawner)
+		r = t.find(e.Subject) // who may have been forgotten for it
+	}
+	if r == 0 {
 		if e.Subject.PID == 0 || !t.makeRoom(e.Subject) {
 			return
 		}
@@ -132,8 +138,12 @@ func (t *Tree) fork(e *event.Event) {
 	if e.Fork.Caller != e.Fork.Spawner {
 		t.callers[r] = e.Fork.Caller
 	}
-	t.inherit(r, t.find(e.Fork.Caller))
-	t.report(Change{Kind: Forked, ID: e.Subject, Time: e.Time})
+	caller := spawner
+	if e.Fork.Caller != e.Fork.Spawner {
+		caller = t.find(e.Fork.Caller)
+	}
+	t.inherit(r, caller)
+	t.report(Change{Kind: Forked, ID: e.Subject, Time: e.Time, at: r})
 	// What forks while its spawner is already known to be dead is an orphan at birth:
 	// under CLONE_PARENT the spawner may die while its child forks on its behalf.
 	if spawner != 0 && t.at(spawner).is(flagDead) {
@@ -181,7 +191,7 @@ func (t *Tree) exec(e *event.Event) {
 	t.words.drop(n.words)
 	n.words = t.words.put(words{e.Exec.Filename, e.Exec.Cmdline})
 	t.setCgroup(r, e.Exec.Cgroup)
-	t.report(Change{Kind: Execed, ID: e.Subject, Time: e.Time})
+	t.report(Change{Kind: Execed, ID: e.Subject, Time: e.Time, at: r})
 }
 
 func flagIf(flag uint16, set bool) uint16 {
@@ -247,8 +257,8 @@ func (t *Tree) die(r ref, how end, x event.Exit) {
 	delete(t.victims, r)
 	n.flags |= flagDead
 	t.dead[id] = r
-	t.ends[r] = how
-	t.report(Change{Kind: Exited, ID: id, Time: how.time})
+	t.at(r).end = t.ends.put(how)
+	t.report(Change{Kind: Exited, ID: id, Time: how.time, at: r})
 
 	if !x.NSEnds {
 		t.orphanChildren(r, how, x)

@@ -60,10 +60,16 @@ type Process struct {
 	Orphan *Orphan
 }
 
-func (t *Tree) process(r ref) Process {
+func (t *Tree) process(r ref) (p Process) {
+	t.copyTo(r, &p)
+	return p
+}
+
+// copyTo is process into p, of which all is written anew.
+func (t *Tree) copyTo(r ref, p *Process) {
 	n := t.at(r)
 	w := t.words.get(n.words)
-	p := Process{
+	*p = Process{
 		ID:          n.id(),
 		HostPID:     n.hostPID,
 		Spawner:     event.ID{PID: n.spawnPID, Start: n.spawnAt},
@@ -88,14 +94,30 @@ func (t *Tree) process(r ref) Process {
 	if n.kernel.parent != 0 {
 		p.Parent = t.at(n.kernel.parent).id()
 	}
-	if s := t.find(p.Spawner); s != 0 {
+	s := n.spawner.parent
+	if s == 0 || t.at(s).id() != p.Spawner {
+		s = t.find(p.Spawner)
+	}
+	if s != 0 {
 		p.SpawnerComm = t.at(s).comm
 	}
 	if n.is(flagDead) {
-		e := t.ends[r]
+		e := t.endOf(r)
 		p.Dead, p.End, p.Orphan = true, e.public(), e.orphan
 	}
-	return p
+}
+
+// Describe writes into p what Get returns of the process that changed. The tree must not
+// have changed since.
+func (t *Tree) Describe(c *Change, p *Process) bool {
+	r := c.at
+	if r == 0 || t.at(r).id() != c.ID {
+		if r = t.find(c.ID); r == 0 {
+			return false
+		}
+	}
+	t.copyTo(r, p)
+	return true
 }
 
 // Get returns the process with that identity, living or remembered.

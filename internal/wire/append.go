@@ -250,12 +250,28 @@ func appendText(b []byte, name, s string) []byte {
 // plain reports whether s stands in JSON as it is: printable ASCII without what
 // encoding/json escapes.
 func plain(s string) bool {
+	for ; len(s) >= 8; s = s[8:] {
+		if special(uint64(s[0])|uint64(s[1])<<8|uint64(s[2])<<16|uint64(s[3])<<24|
+			uint64(s[4])<<32|uint64(s[5])<<40|uint64(s[6])<<48|uint64(s[7])<<56) != 0 {
+			return false
+		}
+	}
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
 			return false
 		}
 	}
 	return true
+}
+
+// special is not 0 where one of the word's eight bytes does not stand in JSON as it is.
+// Which one it does not tell.
+func special(w uint64) uint64 {
+	const each, top = 0x0101010101010101, 0x8080808080808080
+	below := func(w, c uint64) uint64 { return (w - c*each) &^ w } // top bit: less than c
+	is := func(w, c uint64) uint64 { return below(w^c*each, 1) }
+	return top & (w | below(w, ' ') | is(w, 0x7f) | is(w, '\\') |
+		is(w|4*each, '"'|4) /* and & */ | is(w|2*each, '<'|2) /* and > */)
 }
 
 func optionalTime(b []byte, name string, t *time.Time) []byte {
@@ -293,20 +309,30 @@ func appendTime(b []byte, name string, t time.Time) []byte {
 	return append(b, '"')
 }
 
+// pairs are the numbers below 100, of two digits each.
+var pairs = func() (p [200]byte) {
+	for i := range p {
+		p[i] = '0' + byte([2]int{i / 20, i / 2 % 10}[i%2])
+	}
+	return p
+}()
+
 // appendFraction writes the fraction of a second without the zeros at its end, as
 // [time.RFC3339Nano] has it.
 func appendFraction(b []byte, ns int) []byte {
 	if ns == 0 {
 		return b
 	}
-	digits := 9
-	for ; ns%10 == 0; ns /= 10 {
-		digits--
+	b = append(b, ".000000000"...)
+	digits := b[len(b)-9:]
+	rest := uint32(ns)
+	for i := 7; i > 0; i -= 2 {
+		copy(digits[i:], pairs[rest%100*2:][:2])
+		rest /= 100
 	}
-	b = append(b, ".000000000"[:digits+1]...)
-	for i := len(b) - 1; ns > 0; i-- {
-		b[i] = byte('0' + ns%10)
-		ns /= 10
+	digits[0] += byte(rest)
+	for b[len(b)-1] == '0' {
+		b = b[:len(b)-1]
 	}
 	return b
 }

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"io"
+	"os"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// A quietFile writes to a regular file without telling the scheduler of the system
+// calls. A stream is written some hundred times a second, and for the first call after a
+// pause the runtime wakes its monitor thread, which then takes more time than the call.
+// Only a regular file never keeps its writer waiting for a reader.
+type quietFile struct {
+	raw  syscall.RawConn
+	name string
+}
+
+// quietly returns w as a quietFile where it is a regular file, else w itself.
+func quietly(w io.Writer) io.Writer {
+	f, ok := w.(*os.File)
+	if !ok {
+		return w
+	}
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+		return w
+	}
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return w
+	}
+	return &quietFile{raw, f.Name()}
+}
+
+// Write implements io.Writer.
+func (q *quietFile) Write(b []byte) (n int, err error) {
+	var errno syscall.Errno
+	if err := q.raw.Write(func(fd uintptr) (done bool) {
+		for n < len(b) && errno == 0 {
+			var m uintptr
+			m, _, errno = unix.RawSyscall(unix.SYS_WRITE, fd, uintptr(unsafe.Pointer(&b[n])), uintptr(len(b)-n))
+			switch errno {
+			case 0:
+				n += int(m)
+			case unix.EINTR:
+				errno = 0
+			}
+		}
+		return true
+	}); err != nil {
+		return n, err
+	}
+	if errno != 0 {
+		return n, &os.PathError{Op: "write", Path: q.name, Err: errno}
+	}
+	return n, nil
+}
