@@ -257,7 +257,7 @@ func (t *Tree) die(r ref, how end, x event.Exit) {
 	delete(t.victims, r)
 	n.flags |= flagDead
 	t.dead[id] = r
-	t.at(r).end = t.ends.put(how)
+	t.ends[r] = how
 	t.report(Change{Kind: Exited, ID: id, Time: how.time, at: r})
 
 	if !x.NSEnds {

@@ -101,7 +101,7 @@ func (w *writer) order() {
 // orphanOf returns what r is, or was when it died.
 func (t *Tree) orphanOf(r ref) *Orphan {
 	if t.at(r).is(flagDead) {
-		return t.endOf(r).orphan
+		return t.ends[r].orphan
 	}
 	return t.orphans[r]
 }
@@ -243,7 +243,8 @@ func (w *writer) node(r ref) {
 	w.uint(uint64(n.line))
 	w.uint(uint64(n.lineage))
 	if n.is(flagDead) {
-		w.end(t.endOf(r).public())
+		e := t.ends[r]
+		w.end(e.public())
 	}
 	w.orphan(t.orphanOf(r))
 	caller, other := t.callers[r]

@@ -236,8 +236,8 @@ func (r *reader) node() {
 
 func (r *reader) death(at ref) {
 	e := r.end()
-	r.tree.at(at).end = r.tree.ends.put(end{time: e.Time, status: e.Status, known: e.Known, oom: e.OOM, killer: e.Killer,
-		peakRSS: e.PeakRSS, cpu: e.CPU, orphan: r.orphan()})
+	r.tree.ends[at] = end{time: e.Time, status: e.Status, known: e.Known, oom: e.OOM, killer: e.Killer,
+		peakRSS: e.PeakRSS, cpu: e.CPU, orphan: r.orphan()}
 }
 
 func (r *reader) life(at ref) {

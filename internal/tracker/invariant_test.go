@@ -50,8 +50,8 @@ func checkCount(c complainer, t *Tree) {
 	if used+len(t.free)+1 != int(t.count) {
 		c.Errorf("%d nodes, of which %d in use and %d free", int(t.count)-1, used, len(t.free))
 	}
-	if t.ends.used() != len(t.dead) {
-		c.Errorf("%d ends of %d dead", t.ends.used(), len(t.dead))
+	if len(t.ends) != len(t.dead) {
+		c.Errorf("%d ends of %d dead", len(t.ends), len(t.dead))
 	}
 	if !t.merging && len(t.behind) != 0 {
 		c.Errorf("%d behind, and nothing to merge", len(t.behind))

@@ -151,7 +151,7 @@ func (t *Tree) elide(r ref) {
 func (t *Tree) release(r ref) {
 	n := t.at(r)
 	delete(t.dead, n.id())
-	t.ends.drop(n.end)
+	delete(t.ends, r)
 	delete(t.callers, r)
 	t.words.drop(n.words)
 	t.origins.drop(n.origin)

@@ -158,7 +158,7 @@ func (t *Tree) reroot(r ref, root event.ID) {
 
 // orphanBorn announces a process whose spawner died between the fork and its record.
 func (t *Tree) orphanBorn(r, spawner ref) {
-	how := *t.endOf(spawner)
+	how := t.ends[spawner]
 	t.orphan(r, t.leaker(spawner, how), event.ID{}, event.AdopterUnknown)
 }
 
@@ -180,7 +180,7 @@ func (t *Tree) SetVerdict(id event.ID, verdict string, evidence []string) {
 	o := t.orphans[r]
 	if o == nil {
 		// It may have died while it was being judged.
-		o = t.endOf(r).orphan
+		o = t.ends[r].orphan
 	}
 	if o == nil {
 		return

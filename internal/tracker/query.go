@@ -102,7 +102,7 @@ func (t *Tree) copyTo(r ref, p *Process) {
 		p.SpawnerComm = t.at(s).comm
 	}
 	if n.is(flagDead) {
-		e := t.endOf(r)
+		e := t.ends[r]
 		p.Dead, p.End, p.Orphan = true, e.public(), e.orphan
 	}
 }

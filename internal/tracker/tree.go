@@ -24,7 +24,7 @@ const (
 	crowdedLine = 4
 )
 
-// chunkSize is how many nodes are allocated at once: 112 KB, whole pages of the heap.
+// chunkSize is how many nodes are allocated at once: 104 KB, whole pages of the heap.
 const chunkSize = 1024
 
 // Lineage says where the knowledge of a process's spawner comes from.
@@ -69,7 +69,7 @@ const (
 )
 
 // A node is one process. It holds no pointers, so that the garbage collector does
-// not look at the nodes, however many there are. The order leaves no gaps but at the end.
+// not look at the nodes, however many there are. The order leaves no gaps.
 type node struct {
 	start    uint64
 	spawnAt  uint64 // the spawner's start
@@ -85,7 +85,6 @@ type node struct {
 	cgroup   interned
 	held     int32  // children in the lineage that live or have living descendants
 	execs    uint32 // ordinal of its last exec
-	end      int32  // dead: place in Tree.ends
 	flags    uint16
 	line     uint8 // dead: how many dead follow each other from here down, at most
 	lineage  Lineage
@@ -133,7 +132,7 @@ type Tree struct {
 	// runs ahead of them, showed the pid with a younger owner. Empty between merges.
 	behind map[event.ID]ref
 
-	ends    ends
+	ends    map[ref]end
 	orphans map[ref]*Orphan
 	callers map[ref]event.ID // under CLONE_PARENT
 	signals map[ref]signals
@@ -168,7 +167,7 @@ func New(history int) *Tree {
 		live:       make(map[int32]ref),
 		dead:       make(map[event.ID]ref),
 		behind:     make(map[event.ID]ref),
-		ends:       newEnds(),
+		ends:       make(map[ref]end),
 		orphans:    make(map[ref]*Orphan),
 		callers:    make(map[ref]event.ID),
 		signals:    make(map[ref]signals),
