@@ -20,6 +20,7 @@ const struct oom_event *unused_oom_event __attribute__((unused));
 const struct child_event *unused_child_event __attribute__((unused));
 const struct move_event *unused_move_event __attribute__((unused));
 const struct task_record *unused_task_record __attribute__((unused));
+const struct usage_record *unused_usage_record __attribute__((unused));
 const struct thread_record *unused_thread_record __attribute__((unused));
 const struct ring_counters *unused_ring_counters __attribute__((unused));
 const enum event_kind *unused_event_kind __attribute__((unused));
@@ -473,29 +474,72 @@ static __always_inline void fill_task(struct task_record *r, struct task_struct 
 		r->flags |= TASK_DEAD;
 }
 
+static __always_inline int tell_thread(struct bpf_iter__task *ctx, struct task_struct *task)
+{
+	struct thread_record thread = {.size = sizeof(thread)};
+
+	thread.pid =
+		reader_ns == 0 ? (__u32)task->tgid : nested_number(task->group_leader->thread_pid);
+	thread.cpu_time = task->se.sum_exec_runtime;
+	/* A leader that has exited has let go of the memory that its threads still share. */
+	if (!task->group_leader->mm) {
+		thread.rss = rss_pages(task->mm, false);
+		thread.swap = rss_pages(task->mm, true);
+	}
+	bpf_seq_write(ctx->meta->seq, &thread, sizeof(thread));
+	return 0;
+}
+
 SEC("iter/task")
 int snapshot(struct bpf_iter__task *ctx)
 {
 	struct task_struct *task = ctx->task;
-	struct thread_record thread = {.size = sizeof(thread)};
 	struct task_record record = {.size = sizeof(record)};
 
 	if (!task)
 		return 0;
-	if (task->group_leader != task) {
-		thread.pid = reader_ns == 0 ? (__u32)task->tgid
-					    : nested_number(task->group_leader->thread_pid);
-		thread.cpu_time = task->se.sum_exec_runtime;
-		/* A leader that has exited has let go of the memory that its threads still share.
-		 */
-		if (!task->group_leader->mm) {
-			thread.rss = rss_pages(task->mm, false);
-			thread.swap = rss_pages(task->mm, true);
-		}
-		bpf_seq_write(ctx->meta->seq, &thread, sizeof(thread));
-		return 0;
-	}
+	if (task->group_leader != task)
+		return tell_thread(ctx, task);
 	fill_task(&record, task);
+	bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
+	return 0;
+}
+
+static __always_inline void fill_usage(struct usage_record *r, struct task_struct *task)
+{
+	struct signal_struct *signal = task->signal;
+	struct mm_struct *mm = task->mm;
+
+	identify(&r->id, task);
+	identify(&r->parent, task->real_parent);
+	r->threads = signal->nr_threads;
+	r->rss = rss_pages(mm, false);
+	r->swap = rss_pages(mm, true);
+	r->cpu_time = signal->sum_sched_runtime + task->se.sum_exec_runtime;
+	r->uid = task->real_cred->uid.val;
+	r->state = state_of(task);
+	copy_comm(r->comm, task);
+	if (task->flags & PF_KTHREAD)
+		r->flags |= TASK_KTHREAD;
+	if (signal->live.counter == 0)
+		r->flags |= TASK_DEAD;
+}
+
+/*
+ * As snapshot, without what is of no use to those who look again and again: that lies
+ * all over the kernel's memory, and where it is not at hand most of the time goes there.
+ */
+SEC("iter/task")
+int usage(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct usage_record record = {.size = sizeof(record)};
+
+	if (!task)
+		return 0;
+	if (task->group_leader != task)
+		return tell_thread(ctx, task);
+	fill_usage(&record, task);
 	bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
 	return 0;
 }

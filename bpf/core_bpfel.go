@@ -196,6 +196,22 @@ type CoreThreadRecord struct {
 	Swap    uint64
 }
 
+type CoreUsageRecord struct {
+	_       structs.HostLayout
+	Size    uint32
+	Threads uint32
+	Id      CoreProcessId
+	Parent  CoreProcessId
+	Rss     uint64
+	Swap    uint64
+	CpuTime uint64
+	Uid     uint32
+	Flags   uint32
+	State   uint32
+	Pad     uint32
+	Comm    [16]uint8
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -210,6 +226,7 @@ const (
 	CoreProgOnOomPid          = "on_oom_pid"
 	CoreProgOnSignal          = "on_signal"
 	CoreProgSnapshot          = "snapshot"
+	CoreProgUsage             = "usage"
 	CoreVarPageShift          = "page_shift"
 	CoreVarProbeReads         = "probe_reads"
 	CoreVarReaderNs           = "reader_ns"
@@ -229,6 +246,7 @@ const (
 	CoreVarUnusedTaskFlags    = "unused_task_flags"
 	CoreVarUnusedTaskRecord   = "unused_task_record"
 	CoreVarUnusedThreadRecord = "unused_thread_record"
+	CoreVarUnusedUsageRecord  = "unused_usage_record"
 )
 
 // LoadCore returns the embedded CollectionSpec for Core.
@@ -281,6 +299,7 @@ type CoreProgramSpecs struct {
 	OnOomPid *ebpf.ProgramSpec `ebpf:"on_oom_pid"`
 	OnSignal *ebpf.ProgramSpec `ebpf:"on_signal"`
 	Snapshot *ebpf.ProgramSpec `ebpf:"snapshot"`
+	Usage    *ebpf.ProgramSpec `ebpf:"usage"`
 }
 
 // CoreMapSpecs contains maps before they are loaded into the kernel.
@@ -314,6 +333,7 @@ type CoreVariableSpecs struct {
 	UnusedTaskFlags    *ebpf.VariableSpec `ebpf:"unused_task_flags"`
 	UnusedTaskRecord   *ebpf.VariableSpec `ebpf:"unused_task_record"`
 	UnusedThreadRecord *ebpf.VariableSpec `ebpf:"unused_thread_record"`
+	UnusedUsageRecord  *ebpf.VariableSpec `ebpf:"unused_usage_record"`
 }
 
 // CoreObjects contains all objects after they have been loaded into the kernel.
@@ -370,6 +390,7 @@ type CoreVariables struct {
 	UnusedTaskFlags    *ebpf.Variable `ebpf:"unused_task_flags"`
 	UnusedTaskRecord   *ebpf.Variable `ebpf:"unused_task_record"`
 	UnusedThreadRecord *ebpf.Variable `ebpf:"unused_thread_record"`
+	UnusedUsageRecord  *ebpf.Variable `ebpf:"unused_usage_record"`
 }
 
 // CorePrograms contains all programs after they have been loaded into the kernel.
@@ -384,6 +405,7 @@ type CorePrograms struct {
 	OnOomPid *ebpf.Program `ebpf:"on_oom_pid"`
 	OnSignal *ebpf.Program `ebpf:"on_signal"`
 	Snapshot *ebpf.Program `ebpf:"snapshot"`
+	Usage    *ebpf.Program `ebpf:"usage"`
 }
 
 func (p *CorePrograms) Close() error {
@@ -396,6 +418,7 @@ func (p *CorePrograms) Close() error {
 		p.OnOomPid,
 		p.OnSignal,
 		p.Snapshot,
+		p.Usage,
 	)
 }
 

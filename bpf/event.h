@@ -143,7 +143,7 @@ enum task_flags {
 	TASK_DEAD = 16,
 };
 
-/* One line of the task iterator: a process. The size tells the two kinds of lines apart. */
+/* One line of the task iterator: a process. The size tells the kinds of lines apart. */
 struct task_record {
 	__u32 size;
 	__u32 pad;
@@ -161,7 +161,23 @@ struct task_record {
 	struct origin origin;
 };
 
-/* One line of the task iterator: a thread other than the leader. */
+/* One line of the usage iterator: a process, with what changes while it runs. */
+struct usage_record {
+	__u32 size;
+	__u32 threads;
+	struct process_id id;
+	struct process_id parent;
+	__u64 rss;	/* pages */
+	__u64 swap;	/* pages */
+	__u64 cpu_time; /* ns, of the leader and the dead threads */
+	__u32 uid;
+	__u32 flags; /* of task_flags only TASK_KTHREAD and TASK_DEAD */
+	__u32 state;
+	__u32 pad;
+	__u8 comm[COMM_LEN];
+};
+
+/* One line of either iterator: a thread other than the leader. */
 struct thread_record {
 	__u32 size;
 	__u32 pid; /* the process's, in the reader's namespace */
@@ -181,6 +197,7 @@ _Static_assert(sizeof(struct oom_event) == 80, "oom_event");
 _Static_assert(sizeof(struct child_event) == 160, "child_event");
 _Static_assert(sizeof(struct move_event) == 72, "move_event");
 _Static_assert(sizeof(struct task_record) == 184, "task_record");
+_Static_assert(sizeof(struct usage_record) == 96, "usage_record");
 _Static_assert(sizeof(struct thread_record) == 32, "thread_record");
 
 #endif

@@ -72,6 +72,8 @@ func (s *source) Tasks() ([]event.Task, error) {
 	return slices.Clone(s.tasks), nil
 }
 
+func (s *source) Usage() ([]event.Task, error) { return s.Tasks() }
+
 func (s *source) Refused() uint64 { return 0 }
 
 func (s *source) Pending() uint64 {

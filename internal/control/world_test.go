@@ -69,6 +69,7 @@ func (s *script) Wake() {
 }
 
 func (s *script) Tasks() ([]event.Task, error) { return s.tasks, nil }
+func (s *script) Usage() ([]event.Task, error) { return s.Tasks() }
 func (s *script) Refused() uint64              { return s.refused.Load() }
 
 func (s *script) Pending() uint64 {

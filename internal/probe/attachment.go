@@ -53,7 +53,7 @@ func (a *attachment) openRing() error {
 	return nil
 }
 
-func (a *attachment) snapshot() *link.Iter { return a.links[keptSnapshot].(*link.Iter) }
+func (a *attachment) iterator(name string) *link.Iter { return a.links[name].(*link.Iter) }
 
 func (a *attachment) refused() uint64 { return a.base + atomic.LoadUint64(&a.counters.Refused) }
 

@@ -235,15 +235,18 @@ func (t *taskReader) add(b []byte) (int, error) {
 		return 0, nil
 	}
 	const taskSize = int(unsafe.Sizeof(bpf.CoreTaskRecord{}))
+	const usageSize = int(unsafe.Sizeof(bpf.CoreUsageRecord{}))
 	const threadSize = int(unsafe.Sizeof(bpf.CoreThreadRecord{}))
 	size := int(*(*uint32)(unsafe.Pointer(unsafe.SliceData(b))))
 	switch {
-	case size != taskSize && size != threadSize:
+	case size != taskSize && size != usageSize && size != threadSize:
 		return 0, fmt.Errorf("%w: task of %d bytes", ErrMalformed, size)
 	case len(b) < size:
 		return 0, nil
 	case size == taskSize:
 		t.tasks = append(t.tasks, t.task((*bpf.CoreTaskRecord)(unsafe.Pointer(unsafe.SliceData(b)))))
+	case size == usageSize:
+		t.tasks = append(t.tasks, t.usage((*bpf.CoreUsageRecord)(unsafe.Pointer(unsafe.SliceData(b)))))
 	default:
 		t.addThread((*bpf.CoreThreadRecord)(unsafe.Pointer(unsafe.SliceData(b))))
 	}
@@ -293,6 +296,24 @@ func (t *taskReader) task(r *bpf.CoreTaskRecord) event.Task {
 		RSS:          r.Rss * t.pageSize,
 		Swap:         r.Swap * t.pageSize,
 		CPU:          r.CpuTime,
+	}
+}
+
+// usage decodes a process with what changes while it runs.
+func (t *taskReader) usage(r *bpf.CoreUsageRecord) event.Task {
+	return event.Task{
+		ID:      decodeID(&r.Id),
+		HostPID: int32(r.Id.HostPid),
+		Parent:  decodeID(&r.Parent),
+		Comm:    decodeComm(r.Comm),
+		UID:     r.Uid,
+		Kthread: r.Flags&uint32(bpf.CoreTaskFlagsTASK_KTHREAD) != 0,
+		Dead:    r.Flags&uint32(bpf.CoreTaskFlagsTASK_DEAD) != 0,
+		State:   stateLetter(r.State),
+		Threads: int(r.Threads),
+		RSS:     r.Rss * t.pageSize,
+		Swap:    r.Swap * t.pageSize,
+		CPU:     r.CpuTime,
 	}
 }
 

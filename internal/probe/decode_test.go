@@ -213,18 +213,57 @@ func TestReadTasks(t *testing.T) {
 	}
 }
 
+// usageOf is what the usage iterator has of the tasks that the sample shows.
+func usageOf(b []byte) (out []byte) {
+	for len(b) >= int(unsafe.Sizeof(bpf.CoreTaskRecord{})) {
+		if size := *(*uint32)(unsafe.Pointer(unsafe.SliceData(b))); size == uint32(unsafe.Sizeof(bpf.CoreThreadRecord{})) {
+			out, b = append(out, b[:size]...), b[size:]
+			continue
+		}
+		r := (*bpf.CoreTaskRecord)(unsafe.Pointer(unsafe.SliceData(b)))
+		u := bpf.CoreUsageRecord{Size: uint32(unsafe.Sizeof(bpf.CoreUsageRecord{})), Threads: r.Threads, Id: r.Id,
+			Parent: r.Parent, Rss: r.Rss, Swap: r.Swap, CpuTime: r.CpuTime, Uid: r.Uid, Flags: r.Flags,
+			State: r.State, Comm: r.Comm}
+		out = append(out, (*[unsafe.Sizeof(u)]byte)(unsafe.Pointer(&u))[:]...)
+		b = b[r.Size:]
+	}
+	return append(out, b...)
+}
+
+func TestReadUsage(t *testing.T) {
+	b := sample(t, "tasks")
+	want, err := newTaskReader(1).readAll(bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range want {
+		want[i] = usageIn(want[i])
+	}
+	got, err := newTaskReader(1).readAll(iotest.OneByteReader(bytes.NewReader(usageOf(b))))
+	if err != nil || cmp.Diff(want, got) != "" {
+		t.Errorf("%v\n%s", err, cmp.Diff(want, got))
+	}
+}
+
+// usageIn is the part of a task that Usage tells.
+func usageIn(t event.Task) event.Task {
+	return event.Task{ID: t.ID, HostPID: t.HostPID, Parent: t.Parent, Comm: t.Comm, UID: t.UID, Kthread: t.Kthread,
+		Dead: t.Dead, State: t.State, Threads: t.Threads, RSS: t.RSS, Swap: t.Swap, CPU: t.CPU}
+}
+
 // FuzzReadTasks looks for snapshots that crash or never end.
 func FuzzReadTasks(f *testing.F) {
 	b := sample(f, "tasks")
 	f.Add(b)
 	f.Add(b[:100])
+	f.Add(usageOf(b))
 	f.Add([]byte(strings.Repeat("\xff", 80<<10)))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		tasks, err := newTaskReader(1).readAll(bytes.NewReader(b))
 		if err != nil && (!errors.Is(err, ErrMalformed) || tasks != nil) {
 			t.Errorf("%d tasks, error %v", len(tasks), err)
 		}
-		if n := len(tasks) * int(unsafe.Sizeof(bpf.CoreTaskRecord{})); n > len(b) {
+		if n := len(tasks) * int(unsafe.Sizeof(bpf.CoreUsageRecord{})); n > len(b) {
 			t.Errorf("%d tasks out of %d bytes", len(tasks), len(b))
 		}
 	})

@@ -233,10 +233,12 @@ func (a *attachment) hook(core, args *ebpf.Collection) error {
 		}
 		a.links[h.name] = l
 	}
-	iter, err := link.AttachIter(link.IterOptions{Program: core.Programs[bpf.CoreProgSnapshot]})
-	if err != nil {
-		return explain("attach "+bpf.CoreProgSnapshot, err)
+	for _, name := range []string{keptSnapshot, keptUsage} {
+		l, err := link.AttachIter(link.IterOptions{Program: core.Programs[name]})
+		if err != nil {
+			return explain("attach "+name, err)
+		}
+		a.links[name] = l
 	}
-	a.links[keptSnapshot] = iter
 	return nil
 }

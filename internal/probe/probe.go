@@ -51,8 +51,8 @@ func (o Options) ringBytes() uint32 {
 // A Probe sees every fork, exec, exit, OOM kill and fatal signal of the reader's pid
 // namespace and those below it.
 //
-// Read, Wait, Position, Commit and Close belong to one goroutine; Wake, Tasks, EachTask,
-// Refused and RefusedOf may be called from any.
+// Read, Wait, Position, Commit and Close belong to one goroutine; Wake, Tasks, Usage,
+// EachTask, Refused and RefusedOf may be called from any.
 type Probe struct {
 	now     *attachment // whose programs are attached for good
 	store   Store
@@ -221,14 +221,20 @@ func (p *Probe) Size() uint64 { return p.now.ring.size }
 
 // Tasks returns every process of the reader's pid namespace and those below it, as
 // the kernel has them now: one read, no procfs. CPU and memory include all threads.
-func (p *Probe) Tasks() ([]event.Task, error) {
-	// Somewhat more than the last time.
+func (p *Probe) Tasks() ([]event.Task, error) { return p.readTasks(keptSnapshot, p.newReader()) }
+
+// Usage is Tasks without what rarely changes: of cgroup, origin and the adoption of
+// orphans it says nothing. It takes a third of the time.
+func (p *Probe) Usage() ([]event.Task, error) { return p.readTasks(keptUsage, p.newReader()) }
+
+// newReader has room for somewhat more than there was the last time.
+func (p *Probe) newReader() *taskReader {
 	seen := int(p.seen.Load())
-	return p.readTasks(newTaskReader(max(256, seen+seen/8)))
+	return newTaskReader(max(256, seen+seen/8))
 }
 
-func (p *Probe) readTasks(r *taskReader) ([]event.Task, error) {
-	f, err := p.now.snapshot().Open()
+func (p *Probe) readTasks(iterator string, r *taskReader) ([]event.Task, error) {
+	f, err := p.now.iterator(iterator).Open()
 	if err != nil {
 		return nil, fmt.Errorf("open task iterator: %w", err)
 	}
@@ -240,7 +246,7 @@ func (p *Probe) readTasks(r *taskReader) ([]event.Task, error) {
 	return tasks, err
 }
 
-// EachTask calls yield with every process, as Tasks returns them; from any goroutine.
+// EachTask calls yield with every process, as Usage returns them; from any goroutine.
 // What it reads into serves again: it is for those who look again and again.
 func (p *Probe) EachTask(yield func(event.Task)) error {
 	p.each.Lock()
@@ -248,7 +254,7 @@ func (p *Probe) EachTask(yield func(event.Task)) error {
 	if p.reader == nil {
 		p.reader = newTaskReader(256)
 	}
-	tasks, err := p.readTasks(p.reader)
+	tasks, err := p.readTasks(keptUsage, p.reader)
 	if err != nil {
 		return err
 	}
@@ -264,7 +270,7 @@ func (p *Probe) EachTask(yield func(event.Task)) error {
 // Starts returns the exact start of each process that has one of the pids now, in
 // CLOCK_BOOTTIME ns; a pid that no process has is left out.
 func (p *Probe) Starts(pids []int32) (map[int32]uint64, error) {
-	tasks, err := p.Tasks()
+	tasks, err := p.Usage()
 	if err != nil {
 		return nil, err
 	}

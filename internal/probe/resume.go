@@ -159,9 +159,11 @@ func (k *kept) load(s Store) (_ *attachment, err error) {
 			return nil, err
 		}
 	}
-	if _, ok := a.links[keptSnapshot]; ok {
-		if _, ok := a.links[keptSnapshot].(*link.Iter); !ok {
-			return nil, fmt.Errorf("%s: %w", a.name(keptSnapshot), ErrMalformed)
+	for _, name := range []string{keptSnapshot, keptUsage} {
+		if l, ok := a.links[name]; ok {
+			if _, ok := l.(*link.Iter); !ok {
+				return nil, fmt.Errorf("%s: %w", a.name(name), ErrMalformed)
+			}
 		}
 	}
 	return a, a.openRing()
@@ -172,7 +174,7 @@ func (a *attachment) serves(opt Options, mine version) bool {
 	if a.version != mine || a.ring.size != uint64(opt.ringBytes()) {
 		return false
 	}
-	need := []string{bpf.CoreProgOnFork, bpf.CoreProgOnExit, bpf.CoreProgOnSignal, keptSnapshot}
+	need := []string{bpf.CoreProgOnFork, bpf.CoreProgOnExit, bpf.CoreProgOnSignal, keptSnapshot, keptUsage}
 	if opt.NoArgs {
 		need = append(need, bpf.CoreProgOnExec)
 		a.argsErr = errLeftOut

@@ -70,6 +70,7 @@ const (
 	keptEvents   = bpf.CoreMapEvents
 	keptState    = bpf.CoreMapRingState
 	keptSnapshot = bpf.CoreProgSnapshot
+	keptUsage    = bpf.CoreProgUsage
 )
 
 // version says what may be continued by whom.

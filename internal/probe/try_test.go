@@ -28,7 +28,7 @@ func TestTry(t *testing.T) {
 			t.Errorf("%s: %v", trial.Program, trial.Err)
 		}
 	}
-	for _, want := range []string{"on_fork", "on_exec", "on_exit", "on_signal", "snapshot", "on_exec_args", "on_exit_children"} {
+	for _, want := range []string{"on_fork", "on_exec", "on_exit", "on_signal", "snapshot", "usage", "on_exec_args", "on_exit_children"} {
 		if !slices.Contains(names, want) {
 			t.Errorf("%s was not tried; tried are %v", want, names)
 		}

@@ -88,6 +88,8 @@ func (s *script) Tasks() ([]event.Task, error) {
 	return append([]event.Task(nil), s.tasks...), nil
 }
 
+func (s *script) Usage() ([]event.Task, error) { return s.Tasks() }
+
 func (s *script) Refused() uint64 { return s.refused.Load() }
 
 func (s *script) Pending() uint64 {

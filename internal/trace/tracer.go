@@ -40,6 +40,8 @@ type Source interface {
 	Wake()
 	// Tasks returns all processes as the kernel has them now; from any goroutine.
 	Tasks() ([]event.Task, error)
+	// Usage is Tasks without cgroup, origin and the adoption of orphans, in less time.
+	Usage() ([]event.Task, error)
 	// Refused is how many records were lost for want of room, ever.
 	Refused() uint64
 	// Pending is how many bytes of records wait to be read. Where there are some and

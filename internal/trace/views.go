@@ -156,7 +156,7 @@ func (v *views) describe(r *room, p *tracker.Process, usage func(event.ID) (Use,
 
 // usage asks the kernel what every process uses now.
 func (t *Tracer) usage() (func(event.ID) (Use, bool), error) {
-	tasks, err := t.source.Tasks()
+	tasks, err := t.source.Usage()
 	if err != nil {
 		return nil, err
 	}
