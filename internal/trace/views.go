@@ -115,8 +115,13 @@ func byAge(a, b event.ID) int {
 
 // copyAll appends copies of the tree's processes, which outlive the call on the loop.
 func copyAll(tree *tracker.Tree, all []tracker.Process) []tracker.Process {
-	for p := range tree.All(false) {
-		all = append(all, copyOf(p))
+	first := len(all)
+	all = tree.AppendAll(all)
+	for i := first; i < len(all); i++ {
+		if o := all[i].Orphan; o != nil {
+			c := *o
+			all[i].Orphan = &c
+		}
 	}
 	return all
 }

@@ -2,6 +2,8 @@
 
 package tracker
 
+import "github.com/abot-trace/abot-trace/internal/event"
+
 // Errorf is what check needs of a test.
 type complainer interface {
 	Helper()
@@ -41,6 +43,27 @@ func check(c complainer, t *Tree) {
 		checkNode(c, t, r)
 	}
 	checkTables(c, t)
+	checkAll(c, t)
+}
+
+// checkAll compares both ways to get at all processes.
+func checkAll(c complainer, t *Tree) {
+	c.Helper()
+	kept := []Process{{HostPID: 1}}
+	appended := t.AppendAll(kept)[1:]
+	at := make(map[event.ID]Process)
+	for _, p := range appended {
+		at[p.ID] = p
+	}
+	n := 0
+	for p := range t.All(false) {
+		if n++; at[p.ID] != p {
+			c.Errorf("appended %+v, want %+v", at[p.ID], p)
+		}
+	}
+	if n != len(appended) || len(at) != n {
+		c.Errorf("%d appended, %d of them different, want %d", len(appended), len(at), n)
+	}
 }
 
 // checkCount accounts for every node and every entry beside them.

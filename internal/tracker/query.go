@@ -4,6 +4,7 @@ package tracker
 
 import (
 	"iter"
+	"math/bits"
 
 	"github.com/abot-trace/abot-trace/internal/event"
 )
@@ -65,7 +66,7 @@ func (t *Tree) process(r ref) (p Process) {
 	return p
 }
 
-// copyTo is process into p, of which all is written anew.
+// copyTo is process into p, of which all is written anew: processes are large to move.
 func (t *Tree) copyTo(r ref, p *Process) {
 	n := t.at(r)
 	w := t.words.get(n.words)
@@ -184,6 +185,43 @@ func (t *Tree) All(history bool) iter.Seq[Process] {
 			}
 			if !yield(t.process(r)) {
 				return
+			}
+		}
+	}
+}
+
+// AppendAll appends what All yields without the history, nearly in the order in which
+// the tree came to know them: so their nodes lie in memory.
+func (t *Tree) AppendAll(all []Process) []Process {
+	wanted := make(refSet, t.count/64+1)
+	for _, r := range t.live {
+		wanted.add(r)
+	}
+	for _, r := range t.dead {
+		if t.at(r).held > 0 {
+			wanted.add(r)
+		}
+	}
+	for r := range wanted.all() {
+		all = append(all, Process{})
+		t.copyTo(r, &all[len(all)-1])
+	}
+	return all
+}
+
+// A refSet has a bit for each node: to put them in order takes no comparisons.
+type refSet []uint64
+
+func (s refSet) add(r ref) { s[r/64] |= 1 << (r % 64) }
+
+// all yields them in ascending order.
+func (s refSet) all() iter.Seq[ref] {
+	return func(yield func(ref) bool) {
+		for i, word := range s {
+			for ; word != 0; word &= word - 1 {
+				if !yield(ref(i*64 + bits.TrailingZeros64(word))) {
+					return
+				}
 			}
 		}
 	}
