@@ -203,17 +203,19 @@ struct fdtable___fd {
 static __always_inline void read_stdio(struct origin *origin, struct fdtable___fd *table)
 {
 	struct file **fds = BPF_CORE_READ(table, fd);
+	struct file *files[3] = {};
 
+	bpf_probe_read_kernel(files, sizeof(files), fds);
 #pragma unroll
 	for (int i = 0; i < 3; i++) {
 		struct file_id *id = &origin->stdio[i];
-		struct file *file = 0;
+		/* Once: each further step of a chain is a call. */
+		struct inode *inode = BPF_CORE_READ(files[i], f_inode);
 
-		bpf_probe_read_kernel(&file, sizeof(file), &fds[i]);
-		id->ino = BPF_CORE_READ(file, f_inode, i_ino);
-		id->dev = BPF_CORE_READ(file, f_inode, i_sb, s_dev);
-		id->rdev = BPF_CORE_READ(file, f_inode, i_rdev);
-		id->mode = BPF_CORE_READ(file, f_inode, i_mode);
+		id->ino = BPF_CORE_READ(inode, i_ino);
+		id->dev = BPF_CORE_READ(inode, i_sb, s_dev);
+		id->rdev = BPF_CORE_READ(inode, i_rdev);
+		id->mode = BPF_CORE_READ(inode, i_mode);
 		id->pad = 0;
 	}
 }
