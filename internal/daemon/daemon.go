@@ -61,6 +61,11 @@ func Run(ctx context.Context, s Settings) error {
 	defer d.openJournal()()
 	d.limitMemory()
 	reserveThreads(spareThreads)
+	go func() { // it waits for the other processors
+		if err := reserveDescriptors(spareDescriptors); err != nil {
+			d.Log.Debug("kills may be slower", "err", err)
+		}
+	}()
 
 	if d.keeper, err = openKeeper(d.Settings); err != nil {
 		return err
@@ -141,7 +146,7 @@ func (d *daemon) build(p *probe.Probe) error {
 	})
 	d.tracer = trace.New(p, trace.Options{
 		Log: d.Log, Owners: owners,
-		OnOrphans: d.control.OnOrphans, OnDoomed: d.control.OnDoomed, OnEvent: d.onEvent, OnTick: d.onTick, OnLeaseEnd: d.control.OnLeaseEnd,
+		OnOrphans: d.control.OnOrphans, OnEvent: d.onEvent, OnTick: d.onTick, OnLeaseEnd: d.control.OnLeaseEnd,
 		OnLag: func(lag time.Duration) { d.figures.metrics.ObserveLatency(lag) },
 	})
 	d.control.Attach(d.tracer)

@@ -3,9 +3,13 @@
 package daemon
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestMemoryLimit(t *testing.T) {
@@ -78,5 +82,42 @@ func TestReserveThreads(t *testing.T) {
 	reserveThreads(before + 40)
 	if after := threads(); after < before+40 {
 		t.Errorf("%d threads, want %d", after, before+40)
+	}
+}
+
+// TestReserveDescriptors wants room made, as much as the limit allows, and nothing left open.
+func TestReserveDescriptors(t *testing.T) {
+	size := func() (n int) {
+		status, err := os.ReadFile("/proc/self/status")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, rest, _ := strings.Cut(string(status), "FDSize:")
+		if _, err := fmt.Sscan(rest, &n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	for _, n := range []int{2048, 1 << 30} {
+		want := n
+		var limit unix.Rlimit
+		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+			t.Fatal(err)
+		}
+		if limit.Cur < uint64(n) {
+			want = int(limit.Cur)
+		}
+		if want > 1<<16 {
+			continue // a limit that would take more memory than a test should
+		}
+		if err := reserveDescriptors(n); err != nil {
+			t.Errorf("%d: %v", n, err)
+		}
+		if got := size(); got < want {
+			t.Errorf("%d: room for %d, want %d", n, got, want)
+		}
+		if _, err := unix.FcntlInt(uintptr(want-1), unix.F_GETFD, 0); err != unix.EBADF {
+			t.Errorf("%d: left open, %v", n, err)
+		}
 	}
 }
