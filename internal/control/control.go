@@ -192,15 +192,6 @@ func (c *Controller) OnOrphans(ids []event.ID) {
 	}
 }
 
-// OnDoomed is the tracer's hook for processes that are soon to be orphans: what is asked of
-// those whom a rule or a lease may end is asked now.
-func (c *Controller) OnDoomed(id event.ID) {
-	t, ok := c.tracer.TreeHere().Get(id)
-	if ok && (t.MarksKnown && t.Leash || c.engine.Armed()) {
-		c.bind().foresee(id)
-	}
-}
-
 // waitingRetry is how soon a lease that found the queue full is tried again.
 const waitingRetry = 100 * time.Millisecond
 

@@ -81,26 +81,18 @@ func TestStruckThenClosed(t *testing.T) {
 	})
 }
 
-// TestForeseen wants what is asked of a process before its parent is dead to serve for a
-// moment, and to be asked of those only whom a rule or a lease may end.
-func TestForeseen(t *testing.T) {
-	w := newWorld(t, "budget: {warm_up: 1h}\n")
-	child := w.leased()
-	id := event.ID{PID: int32(child.Process.Pid), Start: w.began + 2}
-	_ = child.Wait()
-	w.next("kill", func(e *wire.Event) bool { return e.Type == wire.TypeKill })
+// TestRecentAdjustment wants what was read of a process to serve for a moment only.
+func TestRecentAdjustment(t *testing.T) {
+	w := newWorld(t, "rules: []\n")
+	id := event.ID{PID: unused + 1, Start: w.began}
 	w.on(func(*tracker.Tree) {
-		delete(w.view.facts, id)
-		if w.OnDoomed(id); len(w.view.facts) > 0 {
-			t.Errorf("asked although no rule is armed: %v", w.view.facts)
-		}
 		w.bind().facts[id] = details{oomAdj: 17, at: trace.BootNow()}
 		if adj, err := w.view.oomAdj(id); adj != 17 || err != nil {
 			t.Errorf("got %d, %v: want what was found a moment ago", adj, err)
 		}
 		w.view.facts[id] = details{oomAdj: 17, at: trace.BootNow() - uint64(memoFor)}
 		if adj, err := w.view.oomAdj(id); err == nil {
-			t.Errorf("got %d of a dead process", adj)
+			t.Errorf("got %d of nobody", adj)
 		}
 	})
 }

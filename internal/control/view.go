@@ -150,11 +150,6 @@ func (v *view) details(p *policy.Process) details {
 	if d, ok := v.facts[p.ID]; ok && d.program == p.Exe {
 		return d
 	}
-	return v.look(p)
-}
-
-// look finds the details out.
-func (v *view) look(p *policy.Process) details {
 	if len(v.facts) > maxDetails {
 		clear(v.facts)
 	}
@@ -177,15 +172,6 @@ func (v *view) oomAdj(id event.ID) (int, error) {
 		return d.oomAdj, nil
 	}
 	return v.proc.OOMScoreAdj(id.PID)
-}
-
-// foresee looks at a process that is soon to be an orphan.
-func (v *view) foresee(id event.ID) {
-	t, ok := v.tree.Get(id)
-	if !ok || t.Dead || t.Kthread {
-		return
-	}
-	v.look(&policy.Process{ID: id, Exe: t.Filename})
 }
 
 // Children implements policy.View.

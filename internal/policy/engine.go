@@ -121,11 +121,6 @@ func (e *Engine) AsksUnits() bool {
 	return len(e.protection.units) > 0 || slices.ContainsFunc(e.rules, func(r *rule) bool { return len(r.Unit) > 0 || r.When != "" })
 }
 
-// Armed reports whether any rule's decisions are to be carried out.
-func (e *Engine) Armed() bool {
-	return slices.ContainsFunc(e.rules, func(r *rule) bool { return r.Action == ActionKill && r.Mode == ModeEnforce })
-}
-
 // Inherit takes over what old knows of the rules that both have unchanged, so that a
 // reload neither acts twice nor restarts a wait. Old must not be used afterwards.
 // The next pass over the whole view makes the deadlines.

@@ -95,10 +95,6 @@ type Options struct {
 	// OnOrphans is called on the loop with orphans that were just judged, before anyone is
 	// told of them: whoever is to end them is not to wait for that. It must not block.
 	OnOrphans func([]event.ID)
-	// OnDoomed is called on the loop with processes that are soon to be orphans: a signal
-	// that ends their spawner, or an ancestor, was sent. What is found out about them by then
-	// need not be afterwards. It must not block.
-	OnDoomed func(event.ID)
 	// OnEvent is called on the loop for each notable event (orphan, oom, lost,
 	// resync, and what Publish adds), after subscribers were given it. It must not block.
 	OnEvent func(*wire.Event)
@@ -122,7 +118,6 @@ type Tracer struct {
 	owners    Owners
 	log       *slog.Logger
 	onOrphans func([]event.ID)
-	onDoomed  func(event.ID)
 	onEvent   func(*wire.Event)
 	onTick    func() uint64
 	onLease   func(Lease)
@@ -160,7 +155,6 @@ type Tracer struct {
 	restedAt time.Time
 	// afterwards is what is to be done when the loop has rested.
 	afterwards []func()
-	dying      []event.ID // were sent a signal that ends them, and have children
 	unproven   []unproven // adopters to confirm
 	leases     leases
 
@@ -192,7 +186,6 @@ func New(source Source, opt Options) *Tracer {
 		owners:    opt.Owners,
 		log:       opt.Log,
 		onOrphans: opt.OnOrphans,
-		onDoomed:  opt.OnDoomed,
 		onEvent:   opt.OnEvent,
 		onTick:    opt.OnTick,
 		onLease:   opt.OnLeaseEnd,
@@ -254,9 +247,6 @@ func (t *Tracer) Run(ctx context.Context) error {
 			continue
 		}
 		rested = false
-		if t.foresee() {
-			continue
-		}
 		if now := BootNow(); n > 0 && t.onLag != nil && now > t.last {
 			t.onLag(time.Duration(now - t.last))
 		}
@@ -388,9 +378,6 @@ func (t *Tracer) change(c *tracker.Change) {
 		if p := t.remember(c); p != nil && p.Orphan != nil {
 			t.thinkAgain(c.ID)
 		}
-	case tracker.Signaled:
-		t.remember(c)
-		t.seeDying(c.ID)
 	default:
 		t.remember(c)
 	}
