@@ -17,7 +17,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/config"
@@ -75,8 +74,7 @@ type Controller struct {
 	spent   map[string]time.Time // rules whose budget is used up, since when
 	wall    int64                // last offset of the wall clock, to notice steps
 	struck  []enforce.Request    // have their first signals, and are to be handed on
-	closing bool
-	silent  bool // nobody was told yet of the orphans that are decided upon
+	silent  bool                 // nobody was told yet of the orphans that are decided upon
 	unsaid  []func()
 }
 
@@ -131,10 +129,9 @@ const closeTimeout = 2 * time.Second
 func (c *Controller) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
-	_ = c.tracer.Do(ctx, func(*tracker.Tree) {
-		c.closing = true
-		c.handOn()
-	})
+	if err := c.tracer.Do(ctx, func(*tracker.Tree) { c.handOn() }); errors.Is(err, trace.ErrStopped) {
+		c.handOn() // there is no loop any more
+	}
 	c.queue.Close()
 	// What was reported stands in the loop's queue; this stands behind it.
 	_ = c.tracer.Do(ctx, func(*tracker.Tree) {})
@@ -378,53 +375,42 @@ func (c *Controller) submit(engine *policy.Engine, d *policy.Decision, mark trac
 // start begins the request, which was decided upon at the mark, or says why the queue does
 // not take it.
 func (c *Controller) start(req enforce.Request, mark trace.Mark, a *act) error {
-	if slices.ContainsFunc(c.struck, func(other enforce.Request) bool { return other.Root == req.Root }) {
-		return enforce.ErrBusy
-	}
 	c.acts[req.KillID] = a
 	k := c.prepare(&req, mark)
 	req.Answers = k
-	if c.strike(&req, k) {
-		c.struck = append(c.struck, req)
-		c.tracer.RestHere(c.handOn)
-		return nil
-	}
-	return c.hand(req)
-}
-
-// strike sends the first signals here and now, if nothing has to be waited for, and reports
-// whether it has. The rest of the kill is handed on a little later: to wake another thread for it
-// would take a processor from those who die.
-func (c *Controller) strike(req *enforce.Request, k *asking) bool {
-	if c.opt.Owners != nil || c.closing || !c.queue.Ready(req.Root, len(c.struck)) {
-		return false
-	}
-	k.here = true
-	defer func() { k.here = false }()
-	return c.enf.Strike(req)
-}
-
-// handOn gives those kills to the queue whose first signals are sent.
-func (c *Controller) handOn() {
-	struck := c.struck
-	c.struck = nil
-	for _, req := range struck {
-		if err := c.hand(req); err != nil {
-			c.opt.Log.Error("a kill was begun and cannot go on", "kill_id", req.KillID, "err", err)
-		}
-	}
-}
-
-// hand gives a kill to the queue, or says why that does not take it.
-func (c *Controller) hand(req enforce.Request) error {
-	if err := c.queue.Submit(req); err != nil {
+	if c.opt.Owners == nil && c.queue.Reserve(req.Root) {
+		c.strike(req, k)
+	} else if err := c.queue.Submit(req); err != nil {
 		req.LetGo()
 		delete(c.acts, req.KillID)
 		return err
 	}
-	c.acts[req.KillID].root = c.tracer.DescribeHere(req.Root)
+	a.root = c.tracer.DescribeHere(req.Root)
 	c.announce(&req)
 	return nil
+}
+
+// strike sends the first signals here and now, if that takes no time, of a kill that has its
+// place in the queue. The rest of it is handed on a little later: to wake another thread for
+// it would take a processor from those who die.
+func (c *Controller) strike(req enforce.Request, k *asking) {
+	k.here = true
+	struck := c.enf.Strike(&req)
+	k.here = false
+	if !struck {
+		c.queue.Start(req)
+		return
+	}
+	c.struck = append(c.struck, req)
+	c.tracer.RestHere(c.handOn)
+}
+
+// handOn has the queue go on with those kills whose first signals are sent.
+func (c *Controller) handOn() {
+	for _, req := range c.struck {
+		c.queue.Start(req)
+	}
+	c.struck = nil
 }
 
 func (c *Controller) nextID() string {

@@ -97,7 +97,7 @@ func (r *Request) Keep(proven func(event.ID) bool) {
 // was stopped for it.
 func (r *Request) LetGo() {
 	if k := r.struck; k != nil {
-		r.struck = nil
+		r.struck, k.req = nil, r // not the copy that was struck
 		k.close()
 	}
 	for _, h := range r.Held {
@@ -202,16 +202,19 @@ func (e *Enforcer) Do(ctx context.Context, req Request) wire.Kill {
 // Strike does of [Enforcer.Do], which is to follow soon, what comes before the first wait:
 // it stops those held and sends them SIGTERM. To hand a request over to another thread takes
 // longer than that. It does nothing, and reports false, where a target is not held or the
-// request only observes. The request's Answers must not wait for anyone.
+// request only observes. Who is born into the tree is left to Do, so that it takes no longer
+// than there are targets. The request's Answers must not wait for anyone.
 func (e *Enforcer) Strike(req *Request) bool {
 	if req.Mode != ModeEnforce || len(req.Held) == 0 || len(req.Held) < len(req.Targets) {
 		return false
 	}
 	k := e.goOn(context.Background(), req)
+	k.striking = true
 	if k.takeUp() != nil {
 		return false // Do meets the same trouble
 	}
 	k.terminate()
+	k.striking, k.struckAt = false, time.Now()
 	req.struck = k
 	return true
 }

@@ -25,14 +25,16 @@ const (
 // kill is one request being carried out.
 type kill struct {
 	*Enforcer
-	ctx     context.Context
-	req     *Request
-	answers Answers
-	kin     map[int32]bool // ourselves and our ancestors
-	wake    *waker
-	passes  int
-	members []*member
-	seen    map[event.ID]bool
+	ctx      context.Context
+	req      *Request
+	answers  Answers
+	kin      map[int32]bool // ourselves and our ancestors
+	wake     *waker
+	passes   int
+	members  []*member
+	seen     map[event.ID]bool
+	striking bool      // in Strike
+	struckAt time.Time // when Strike was done; zero without it
 	// journaled says that the journal has an entry of this kill.
 	journaled bool
 	notes     []string // what went wrong with the kill as a whole
@@ -43,8 +45,9 @@ func (k *kill) begin() (err error) {
 	if k.wake, err = newWaker(k.ctx); err != nil {
 		return err
 	}
-	if k.kin != nil {
-		return nil // it was taken up before
+	if k.kin != nil { // it was taken up before
+		k.refresh()
+		return nil
 	}
 	return k.takeUp()
 }
@@ -61,10 +64,13 @@ func (k *kill) takeUp() (err error) {
 
 // refuseAll is for a kill that cannot begin.
 func (k *kill) refuseAll(err error) {
-	for _, t := range k.req.Targets {
-		m := &member{Target: t, fd: -1}
+	if len(k.members) == 0 {
+		for _, t := range k.req.Targets {
+			k.members = append(k.members, &member{Target: t, fd: -1})
+		}
+	}
+	for _, m := range k.which(isAny) {
 		m.end(wire.OutcomeRefused, err)
-		k.members = append(k.members, m)
 	}
 }
 
@@ -75,6 +81,7 @@ func (k *kill) close() {
 	for _, m := range k.members {
 		if m.fd >= 0 {
 			unix.Close(m.fd)
+			m.fd = -1
 		}
 	}
 	k.req.LetGo() // what was not taken up
@@ -99,7 +106,7 @@ func (k *kill) trouble(what string, err error) {
 
 // refresh takes up who was born into the tree, and returns how many.
 func (k *kill) refresh() int {
-	if k.req.Scope != ScopeTree {
+	if k.req.Scope != ScopeTree || k.striking {
 		return 0
 	}
 	targets, err := k.answers.Members(k.ctx, k.req)
@@ -153,7 +160,7 @@ func (k *kill) enforce() {
 			k.forget()
 		}
 		if round == 0 { // stopping a large tree is not part of its grace
-			deadline = time.Now().Add(k.req.Grace)
+			deadline = k.signalledAt().Add(k.req.Grace)
 		}
 		k.wait(deadline, isNotLast)
 		k.slay(isNotLast)
@@ -167,6 +174,14 @@ func (k *kill) enforce() {
 		k.req.Dead()
 	}
 	k.settle()
+}
+
+// signalledAt is when the first SIGTERMs were sent, which just was or which Strike did.
+func (k *kill) signalledAt() time.Time {
+	if k.struckAt.IsZero() {
+		return time.Now()
+	}
+	return k.struckAt
 }
 
 // terminate sends SIGTERM to all before any of them can react to the end of

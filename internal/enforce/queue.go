@@ -68,12 +68,29 @@ func (q *Queue) Submit(req Request) error {
 	return nil
 }
 
-// Ready reports whether a request for the root would begin at once after so many others, if
-// nobody but whoever asks submits any.
-func (q *Queue) Ready(root event.ID, after int) bool {
+// Reserve takes a place for a request for the root, and reports whether there was one: not
+// where it would have to wait, nor while that tree is being ended. Start is to follow.
+func (q *Queue) Reserve(root event.ID) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return !q.closed && q.running+after < q.atOnce && !q.busy[root]
+	if q.closed || q.running == q.atOnce || q.busy[root] {
+		return false
+	}
+	q.running++
+	q.busy[root] = true
+	return true
+}
+
+// Start carries out a request for which Reserve has taken a place. When the Queue was closed
+// meanwhile the request is called off and reported, too, but Close has not waited for it.
+func (q *Queue) Start(req Request) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		go q.work(req)
+		return
+	}
+	q.done.Go(func() { q.work(req) })
 }
 
 // work carries out a request. Its place is free for the next as soon as nobody of its

@@ -134,3 +134,45 @@ func TestQueueClose(t *testing.T) {
 		t.Errorf("got %d reports, want 3", n)
 	}
 }
+
+// TestReserved wants a place that was taken to count as one, to be there when the request
+// comes, and the request reported also by a queue that was closed meanwhile.
+func TestReserved(t *testing.T) {
+	block := make(chan struct{})
+	reported := make(chan event.ID, 4)
+	q := NewQueue(2, 0, func(ctx context.Context, req Request) wire.Kill {
+		select {
+		case <-block:
+		case <-ctx.Done():
+		}
+		return wire.Kill{}
+	}, func(req Request, _ wire.Kill) { reported <- req.Root })
+	root := func(n int32) Request { return Request{Root: event.ID{PID: n, Start: 1}} }
+	for n := range int32(2) {
+		if !q.Reserve(root(n).Root) {
+			t.Fatalf("no place for %d", n)
+		}
+	}
+	if q.Reserve(root(0).Root) || q.Reserve(root(3).Root) {
+		t.Error("a place for one that is being ended, or for more than there are")
+	}
+	if err := q.Submit(root(0)); !errors.Is(err, ErrBusy) {
+		t.Errorf("got %v, want %v", err, ErrBusy)
+	}
+	if err := q.Submit(root(3)); !errors.Is(err, ErrFull) {
+		t.Errorf("got %v, want %v", err, ErrFull)
+	}
+	q.Start(root(0))
+	close(block)
+	if id := <-reported; id != root(0).Root {
+		t.Errorf("%v is reported", id)
+	}
+	q.Close()
+	q.Start(root(1))
+	if id := <-reported; id != root(1).Root {
+		t.Errorf("%v is reported", id)
+	}
+	if q.Reserve(root(4).Root) {
+		t.Error("a place in a closed queue")
+	}
+}

@@ -73,7 +73,13 @@ func TestStrikeLetGo(t *testing.T) {
 		for _, m := range req.struck.members {
 			fds = append(fds, m.fd)
 		}
-		req.LetGo()
+		queued := req // whoever lets go may have a copy
+		queued.LetGo()
+		for _, m := range req.struck.members {
+			if m.fd >= 0 {
+				t.Errorf("%d would be closed again, whoever has it then", m.fd)
+			}
+		}
 		for _, fd := range fds {
 			if err := pidfdSend(fd, 0); !errors.Is(err, unix.EBADF) {
 				t.Errorf("%d is open still: %v", fd, err)
