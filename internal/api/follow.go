@@ -47,6 +47,8 @@ type follower struct {
 	buf  []byte
 	rest []byte // of buf, or the past
 	held int64  // how much the reader's part of past is
+	// ended says that the last words are written: nothing may follow them.
+	ended bool
 
 	past *atomic.Int64 // bytes that wait for readers of the server
 }
@@ -193,7 +195,7 @@ func (f *follower) fill() bool {
 // news writes as much as the socket takes at once. On the tracer's loop.
 func (f *follower) news() {
 	if f.mu.TryLock() {
-		behind := len(f.rest) > 0
+		behind := len(f.rest) > 0 || f.ended
 		for !behind && f.fill() {
 			_ = f.raw.Write(f.try)
 			behind = len(f.rest) > 0
@@ -246,6 +248,11 @@ func (f *follower) serve(ctx context.Context) {
 func (f *follower) write() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	return f.writeAll()
+}
+
+// writeAll is write with mu.
+func (f *follower) writeAll() error {
 	for f.fill() {
 		n, err := f.conn.Write(f.rest)
 		f.rest = f.rest[n:]
@@ -259,7 +266,10 @@ func (f *follower) write() error {
 // end writes what is left, and that it was all.
 func (f *follower) end() {
 	_ = f.conn.SetWriteDeadline(time.Now().Add(farewell))
-	if f.write() == nil && f.chunked {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ended = true
+	if f.writeAll() == nil && f.chunked {
 		_, _ = io.WriteString(f.conn, "0\r\n\r\n")
 	}
 }

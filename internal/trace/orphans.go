@@ -55,8 +55,8 @@ func (t *Tracer) hasNews() bool {
 func (t *Tracer) tellNews() {
 	t.leases.tell(t.onLease)
 	t.rest()
-	unjudged := t.unjudged
-	t.unjudged = nil
+	unjudged := t.unjudged[:min(len(t.unjudged), newsBatch)]
+	t.unjudged = t.unjudged[len(unjudged):]
 	for _, p := range unjudged {
 		t.judge(p)
 	}

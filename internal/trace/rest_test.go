@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -68,4 +69,41 @@ func (s *sleeper) Wait(d time.Duration) error {
 		s.note()
 	}
 	return s.script.Wait(d)
+}
+
+// TestDrainedLines wants who reads lines told of what a command read from the ring before
+// the loop sleeps for long.
+func TestDrainedLines(t *testing.T) {
+	s := &sleeper{script: newScript()}
+	s.tasks = []event.Task{task(0, 0)}
+	tracer := New(s, Options{})
+	run(t, tracer)
+	told := make(chan struct{}, 1)
+	_, lines, err := tracer.Follow(t.Context(), []string{wire.TypeFork}, BootNow(), func() { told <- struct{}{} })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lines.Close()
+	late := false
+	if err := tracer.Do(t.Context(), func(*tracker.Tree) {
+		tracer.hub.flushed = time.Now().Add(time.Hour) // as in a storm
+		s.note = func() { late = late || len(tracer.hub.fresh) > 0 }
+		s.mu.Lock()
+		s.waiting = append(s.waiting, fork(0, 1))
+		s.mu.Unlock()
+		tracer.DrainHere()
+	}); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-told:
+	case <-time.After(patience):
+		t.Fatal("nothing is told")
+	}
+	if err := tracer.Do(t.Context(), func(*tracker.Tree) { s.note = nil }); err != nil {
+		t.Fatal(err)
+	}
+	if late {
+		t.Error("the loop slept before it told")
+	}
 }

@@ -63,6 +63,8 @@ const (
 	waitIdle   = 100 * time.Millisecond
 	waitQuiet  = time.Second
 	readBatch  = 1024
+	newsBatch  = 256 // new orphans that are judged and told together
+	newsTime   = 10 * time.Millisecond
 	maxCommand = 64
 )
 
@@ -255,6 +257,9 @@ func (t *Tracer) Run(ctx context.Context) error {
 		if n == readBatch {
 			continue
 		}
+		if n == 0 {
+			t.hub.pace(0) // a command, or what was due, may have read records
+		}
 		if err := t.source.Wait(t.nap(n > 0)); err != nil {
 			return err
 		}
@@ -262,9 +267,10 @@ func (t *Tracer) Run(ctx context.Context) error {
 	return nil
 }
 
-// read applies at most readBatch records, and returns how many there were.
+// read applies at most readBatch records, and returns how many there were. With news among
+// them it takes no longer than newsTime, or little more: other things are due.
 func (t *Tracer) read() (n int) {
-	for n < readBatch {
+	for began := time.Now(); n < readBatch && time.Since(began) < newsTime; {
 		got := t.source.Read(readBatch-n, t.handle)
 		n += got
 		if !t.hasNews() {
@@ -312,10 +318,11 @@ func (t *Tracer) runCommands() {
 
 // tick does what is due apart from records.
 func (t *Tracer) tick() {
-	for _, fn := range t.afterwards {
+	afterwards := t.afterwards
+	t.afterwards, t.resting = nil, false
+	for _, fn := range afterwards {
 		fn()
 	}
-	t.afterwards, t.resting = t.afterwards[:0], false
 	if news := t.tree.NoteRefused(t.source.Refused()); news > 0 {
 		t.lost(news, BootNow())
 	}
