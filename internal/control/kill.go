@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/abot-trace/abot-trace/internal/enforce"
+	"github.com/abot-trace/abot-trace/internal/policy"
+	"github.com/abot-trace/abot-trace/internal/trace"
+	"github.com/abot-trace/abot-trace/internal/wire"
+)
+
+// submit queues the kill, decided upon at the mark; unless armed it is only observed,
+// whatever its mode. done, unless nil, is told on the loop what came of it, also when the queue does not take it.
+func (c *Controller) submit(engine *policy.Engine, d *policy.Decision, mark trace.Mark, armed bool, done func(wire.Kill)) {
+	mode := d.Mode
+	if !armed {
+		mode = policy.ModeObserve
+	}
+	req := enforce.Request{
+		KillID:  c.nextID(),
+		Rule:    d.Rule,
+		Mode:    mode,
+		Scope:   d.Scope,
+		Verdict: d.Verdict,
+		Reason:  reason(d),
+		Grace:   d.Grace,
+		Root:    d.Root,
+		Targets: targets(d.Targets),
+	}
+	err := c.start(req, mark, &act{decision: d, engine: engine, done: done})
+	if err == nil {
+		return
+	}
+	engine.Defer(d, trace.BootNow()+uint64(time.Second))
+	if done != nil {
+		kill := c.outline(d)
+		kill.Outcome, kill.Reason = wire.KillBudget, err.Error()
+		done(kill)
+	}
+}
+
+// start begins the request, which was decided upon at the mark, or says why the queue does
+// not take it.
+func (c *Controller) start(req enforce.Request, mark trace.Mark, a *act) error {
+	c.acts[req.KillID] = a
+	k := c.prepare(&req, mark)
+	req.Answers = k
+	if c.opt.Owners == nil && c.queue.Reserve(req.Root) {
+		c.strike(req, k)
+	} else if err := c.queue.Submit(req); err != nil {
+		req.LetGo()
+		delete(c.acts, req.KillID)
+		return err
+	}
+	a.root = c.tracer.DescribeHere(req.Root)
+	c.announce(&req)
+	return nil
+}
+
+// strike sends the first signals here and now, if that takes no time, of a kill that has its
+// place in the queue. The rest of it is handed on a little later: to wake another thread for
+// it would take a processor from those who die.
+func (c *Controller) strike(req enforce.Request, k *asking) {
+	k.here = true
+	struck := c.enf.Strike(&req)
+	k.here = false
+	if !struck {
+		c.queue.Start(req)
+		return
+	}
+	c.struck = append(c.struck, req)
+	c.tracer.RestHere(c.handOn)
+}
+
+// handOn has the queue go on with those kills whose first signals are sent.
+func (c *Controller) handOn() {
+	for _, req := range c.struck {
+		c.queue.Start(req)
+	}
+	c.struck = nil
+}
+
+func (c *Controller) nextID() string {
+	c.kills++
+	return fmt.Sprintf("%s-k%d", c.tracer.IDPrefix(), c.kills)
+}
+
+// announce tells of a kill that begins.
+func (c *Controller) announce(req *enforce.Request) {
+	if req.Mode != policy.ModeEnforce {
+		return
+	}
+	attrs := []any{"kill_id", req.KillID, "rule", req.Rule, "pid", req.Root.PID, "start", req.Root.Start,
+		"verdict", req.Verdict, "processes", len(req.Targets), "reason", req.Reason}
+	c.say(func() { c.opt.Later(func() { c.opt.Log.Warn("ending a process tree", attrs...) }) })
+}
+
+// report tells what came of a kill. On one of the queue's goroutines.
+func (c *Controller) report(req enforce.Request, kill wire.Kill) {
+	c.tracer.Post(func() {
+		a := c.acts[req.KillID]
+		delete(c.acts, req.KillID)
+		if req.Mode == policy.ModeEnforce {
+			c.budget.Rest(trace.BootNow())
+		}
+		if a != nil && a.lapsed && a.decision != nil {
+			// Should it hold again, the rule has not acted yet.
+			a.engine.Defer(a.decision, 0)
+		}
+		c.publish(kill, root(a, c.tracer.DescribeHere(req.Root)))
+		if a != nil && a.done != nil {
+			a.done(kill)
+		}
+	})
+}
+
+// root is the root of a tree after the kill, or as it was before where it is already
+// forgotten.
+func root(a *act, after *wire.Process) *wire.Process {
+	if after == nil && a != nil {
+		return a.root
+	}
+	return after
+}
+
+// publish tells a kill, with the root of its tree: the record stands for itself.
+func (c *Controller) publish(kill wire.Kill, root *wire.Process) {
+	c.tracer.PublishHere(&wire.Event{Type: wire.TypeKill, Process: root, Kill: &kill})
+}
+
+// outline is a decision's kill that did not come to anything.
+func (c *Controller) outline(d *policy.Decision) wire.Kill {
+	return outline(&enforce.Request{KillID: c.nextID(), Rule: d.Rule, Mode: d.Mode, Scope: d.Scope, Verdict: d.Verdict,
+		Grace: d.Grace, Targets: targets(d.Targets)})
+}
+
+func outline(req *enforce.Request) wire.Kill {
+	kill := wire.Kill{KillID: req.KillID, Rule: req.Rule, Mode: req.Mode, Scope: req.Scope, Verdict: req.Verdict,
+		GraceSeconds: req.Grace.Seconds(), Processes: []wire.Killed{}}
+	for _, t := range req.Targets {
+		kill.Processes = append(kill.Processes, wire.Killed{PID: t.ID.PID, StartNS: t.ID.Start, Comm: t.Comm,
+			Outcome: wire.OutcomeWouldKill, RSSBytes: t.RSS, SwapBytes: t.Swap})
+	}
+	return kill
+}
