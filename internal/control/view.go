@@ -166,7 +166,7 @@ func (v *view) details(p *policy.Process) details {
 	return d
 }
 
-// oomAdj is the oom_score_adj that the process had less than a moment ago.
+// oomAdj is the process's oom_score_adj as it was read, now or less than memoFor ago.
 func (v *view) oomAdj(id event.ID) (int, error) {
 	if d, ok := v.facts[id]; ok && d.at+uint64(memoFor) > trace.BootNow() {
 		return d.oomAdj, nil
