@@ -43,7 +43,7 @@ func checkCommand() *cli.Command {
 
 // invalidConfig is exit 2, with each fault on lines of its own.
 func invalidConfig(err error) error {
-	return usageError("invalid configuration\n%w", err)
+	return &exitError{exitUsage, fmt.Errorf("invalid configuration\n%w", err)}
 }
 
 // printChecked says what a valid configuration amounts to.

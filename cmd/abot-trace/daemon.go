@@ -17,9 +17,12 @@ import (
 	"github.com/abot-trace/abot-trace/internal/probe"
 )
 
+// socketVariable names the daemon's socket where no flag does.
+const socketVariable = "ABOT_TRACE_SOCKET"
+
 func socketFlag() cli.Flag {
 	return &cli.StringFlag{Name: "socket", Value: api.DefaultSocket, Usage: "unix `SOCKET` of the daemon",
-		EnvVars: []string{"ABOT_TRACE_SOCKET"}}
+		EnvVars: []string{socketVariable}}
 }
 
 func daemonCommand() *cli.Command {

@@ -33,8 +33,7 @@ func leaseCommand() *cli.Command {
 		HideHelpCommand: true,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "grace", Value: "10s", Usage: "`TIME` between TERM and KILL"},
-			&cli.StringFlag{Name: "socket", Value: supervise.DefaultSocket, Usage: "the daemon's `SOCKET`"},
-			jsonFlag(),
+			socketFlag(), jsonFlag(),
 		},
 		Action: runLease,
 	}

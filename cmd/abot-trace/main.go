@@ -37,11 +37,6 @@ func (e *exitError) Error() string {
 
 func (e *exitError) Unwrap() error { return e.err }
 
-// usageError is bad usage or configuration: exit 2.
-func usageError(format string, args ...any) error {
-	return &exitError{exitUsage, fmt.Errorf(format, args...)}
-}
-
 // hintError adds what to try to an error meant for people.
 type hintError struct {
 	err  error
@@ -68,40 +63,39 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return exitOK
 	}
+	command := commandOf(app, args)
 	code := exitFailed
 	var exit *exitError
 	if errors.As(err, &exit) {
 		code = exit.code
+		if other, ok := usageCodes[command]; ok && code == exitUsage && exit.err != nil {
+			code = other
+		}
 		if exit.err == nil {
 			return code
 		}
 	}
-	fmt.Fprintf(stderr, "abot-trace: %v\n", err)
-	var hint *hintError
-	if errors.As(err, &hint) {
-		fmt.Fprintf(stderr, "hint: %s\n", hint.hint)
-	}
+	printError(stderr, err, command)
 	return code
 }
 
 // newApp returns the command line.
 func newApp(stdout, stderr io.Writer) *cli.App {
-	return &cli.App{
+	app := &cli.App{
 		Name:                   "abot-trace",
 		Usage:                  "see, judge and end leaked process trees",
 		Writer:                 stdout,
 		ErrWriter:              stderr,
 		HideVersion:            true,
-		Suggest:                true,
 		UseShortOptionHandling: true,
 		// Values with commas (globs, expressions) stay whole.
 		DisableSliceFlagSeparator: true,
 		ExitErrHandler:            func(*cli.Context, error) {},
-		OnUsageError: func(_ *cli.Context, err error, _ bool) error {
-			return usageError("%w", err)
-		},
-		Commands: commands(),
+		Flags:                     []cli.Flag{versionFlag()},
+		Commands:                  commands(),
 	}
+	reportUsage(app)
+	return app
 }
 
 // commands lists every command; each lives in the file of its name.
@@ -128,5 +122,6 @@ func commands() []*cli.Command {
 		completionCommand(),
 		completeWordsCommand(),
 		manCommand(),
+		helpCommand(),
 	}
 }

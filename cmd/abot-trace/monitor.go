@@ -43,7 +43,6 @@ Examples:
 			&cli.BoolFlag{Name: "watch", Usage: "look again every two seconds, until interrupted"},
 			colorFlag(), socketFlag(),
 		},
-		OnUsageError: func(_ *cli.Context, err error, _ bool) error { return unknownAtLeast(err) },
 		Action: func(c *cli.Context) error {
 			if err := noArgs(c); err != nil {
 				return unknownAtLeast(err)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/abot-trace/abot-trace/internal/nearest"
 	"github.com/abot-trace/abot-trace/internal/render"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -31,14 +32,16 @@ Examples:
 	}
 }
 
+var knownVerdicts = []string{wire.VerdictLeaked, wire.VerdictDeliberate, wire.VerdictUnknown}
+
 func showOrphans(c *cli.Context) error {
 	if err := noArgs(c); err != nil {
 		return err
 	}
 	verdicts := c.StringSlice("verdict")
 	for _, v := range verdicts {
-		if v != wire.VerdictLeaked && v != wire.VerdictDeliberate && v != wire.VerdictUnknown {
-			return usageError("--verdict %q: want leaked, deliberate or unknown", v)
+		if !slices.Contains(knownVerdicts, v) {
+			return usageError("--verdict %q%s: want leaked, deliberate or unknown", v, nearest.Hint(v, knownVerdicts...))
 		}
 	}
 	ctx, stop := interruptible(c)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/abot-trace/abot-trace/internal/api"
 	"github.com/abot-trace/abot-trace/internal/supervise"
 )
 
@@ -61,10 +62,8 @@ func superviseCommand() *cli.Command {
 			&cli.BoolFlag{Name: "cgroup", Usage: "hold the tree in a cgroup v2 of its own, too"},
 			&cli.StringSliceFlag{Name: "limit", Usage: "resource limit `NAME=VALUE` for CMD: as, core, cpu, nofile, nproc (repeatable)"},
 			&cli.BoolFlag{Name: "report-only", Usage: "end nothing but CMD; say what would have been ended"},
-			&cli.StringFlag{Name: "socket", Usage: "the daemon's `SOCKET`, which then must answer", DefaultText: supervise.DefaultSocket},
-		},
-		OnUsageError: func(_ *cli.Context, err error, _ bool) error {
-			return superviseError(err)
+			&cli.StringFlag{Name: "socket", Value: api.DefaultSocket, EnvVars: []string{socketVariable},
+				Usage: "unix `SOCKET` of the daemon, which then must answer"},
 		},
 		Action: runSupervise,
 	}
@@ -89,6 +88,9 @@ func superviseError(err error) error {
 func runSupervise(c *cli.Context) error {
 	cfg, err := superviseConfig(c)
 	if err != nil {
+		return superviseError(&commandLineError{err: err})
+	}
+	if err := leaseFrom(c, &cfg); err != nil {
 		return superviseError(err)
 	}
 	code, err := supervise.Run(cfg)
@@ -143,20 +145,17 @@ func superviseConfig(c *cli.Context) (cfg supervise.Config, err error) {
 		}
 		cfg.Limits = append(cfg.Limits, limits...)
 	}
-	client, err := dialDaemon(c)
+	return cfg, nil
+}
+
+// leaseFrom has the tree leased to the daemon: to the one on the default socket if
+// there is one, to the one that --socket or the environment names for certain.
+func leaseFrom(c *cli.Context, cfg *supervise.Config) error {
+	client, err := supervise.Dial(c.String("socket"), c.IsSet("socket"))
 	if client != nil {
 		cfg.Leaser, cfg.LeaseRequired = client, c.IsSet("socket")
 	}
-	return cfg, err
-}
-
-// dialDaemon finds the daemon: on the default socket if there is one, on the
-// one that --socket names for certain.
-func dialDaemon(c *cli.Context) (*supervise.Client, error) {
-	if !c.IsSet("socket") {
-		return supervise.Dial(supervise.DefaultSocket, false)
-	}
-	return supervise.Dial(c.String("socket"), true)
+	return err
 }
 
 func splitHooks(c *cli.Context, flag string) (hooks [][]string, err error) {

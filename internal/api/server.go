@@ -22,6 +22,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/abot-trace/abot-trace/internal/nearest"
 	"github.com/abot-trace/abot-trace/internal/trace"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -356,13 +357,9 @@ func Missed(count, since uint64) *wire.Event {
 
 // CheckTypes returns an error that names the first unknown event type.
 func CheckTypes(types []string) error {
-	known := make(map[string]bool, len(wire.Types))
-	for _, t := range wire.Types {
-		known[t] = true
-	}
 	for _, t := range types {
-		if !known[t] {
-			return fmt.Errorf("event type %q: want one of %s", t, strings.Join(wire.Types, ", "))
+		if !slices.Contains(wire.Types, t) {
+			return fmt.Errorf("event type %q%s: want one of %s", t, nearest.Hint(t, wire.Types...), strings.Join(wire.Types, ", "))
 		}
 	}
 	return nil

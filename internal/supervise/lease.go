@@ -21,9 +21,6 @@ import (
 	"github.com/abot-trace/abot-trace/internal/descend"
 )
 
-// DefaultSocket is where the daemon listens.
-const DefaultSocket = "/run/abot-trace/abot-trace.sock"
-
 // leaseTimeout bounds what a daemon that hangs can cost.
 const leaseTimeout = time.Second
 
