@@ -62,7 +62,7 @@ func showEvents(c *cli.Context) error {
 	}
 	defer closer()
 	if c.Bool("json") {
-		out := quietly(c.App.Writer)
+		out := rawWriter(c.App.Writer)
 		return explained(from.Lines(ctx, types, since, c.Bool("follow"), func(lines []byte) error {
 			_, err := out.Write(lines)
 			return err

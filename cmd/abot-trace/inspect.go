@@ -51,15 +51,15 @@ func inspect(ctx context.Context, c *cli.Context) (inspector, func(), error) {
 	if c.IsSet("socket") {
 		return nil, nil, withHint(err, "start one with: sudo abot-trace daemon --socket %s", c.String("socket"))
 	}
-	own, closer, err := ownLook(ctx)
+	own, closer, err := ownInspector(ctx)
 	if err != nil {
 		return nil, nil, explained(err)
 	}
 	return own, closer, nil
 }
 
-// ownLook traces by itself. It knows nothing from before.
-func ownLook(ctx context.Context) (inspector, func(), error) {
+// ownInspector traces by itself. It knows nothing from before.
+func ownInspector(ctx context.Context) (inspector, func(), error) {
 	p, err := probe.Open(probe.Options{})
 	if err != nil {
 		return nil, nil, err

@@ -73,16 +73,16 @@ func runMonitor(c *cli.Context) error {
 	}
 	ctx, stop := interruptible(c)
 	defer stop()
-	m := &looker{settings: monitor.FromConfig(cfg.Monitor), host: sample.NewHostReader(""),
+	m := &samplerState{settings: monitor.FromConfig(cfg.Monitor), host: sample.NewHostReader(""),
 		tasks: sample.NewSampler(sample.Procfs{}, nil), daemon: api.NewClient(c.String("socket"))}
 	// The first look only begins the measurement of CPU.
-	m.look(ctx)
+	m.sample(ctx)
 	if !pause(ctx, lookTime) {
 		return ctx.Err()
 	}
 	var status string
 	draw := func() error {
-		look := m.look(ctx)
+		look := m.sample(ctx)
 		doc := monitor.Report(m.settings, look)
 		status = doc.Status
 		if c.Bool("json") {
@@ -129,16 +129,16 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// looker gathers what one look needs.
-type looker struct {
+// samplerState gathers what one look needs.
+type samplerState struct {
 	settings monitor.Settings
 	host     *sample.HostReader
 	tasks    *sample.Sampler
 	daemon   *api.Client
 }
 
-func (m *looker) look(ctx context.Context) monitor.Look {
-	l := monitor.Look{Time: time.Now(), Host: m.host.Read()}
+func (m *samplerState) sample(ctx context.Context) monitor.Snapshot {
+	l := monitor.Snapshot{Time: time.Now(), Host: m.host.Read()}
 	// What cannot be listed is a check with status unknown.
 	if pass, err := m.tasks.Pass(); err == nil {
 		l.Pass = pass

@@ -117,7 +117,7 @@ func (p *replayPrinter) act(a replay.Act) error {
 		return nil
 	}
 	p.acts++
-	if a.Action == policy.ActionKill && a.Carries {
+	if a.Action == policy.ActionKill && a.Enforceable {
 		p.trees++
 	}
 	for _, t := range a.Targets {
@@ -141,15 +141,15 @@ func replayText(a replay.Act) string {
 	switch {
 	case a.Action == policy.ActionNotify:
 		what = "would notify of"
-	case !a.Carries:
+	case !a.Enforceable:
 		what = "would report"
 	}
 	line("%s  %s: %s pid %d (%s), %s", a.Time.Format(time.RFC3339), a.Rule, what, a.Root.PID, a.Root.Comm, a.Verdict)
 	for _, reason := range a.Reasons {
 		line("    because %s", reason)
 	}
-	if a.Withheld != "" {
-		line("    not ended: %s", a.Withheld)
+	if a.Blocker != "" {
+		line("    not ended: %s", a.Blocker)
 	}
 	for _, t := range a.Targets {
 		line("    signals pid %d (%s) %s", t.ID.PID, t.Comm, t.Cmdline)
@@ -171,8 +171,8 @@ func replayEvent(a replay.Act, n int) wire.Event {
 		return event
 	}
 	reason := strings.Join(a.Reasons, "; ")
-	if a.Withheld != "" {
-		reason += "; not ended: " + a.Withheld
+	if a.Blocker != "" {
+		reason += "; not ended: " + a.Blocker
 	}
 	kill := &wire.Kill{KillID: event.ID, Rule: a.Rule, Mode: policy.ModeObserve, Scope: a.Scope,
 		GraceSeconds: a.Grace.Seconds(), Verdict: a.Verdict, Reason: reason,

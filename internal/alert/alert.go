@@ -149,15 +149,15 @@ type Engine struct {
 
 // state is one alert. The runs count readings in a row.
 type state struct {
-	level    Level
-	since    Instant // when it came to the level
-	began    Instant // when it last left OK
-	told     time.Duration
-	over     [Critical + 1]int // at or over the level's threshold
-	under    [Critical + 1]int // under it by more than the margin
-	absent   int
-	last     Reading
-	measured bool
+	level         Level
+	since         Instant // when it came to the level
+	began         Instant // when it last left OK
+	lastPublished time.Duration
+	over          [Critical + 1]int // at or over the level's threshold
+	under         [Critical + 1]int // under it by more than the margin
+	absent        int
+	last          Reading
+	measured      bool
 }
 
 // NewEngine returns an Engine whose alerts are all OK.
@@ -256,10 +256,10 @@ func (e *Engine) miss(name string, s *state, now Instant) []wire.Alert {
 
 // remind repeats an alert that lasts.
 func (e *Engine) remind(s *state, now Instant) []wire.Alert {
-	if s.level == OK || e.settings.Repeat < 0 || now.Boot-s.told < e.settings.Repeat {
+	if s.level == OK || e.settings.Repeat < 0 || now.Boot-s.lastPublished < e.settings.Repeat {
 		return nil
 	}
-	s.told = now.Boot
+	s.lastPublished = now.Boot
 	return []wire.Alert{s.notice(s.level, now, "")}
 }
 
@@ -269,7 +269,7 @@ func (s *state) move(next Level, now Instant, why string) wire.Alert {
 	if previous == OK {
 		s.began = now
 	}
-	s.level, s.since, s.told = next, now, now.Boot
+	s.level, s.since, s.lastPublished = next, now, now.Boot
 	return s.notice(previous, now, why)
 }
 

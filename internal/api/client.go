@@ -67,7 +67,7 @@ func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newQuietConn(conn)
+	return newRawConn(conn)
 }
 
 // Reach connects, and returns ErrNoDaemon where nobody serves the socket. The connection

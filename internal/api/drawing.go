@@ -28,11 +28,11 @@ func (s *Server) drawTree(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	glance, err := s.backend.Glance(r.Context())
+	snapshot, err := s.backend.TreeSnapshot(r.Context())
 	if err != nil {
 		return err
 	}
-	text, err := draw(glance, opt)
+	text, err := draw(snapshot, opt)
 	if err != nil {
 		return err
 	}
@@ -41,13 +41,13 @@ func (s *Server) drawTree(w http.ResponseWriter, r *http.Request) error {
 }
 
 // draw does what it can while the kernel is asked for the memory.
-func draw(glance *trace.Glance, opt render.TreeOptions) ([]byte, error) {
-	drawing := render.NewDrawing(glance.Time(), glance.Len(), opt)
-	glance.Each(drawing.Add)
-	if err := glance.EachMemory(drawing.SetMemory); err != nil {
+func draw(snapshot *trace.TreeSnapshot, opt render.TreeOptions) ([]byte, error) {
+	drawing := render.NewDrawing(snapshot.Time(), snapshot.Len(), opt)
+	snapshot.Each(drawing.Add)
+	if err := snapshot.EachMemory(drawing.SetMemory); err != nil {
 		return nil, err
 	}
-	text, err := drawing.Append(nil, glance.Complete())
+	text, err := drawing.Append(nil, snapshot.Complete())
 	if err != nil {
 		return nil, &StatusError{http.StatusNotFound, err.Error()}
 	}

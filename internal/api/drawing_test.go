@@ -63,11 +63,11 @@ func TestDrawnEitherWay(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			var diff string
 			for range 3 { // an age may grow in between
-				glance, err := d.tracer.Glance(t.Context())
+				snapshot, err := d.tracer.TreeSnapshot(t.Context())
 				if err != nil {
 					t.Fatal(err)
 				}
-				got, err := draw(glance, tt.opt)
+				got, err := draw(snapshot, tt.opt)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -75,7 +75,7 @@ func TestDrawnEitherWay(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				doc.Time = glance.Time()
+				doc.Time = snapshot.Time()
 				var want bytes.Buffer
 				if err := render.Tree(&want, doc, tt.opt); err != nil {
 					t.Fatal(err)

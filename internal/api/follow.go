@@ -118,7 +118,7 @@ func (f *follower) begin(past []*wire.Event) {
 		head := len(f.rest)
 		f.rest = f.frame(append(f.headed(f.rest), text...), head)
 	}
-	f.look()
+	f.wake()
 }
 
 // tell is the past as text, as long as there is room for it until the reader takes it.
@@ -205,11 +205,11 @@ func (f *follower) news() {
 			return
 		}
 	}
-	f.look()
+	f.wake()
 }
 
-// look lets the goroutine look, now or when it is done with what it does.
-func (f *follower) look() {
+// wake lets the goroutine look, now or when it is done with what it does.
+func (f *follower) wake() {
 	select {
 	case f.more <- struct{}{}:
 	default: // it will look anyway

@@ -82,7 +82,7 @@ func (s *source) Pending() uint64 {
 	return uint64(len(s.waiting))
 }
 
-func (s *source) Enough()               {} // nobody is orphaned here
+func (s *source) StopReading()          {} // nobody is orphaned here
 func (s *source) Mark() uint64          { return 0 }
 func (s *source) Untouched(uint64) bool { return false }
 
@@ -193,7 +193,7 @@ func (d *daemon) applied(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if err := d.tracer.Fresh(ctx, func(*tracker.Tree) {}); err != nil {
+	if err := d.tracer.DoDrained(ctx, func(*tracker.Tree) {}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -34,7 +34,7 @@ const DefaultSocket = "/run/abot-trace/abot-trace.sock"
 // concurrent use.
 type Backend interface {
 	Tree(context.Context) (*wire.Tree, error)
-	Glance(context.Context) (*trace.Glance, error)
+	TreeSnapshot(context.Context) (*trace.TreeSnapshot, error)
 	Orphans(context.Context) ([]wire.Process, error)
 	Process(ctx context.Context, pid int32) (*wire.Process, error)
 	Recent(ctx context.Context, types []string, since uint64) ([]*wire.Event, error)
@@ -54,9 +54,9 @@ const (
 
 // A Server serves the socket.
 type Server struct {
-	// Troubles, unless nil, says what the daemon cannot do at present, one sentence
+	// Conditions, unless nil, says what the daemon cannot do at present, one sentence
 	// each. It may be called from any goroutine; it is set before Serve.
-	Troubles func() []string
+	Conditions func() []string
 
 	backend Backend
 	log     *slog.Logger
@@ -284,7 +284,7 @@ type Status struct {
 	Orphans    int               `json:"orphans"`
 	Refused    uint64            `json:"refused"`
 	CanarySeen *time.Time        `json:"canary_seen,omitempty"`
-	Troubles   []string          `json:"troubles,omitempty"` // what it cannot do at present
+	Conditions []string          `json:"troubles,omitempty"` // what it cannot do at present
 }
 
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) error {
@@ -294,8 +294,8 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) error {
 	if !st.CanarySeen.IsZero() {
 		out.CanarySeen = &st.CanarySeen
 	}
-	if s.Troubles != nil {
-		out.Troubles = s.Troubles()
+	if s.Conditions != nil {
+		out.Conditions = s.Conditions()
 	}
 	return WriteJSON(w, out)
 }

@@ -255,7 +255,7 @@ func TestSlowReaderIsTold(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if err := d.tracer.Fresh(ctx, func(*tracker.Tree) {}); err != nil {
+	if err := d.tracer.DoDrained(ctx, func(*tracker.Tree) {}); err != nil {
 		t.Fatalf("the tracer is held up: %v", err)
 	}
 	d.answers(t)
@@ -287,7 +287,7 @@ func TestFollowGoesOnWhereThePastEnds(t *testing.T) {
 	d.fork(1, 10)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if err := d.tracer.Fresh(ctx, func(*tracker.Tree) {}); err != nil {
+	if err := d.tracer.DoDrained(ctx, func(*tracker.Tree) {}); err != nil {
 		t.Fatal(err)
 	}
 	enough := errors.New("enough")
@@ -324,7 +324,7 @@ func TestFollowInAStorm(t *testing.T) {
 				return
 			default:
 				d.fork(i, 10)
-				_ = d.tracer.Fresh(ctx, func(*tracker.Tree) {})
+				_ = d.tracer.DoDrained(ctx, func(*tracker.Tree) {})
 			}
 		}
 	}()

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/nearest"
-	"github.com/abot-trace/abot-trace/internal/notify/body"
+	"github.com/abot-trace/abot-trace/internal/notify/template"
 	"github.com/abot-trace/abot-trace/internal/policy"
 )
 
@@ -225,7 +225,7 @@ func (w *Webhook) validate(r *report) {
 	if f := w.HMACSecretFile; f.At.IsSet() && !filepath.IsAbs(f.Value) {
 		r.add(f.At, "notify.webhook.hmac_secret_file: %q is not an absolute path", f.Value)
 	}
-	if _, err := body.ParseTemplate(w.Template.Value); err != nil {
+	if _, err := template.Parse(w.Template.Value); err != nil {
 		r.add(w.Template.At, "notify.webhook.template: %s", strings.TrimPrefix(err.Error(), "template: "))
 	}
 	if !w.URL.At.IsSet() {

@@ -23,22 +23,22 @@ import (
 // about one after the other within it, each before its signal. In a large tree the
 // answer takes long, and so it serves some times as long.
 const (
-	memoFor    = 2 * time.Millisecond
-	memoFactor = 4
-	memoMost   = 50 * time.Millisecond
+	cacheFor    = 2 * time.Millisecond
+	cacheFactor = 4
+	cacheMax    = 50 * time.Millisecond
 )
 
-// asking answers for one kill, and keeps what the loop said of it. It belongs to the
+// authorizer answers for one kill, and keeps what the loop said of it. It belongs to the
 // loop first, and then to the kill's goroutine.
-type asking struct {
+type authorizer struct {
 	*Controller
-	memo      *memo
+	cache     *membersCache
 	permitted bool // a signal was
-	here      bool // on the loop
+	isOnLoop  bool // on the loop
 }
 
-// A memo is what the loop last said of a kill.
-type memo struct {
+// A membersCache is what the loop last said of a kill.
+type membersCache struct {
 	mark    trace.Mark // of the tree that was looked at
 	until   time.Time
 	list    []enforce.Target // who is to be ended
@@ -52,25 +52,25 @@ const maxHeld = 64
 // prepare spares the kill its first questions: it opens the pidfds of the targets and
 // then, with all applied that has happened until now, looks at them once more. They were
 // decided upon at the mark. On the loop, between two records.
-func (c *Controller) prepare(req *enforce.Request, decided trace.Mark) *asking {
-	k := &asking{Controller: c}
+func (c *Controller) prepare(req *enforce.Request, decided trace.Mark) *authorizer {
+	k := &authorizer{Controller: c}
 	if len(req.Targets) > maxHeld {
 		return k
 	}
 	req.Held = enforce.Hold(req.Targets)
-	mark := c.tracer.DrainHere()
-	tree := c.tracer.TreeHere()
-	req.Keep(func(id event.ID) bool { return mark.Whole() && tree.Has(id) })
+	mark := c.tracer.DrainOnLoop()
+	tree := c.tracer.TreeOnLoop()
+	req.Keep(func(id event.ID) bool { return mark.Complete() && tree.Has(id) })
 	if mark == decided {
-		k.memo = newMemo(mark, req.Targets)
+		k.cache = newMembersCache(mark, req.Targets)
 	} else {
-		k.memo = c.check(req, false)
+		k.cache = c.check(req, false)
 	}
 	return k
 }
 
-func newMemo(mark trace.Mark, list []enforce.Target) *memo {
-	m := &memo{mark: mark, until: time.Now().Add(memoFor), list: list, members: make(map[event.ID]bool, len(list))}
+func newMembersCache(mark trace.Mark, list []enforce.Target) *membersCache {
+	m := &membersCache{mark: mark, until: time.Now().Add(cacheFor), list: list, members: make(map[event.ID]bool, len(list))}
 	for i := range list {
 		m.members[list[i].ID] = true
 	}
@@ -80,13 +80,13 @@ func newMemo(mark trace.Mark, list []enforce.Target) *memo {
 // Starts implements enforce.Identity. Where the records are whole, the tree tells: a
 // pid whose exit has not been recorded by now, after its pidfd was opened, is still
 // the same process. Else the kernel's task list is asked.
-func (k *asking) Starts(pids []int32) (map[int32]uint64, error) {
+func (k *authorizer) Starts(pids []int32) (map[int32]uint64, error) {
 	starts := make(map[int32]uint64, len(pids))
 	whole := false
 	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
 	defer cancel()
 	err := k.onLoop(ctx, func(tree *tracker.Tree) {
-		whole = k.tracer.Whole()
+		whole = k.tracer.Complete()
 		for _, pid := range pids {
 			if id, ok := tree.Lookup(pid); ok {
 				starts[pid] = id.Start
@@ -100,12 +100,12 @@ func (k *asking) Starts(pids []int32) (map[int32]uint64, error) {
 }
 
 // onLoop is the tracer's Fresh, from wherever it is called.
-func (k *asking) onLoop(ctx context.Context, fn func(*tracker.Tree)) error {
-	if !k.here {
-		return k.tracer.Fresh(ctx, fn)
+func (k *authorizer) onLoop(ctx context.Context, fn func(*tracker.Tree)) error {
+	if !k.isOnLoop {
+		return k.tracer.DoDrained(ctx, fn)
 	}
-	k.tracer.DrainHere()
-	fn(k.tracer.TreeHere())
+	k.tracer.DrainOnLoop()
+	fn(k.tracer.TreeOnLoop())
 	return nil
 }
 
@@ -114,30 +114,30 @@ const askTimeout = 5 * time.Second
 
 // Members implements enforce.Tree. What it finds out on the way serves the next
 // signals, too.
-func (k *asking) Members(ctx context.Context, req *enforce.Request) ([]enforce.Target, error) {
-	if k.memo != nil && k.tracer.Unchanged(k.memo.mark) {
-		return k.memo.list, nil
+func (k *authorizer) Members(ctx context.Context, req *enforce.Request) ([]enforce.Target, error) {
+	if k.cache != nil && k.tracer.Unchanged(k.cache.mark) {
+		return k.cache.list, nil
 	}
 	if err := k.ask(ctx, req); err != nil {
 		return nil, err
 	}
-	return k.memo.list, nil
+	return k.cache.list, nil
 }
 
 // ask has the loop look at the kill as a whole, after everything that has happened
 // until now, and notes what it says.
-func (k *asking) ask(ctx context.Context, req *enforce.Request) error {
+func (k *authorizer) ask(ctx context.Context, req *enforce.Request) error {
 	permitted := k.permitted
-	answer := make(chan *memo, 1)
+	answer := make(chan *membersCache, 1)
 	if err := k.onLoop(ctx, func(*tracker.Tree) { answer <- k.check(req, permitted) }); err != nil {
 		return err
 	}
-	k.memo = <-answer
+	k.cache = <-answer
 	return nil
 }
 
 // members is who is to be ended now. On the loop.
-func (c *Controller) members(a *act) []policy.Target {
+func (c *Controller) members(a *killInFlight) []policy.Target {
 	v := c.bind()
 	if a.lease != nil {
 		list, _ := c.leaseMembers(v, *a.lease)
@@ -155,14 +155,14 @@ var errSpared = errors.New("it is spared by now, or dead")
 
 // Recheck implements enforce.Tree: the rule must still hold before the first signal,
 // and the process must still be one of the tree's that nothing spares, before each.
-// What happened before the call is taken into account, to within memoMost.
-func (k *asking) Recheck(ctx context.Context, req *enforce.Request, id event.ID, _ unix.Signal) error {
-	if k.memo == nil || time.Now().After(k.memo.until) {
+// What happened before the call is taken into account, to within cacheMax.
+func (k *authorizer) Recheck(ctx context.Context, req *enforce.Request, id event.ID, _ unix.Signal) error {
+	if k.cache == nil || time.Now().After(k.cache.until) {
 		if err := k.ask(ctx, req); err != nil {
 			return err
 		}
 	}
-	m := k.memo
+	m := k.cache
 	switch {
 	case m.refusal != nil:
 		return m.refusal
@@ -175,10 +175,10 @@ func (k *asking) Recheck(ctx context.Context, req *enforce.Request, id event.ID,
 
 // check looks at a kill as a whole. On the loop. That its rule holds is asked before
 // the first signal only: those after it change what the rule looks at.
-func (c *Controller) check(req *enforce.Request, permitted bool) *memo {
+func (c *Controller) check(req *enforce.Request, permitted bool) *membersCache {
 	began := time.Now()
-	m := newMemo(c.tracer.MarkHere(), nil)
-	a := c.acts[req.KillID]
+	m := newMembersCache(c.tracer.MarkOnLoop(), nil)
+	a := c.killsInFlight[req.KillID]
 	if a == nil {
 		m.refusal = errLapsed
 		return m
@@ -196,16 +196,16 @@ func (c *Controller) check(req *enforce.Request, permitted bool) *memo {
 			return m
 		}
 	}
-	m = newMemo(m.mark, targets(c.members(a)))
-	m.until = began.Add(min(memoMost, max(memoFor, memoFactor*time.Since(began))))
+	m = newMembersCache(m.mark, targets(c.members(a)))
+	m.until = began.Add(min(cacheMax, max(cacheFor, cacheFactor*time.Since(began))))
 	return m
 }
 
 // Protected implements enforce.Protector. What the tree knows was looked at by
 // Recheck just before; here is what has to be asked outside.
-func (k *asking) Protected(t enforce.Target) error {
+func (k *authorizer) Protected(t enforce.Target) error {
 	read := func(id event.ID) (int, error) { return procfs.FS{}.OOMScoreAdj(id.PID) }
-	if k.here {
+	if k.isOnLoop {
 		read = k.view.oomAdj
 	}
 	adj, err := read(t.ID)
@@ -246,8 +246,8 @@ func targets(list []policy.Target) []enforce.Target {
 
 func reason(d *policy.Decision) string {
 	s := joinReasons(d.Reasons)
-	if d.Withheld != "" {
-		s += "; withheld: " + d.Withheld
+	if d.Blocker != "" {
+		s += "; withheld: " + d.Blocker
 	}
 	return s
 }

@@ -20,7 +20,7 @@ import (
 // it applies, why, and when it acts. From any goroutine.
 func (c *Controller) Explain(ctx context.Context, pid int32) (*wire.Explain, error) {
 	// A process that was made a moment ago is known, too.
-	if err := c.tracer.Fresh(ctx, func(*tracker.Tree) {}); err != nil {
+	if err := c.tracer.DoDrained(ctx, func(*tracker.Tree) {}); err != nil {
 		return nil, err
 	}
 	p, err := c.tracer.Process(ctx, pid)
@@ -29,7 +29,7 @@ func (c *Controller) Explain(ctx context.Context, pid int32) (*wire.Explain, err
 	}
 	var rules []wire.ExplainRule
 	id := event.ID{PID: p.PID, Start: p.StartNS}
-	err = c.tracer.Fresh(ctx, func(*tracker.Tree) {
+	err = c.tracer.DoDrained(ctx, func(*tracker.Tree) {
 		now := trace.BootNow()
 		for _, r := range c.engine.Explain(c.bind(), &c.host, id, now) {
 			rule := wire.ExplainRule{Name: r.Name, Applies: r.Applies, Why: r.Why}
@@ -64,9 +64,9 @@ func (c *Controller) Pass(ctx context.Context, cfg *config.Config, enforce bool,
 		err       error
 	}
 	planned := make(chan plan, 1)
-	err := c.tracer.Fresh(ctx, func(*tracker.Tree) {
+	err := c.tracer.DoDrained(ctx, func(*tracker.Tree) {
 		var p plan
-		if p.engine, p.err = c.fresh(cfg); p.err == nil {
+		if p.engine, p.err = c.newEngine(cfg); p.err == nil {
 			p.decisions = p.engine.Evaluate(c.bind(), &c.host, trace.BootNow())
 		}
 		planned <- p
@@ -81,7 +81,7 @@ func (c *Controller) Pass(ctx context.Context, cfg *config.Config, enforce bool,
 	decisions := slices.DeleteFunc(p.decisions, func(d policy.Decision) bool { return d.Action != policy.ActionKill })
 	var kills []wire.Kill
 	for i := range decisions {
-		k, err := c.one(ctx, p.engine, &decisions[i], enforce)
+		k, err := c.runDecision(ctx, p.engine, &decisions[i], enforce)
 		if err != nil {
 			return kills, fmt.Errorf("clean-up: %w", err)
 		}
@@ -93,13 +93,13 @@ func (c *Controller) Pass(ctx context.Context, cfg *config.Config, enforce bool,
 	return kills, nil
 }
 
-// one carries out one decision of a pass and waits for what comes of it.
-func (c *Controller) one(ctx context.Context, engine *policy.Engine, d *policy.Decision, enforce bool) (wire.Kill, error) {
+// runDecision carries out one decision of a pass and waits for what comes of it.
+func (c *Controller) runDecision(ctx context.Context, engine *policy.Engine, d *policy.Decision, enforce bool) (wire.Kill, error) {
 	result := make(chan wire.Kill, 1)
 	armed := enforce && d.Enforces()
 	for {
 		retry := make(chan time.Duration, 1)
-		err := c.tracer.Do(ctx, func(*tracker.Tree) { retry <- c.tryOne(engine, d, armed, result) })
+		err := c.tracer.Do(ctx, func(*tracker.Tree) { retry <- c.submitWithinBudget(engine, d, armed, result) })
 		if err != nil {
 			return wire.Kill{}, err
 		}
@@ -121,9 +121,9 @@ func (c *Controller) one(ctx context.Context, engine *policy.Engine, d *policy.D
 	}
 }
 
-// tryOne submits a decision of a pass, or returns how long the pause before it lasts.
+// submitWithinBudget submits a decision of a pass, or returns how long the pause before it lasts.
 // On the loop.
-func (c *Controller) tryOne(engine *policy.Engine, d *policy.Decision, armed bool, result chan<- wire.Kill) time.Duration {
+func (c *Controller) submitWithinBudget(engine *policy.Engine, d *policy.Decision, armed bool, result chan<- wire.Kill) time.Duration {
 	if armed {
 		now := trace.BootNow()
 		grant := c.budget.Take(now, c.stopped())
@@ -141,8 +141,8 @@ func (c *Controller) tryOne(engine *policy.Engine, d *policy.Decision, armed boo
 	return 0
 }
 
-// fresh returns an engine that has not acted yet.
-func (c *Controller) fresh(cfg *config.Config) (*policy.Engine, error) {
+// newEngine returns an engine that has not acted yet.
+func (c *Controller) newEngine(cfg *config.Config) (*policy.Engine, error) {
 	if cfg == nil {
 		cfg = c.cfg
 	}

@@ -67,26 +67,26 @@ type Controller struct {
 	queue  *enforce.Queue
 	enf    *enforce.Enforcer
 
-	acts    map[string]*act // by kill id, while they run
-	kills   uint64
-	waiting []trace.Lease        // ended, and the queue was full
-	told    map[heldBack]bool    // budget refusals that were told
-	spent   map[string]time.Time // rules whose budget is used up, since when
-	wall    int64                // last offset of the wall clock, to notice steps
-	struck  []enforce.Request    // have their first signals, and are to be handed on
-	silent  bool                 // nobody was told yet of the orphans that are decided upon
-	unsaid  []func()
+	killsInFlight     map[string]*killInFlight // by kill id, while they run
+	kills             uint64
+	waiting           []trace.Lease          // ended, and the queue was full
+	refusalsPublished map[budgetRefusal]bool // budget refusals that were told
+	exhaustedSince    map[string]time.Time   // rules whose budget is used up, since when
+	wall              int64                  // last offset of the wall clock, to notice steps
+	firstSignalsSent  []enforce.Request      // have their first signals, and are to be handed on
+	deferNotices      bool                   // nobody was told yet of the orphans that are decided upon
+	deferredNotices   []func()
 }
 
-// heldBack is a rule that its budget keeps from a tree.
-type heldBack struct {
+// budgetRefusal is a rule that its budget keeps from a tree.
+type budgetRefusal struct {
 	rule      string
 	root      event.ID
 	exhausted bool // the minute's number is used up; else it is only a pause
 }
 
-// An act is one decision or ended lease being carried out. It belongs to the loop.
-type act struct {
+// A killInFlight is one decision or ended lease being carried out. It belongs to the loop.
+type killInFlight struct {
 	decision *policy.Decision // nil for a lease
 	engine   *policy.Engine   // whose decision it is
 	lease    *trace.Lease
@@ -105,11 +105,11 @@ func New(opt Options) *Controller {
 		opt.Later = func(fn func()) { fn() }
 	}
 	return &Controller{
-		opt:   opt,
-		host:  policy.UnknownHost(),
-		acts:  make(map[string]*act),
-		told:  make(map[heldBack]bool),
-		spent: make(map[string]time.Time),
+		opt:               opt,
+		host:              policy.UnknownHost(),
+		killsInFlight:     make(map[string]*killInFlight),
+		refusalsPublished: make(map[budgetRefusal]bool),
+		exhaustedSince:    make(map[string]time.Time),
 	}
 }
 
@@ -129,8 +129,8 @@ const closeTimeout = 2 * time.Second
 func (c *Controller) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
-	if err := c.tracer.Do(ctx, func(*tracker.Tree) { c.handOn() }); errors.Is(err, trace.ErrStopped) {
-		c.handOn() // there is no loop any more
+	if err := c.tracer.Do(ctx, func(*tracker.Tree) { c.resumeKills() }); errors.Is(err, trace.ErrStopped) {
+		c.resumeKills() // there is no loop any more
 	}
 	c.queue.Close()
 	// What was reported stands in the loop's queue; this stands behind it.
@@ -162,7 +162,7 @@ func (c *Controller) Configure(cfg *config.Config) error {
 
 // bind gives the view the tree, which is the loop's to touch.
 func (c *Controller) bind() *view {
-	c.view.tree = c.tracer.TreeHere()
+	c.view.tree = c.tracer.TreeOnLoop()
 	c.view.units = c.view.units || c.engine.AsksUnits()
 	return c.view
 }
@@ -182,8 +182,8 @@ func (c *Controller) OnEvent(e *wire.Event) {
 // OnOrphans is the tracer's hook for orphans that were just judged. They are told of
 // after it, and so what it has to tell waits for OnTick.
 func (c *Controller) OnOrphans(ids []event.ID) {
-	c.silent = true
-	defer func() { c.silent = false }()
+	c.deferNotices = true
+	defer func() { c.deferNotices = false }()
 	for _, id := range ids {
 		c.decide(c.engine.EvaluateOrphan(c.bind(), &c.host, id, trace.BootNow()))
 	}
@@ -192,26 +192,26 @@ func (c *Controller) OnOrphans(ids []event.ID) {
 // waitingRetry is how soon a lease that found the queue full is tried again.
 const waitingRetry = 100 * time.Millisecond
 
-// say tells something, after the orphans that it is about.
-func (c *Controller) say(fn func()) {
-	if c.silent {
-		c.unsaid = append(c.unsaid, fn)
+// notifyOrDefer tells something, after the orphans that it is about.
+func (c *Controller) notifyOrDefer(fn func()) {
+	if c.deferNotices {
+		c.deferredNotices = append(c.deferredNotices, fn)
 		return
 	}
 	fn()
 }
 
-func (c *Controller) sayAll() {
-	for _, fn := range c.unsaid {
+func (c *Controller) flushNotices() {
+	for _, fn := range c.deferredNotices {
 		fn()
 	}
-	c.unsaid = nil
+	c.deferredNotices = nil
 }
 
 // OnTick is the tracer's hook after each look at the ring: ages that are reached act
 // at their very instant.
 func (c *Controller) OnTick() uint64 {
-	c.sayAll()
+	c.flushNotices()
 	now := trace.BootNow()
 	c.noticeStep(now)
 	c.endWaiting()
@@ -257,7 +257,7 @@ func (c *Controller) decide(decisions []policy.Decision) {
 	if len(decisions) == 0 {
 		return
 	}
-	mark := c.tracer.MarkHere()
+	mark := c.tracer.MarkOnLoop()
 	for i := range decisions {
 		d := &decisions[i]
 		switch {
@@ -275,25 +275,25 @@ func (c *Controller) decide(decisions []policy.Decision) {
 func (c *Controller) spend(d *policy.Decision, mark trace.Mark) {
 	grant := c.budget.Take(trace.BootNow(), c.stopped())
 	if grant.OK {
-		delete(c.told, heldBack{d.Rule, d.Root, false})
-		delete(c.told, heldBack{d.Rule, d.Root, true})
+		delete(c.refusalsPublished, budgetRefusal{d.Rule, d.Root, false})
+		delete(c.refusalsPublished, budgetRefusal{d.Rule, d.Root, true})
 		c.recovered(d.Rule)
 		c.submit(c.engine, d, mark, true, nil)
 		return
 	}
 	c.engine.Defer(d, grant.RetryAt)
-	key := heldBack{d.Rule, d.Root, grant.Exhausted}
-	if c.told[key] {
+	key := budgetRefusal{d.Rule, d.Root, grant.Exhausted}
+	if c.refusalsPublished[key] {
 		return
 	}
-	if len(c.told) > maxDetails {
-		clear(c.told)
+	if len(c.refusalsPublished) > maxDetails {
+		clear(c.refusalsPublished)
 	}
-	c.told[key] = true
+	c.refusalsPublished[key] = true
 	kill := c.outline(d)
 	kill.Outcome, kill.Reason = wire.KillBudget, grant.Why
-	root := c.tracer.DescribeHere(d.Root)
-	c.say(func() { c.publish(kill, root) })
+	root := c.tracer.DescribeOnLoop(d.Root)
+	c.notifyOrDefer(func() { c.publish(kill, root) })
 	if grant.Exhausted {
 		c.exhausted(d.Rule, grant.Why)
 	}
@@ -301,29 +301,29 @@ func (c *Controller) spend(d *policy.Decision, mark trace.Mark) {
 
 // exhausted raises the alert on a budget that is used up, once until it recovers.
 func (c *Controller) exhausted(rule, why string) {
-	if _, told := c.spent[rule]; told {
+	if _, told := c.exhaustedSince[rule]; told {
 		return
 	}
 	now := time.Now()
-	c.spent[rule] = now
+	c.exhaustedSince[rule] = now
 	c.alert(wire.Alert{Name: "budget:" + rule, State: wire.AlertWarning, Previous: wire.AlertOK, Since: now,
 		Message: "rule " + rule + ": " + why})
 }
 
 // recovered takes that alert back.
 func (c *Controller) recovered(rule string) {
-	since, told := c.spent[rule]
+	since, told := c.exhaustedSince[rule]
 	if !told {
 		return
 	}
-	delete(c.spent, rule)
+	delete(c.exhaustedSince, rule)
 	c.alert(wire.Alert{Name: "budget:" + rule, State: wire.AlertOK, Previous: wire.AlertWarning, Since: time.Now(),
 		Message: fmt.Sprintf("rule %s may end trees again, after %s", rule, time.Since(since).Round(time.Second))})
 }
 
 func (c *Controller) alert(a wire.Alert) {
 	if c.opt.OnAlert != nil {
-		c.say(func() { c.opt.OnAlert(a) })
+		c.notifyOrDefer(func() { c.opt.OnAlert(a) })
 	}
 }
 

@@ -30,7 +30,7 @@ func (c *Controller) submit(engine *policy.Engine, d *policy.Decision, mark trac
 		Root:    d.Root,
 		Targets: targets(d.Targets),
 	}
-	err := c.start(req, mark, &act{decision: d, engine: engine, done: done})
+	err := c.start(req, mark, &killInFlight{decision: d, engine: engine, done: done})
 	if err == nil {
 		return
 	}
@@ -44,43 +44,43 @@ func (c *Controller) submit(engine *policy.Engine, d *policy.Decision, mark trac
 
 // start begins the request, which was decided upon at the mark, or says why the queue does
 // not take it.
-func (c *Controller) start(req enforce.Request, mark trace.Mark, a *act) error {
-	c.acts[req.KillID] = a
+func (c *Controller) start(req enforce.Request, mark trace.Mark, a *killInFlight) error {
+	c.killsInFlight[req.KillID] = a
 	k := c.prepare(&req, mark)
 	req.Answers = k
 	if c.opt.Owners == nil && c.queue.Reserve(req.Root) {
-		c.strike(req, k)
+		c.sendFirstSignals(req, k)
 	} else if err := c.queue.Submit(req); err != nil {
-		req.LetGo()
-		delete(c.acts, req.KillID)
+		req.Release()
+		delete(c.killsInFlight, req.KillID)
 		return err
 	}
-	a.root = c.tracer.DescribeHere(req.Root)
-	c.announce(&req)
+	a.root = c.tracer.DescribeOnLoop(req.Root)
+	c.logStart(&req)
 	return nil
 }
 
-// strike sends the first signals here and now, if that takes no time, of a kill that has its
+// sendFirstSignals sends the first signals here and now, if that takes no time, of a kill that has its
 // place in the queue. The rest of it is handed on a little later: to wake another thread for
 // it would take a processor from those who die.
-func (c *Controller) strike(req enforce.Request, k *asking) {
-	k.here = true
-	struck := c.enf.Strike(&req)
-	k.here = false
-	if !struck {
+func (c *Controller) sendFirstSignals(req enforce.Request, k *authorizer) {
+	k.isOnLoop = true
+	sent := c.enf.SendFirstSignals(&req)
+	k.isOnLoop = false
+	if !sent {
 		c.queue.Start(req)
 		return
 	}
-	c.struck = append(c.struck, req)
-	c.tracer.RestHere(c.handOn)
+	c.firstSignalsSent = append(c.firstSignalsSent, req)
+	c.tracer.YieldOnLoop(c.resumeKills)
 }
 
-// handOn has the queue go on with those kills whose first signals are sent.
-func (c *Controller) handOn() {
-	for _, req := range c.struck {
+// resumeKills has the queue go on with those kills whose first signals are sent.
+func (c *Controller) resumeKills() {
+	for _, req := range c.firstSignalsSent {
 		c.queue.Start(req)
 	}
-	c.struck = nil
+	c.firstSignalsSent = nil
 }
 
 func (c *Controller) nextID() string {
@@ -88,21 +88,21 @@ func (c *Controller) nextID() string {
 	return fmt.Sprintf("%s-k%d", c.tracer.IDPrefix(), c.kills)
 }
 
-// announce tells of a kill that begins.
-func (c *Controller) announce(req *enforce.Request) {
+// logStart tells of a kill that begins.
+func (c *Controller) logStart(req *enforce.Request) {
 	if req.Mode != policy.ModeEnforce {
 		return
 	}
 	attrs := []any{"kill_id", req.KillID, "rule", req.Rule, "pid", req.Root.PID, "start", req.Root.Start,
 		"verdict", req.Verdict, "processes", len(req.Targets), "reason", req.Reason}
-	c.say(func() { c.opt.Later(func() { c.opt.Log.Warn("ending a process tree", attrs...) }) })
+	c.notifyOrDefer(func() { c.opt.Later(func() { c.opt.Log.Warn("ending a process tree", attrs...) }) })
 }
 
 // report tells what came of a kill. On one of the queue's goroutines.
 func (c *Controller) report(req enforce.Request, kill wire.Kill) {
 	c.tracer.Post(func() {
-		a := c.acts[req.KillID]
-		delete(c.acts, req.KillID)
+		a := c.killsInFlight[req.KillID]
+		delete(c.killsInFlight, req.KillID)
 		if req.Mode == policy.ModeEnforce {
 			c.budget.Rest(trace.BootNow())
 		}
@@ -110,7 +110,7 @@ func (c *Controller) report(req enforce.Request, kill wire.Kill) {
 			// Should it hold again, the rule has not acted yet.
 			a.engine.Defer(a.decision, 0)
 		}
-		c.publish(kill, root(a, c.tracer.DescribeHere(req.Root)))
+		c.publish(kill, root(a, c.tracer.DescribeOnLoop(req.Root)))
 		if a != nil && a.done != nil {
 			a.done(kill)
 		}
@@ -119,7 +119,7 @@ func (c *Controller) report(req enforce.Request, kill wire.Kill) {
 
 // root is the root of a tree after the kill, or as it was before where it is already
 // forgotten.
-func root(a *act, after *wire.Process) *wire.Process {
+func root(a *killInFlight, after *wire.Process) *wire.Process {
 	if after == nil && a != nil {
 		return a.root
 	}
@@ -128,7 +128,7 @@ func root(a *act, after *wire.Process) *wire.Process {
 
 // publish tells a kill, with the root of its tree: the record stands for itself.
 func (c *Controller) publish(kill wire.Kill, root *wire.Process) {
-	c.tracer.PublishHere(&wire.Event{Type: wire.TypeKill, Process: root, Kill: &kill})
+	c.tracer.PublishOnLoop(&wire.Event{Type: wire.TypeKill, Process: root, Kill: &kill})
 }
 
 // outline is a decision's kill that did not come to anything.

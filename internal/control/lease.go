@@ -31,7 +31,7 @@ func (c *Controller) OnLeaseEnd(l trace.Lease) {
 		marks := readMarks(unsure)
 		c.tracer.Post(func() {
 			for id, m := range marks {
-				c.tracer.TreeHere().SetMarks(id, m.Keep, m.Leash)
+				c.tracer.TreeOnLoop().SetMarks(id, m.Keep, m.Leash)
 			}
 			c.endLease(l)
 		})
@@ -48,7 +48,7 @@ func (c *Controller) endMembers(l trace.Lease, list []policy.Target) {
 	if len(list) == 0 {
 		return
 	}
-	mark := c.tracer.MarkHere()
+	mark := c.tracer.MarkOnLoop()
 	req := enforce.Request{
 		KillID:  c.nextID(),
 		Rule:    config.Reserved,
@@ -63,10 +63,10 @@ func (c *Controller) endMembers(l trace.Lease, list []policy.Target) {
 	if c.stopped() {
 		kill := outline(&req)
 		kill.Outcome, kill.Reason = wire.KillBudget, "the stop file "+c.spec.StopFile+" exists"
-		c.publish(kill, c.tracer.DescribeHere(req.Root))
+		c.publish(kill, c.tracer.DescribeOnLoop(req.Root))
 		return
 	}
-	if err := c.start(req, mark, &act{lease: &l}); errors.Is(err, enforce.ErrFull) {
+	if err := c.start(req, mark, &killInFlight{lease: &l}); errors.Is(err, enforce.ErrFull) {
 		c.waiting = append(c.waiting, l)
 	}
 }

@@ -34,16 +34,16 @@ func TestPreparedIsProven(t *testing.T) {
 		return enforce.Request{KillID: "k", Targets: []enforce.Target{{ID: id}}}
 	}
 	w.on(func(*tracker.Tree) {
-		decided := w.tracer.MarkHere()
+		decided := w.tracer.MarkOnLoop()
 		now := request()
 		k := w.prepare(&now, decided)
-		defer now.LetGo()
-		if len(now.Held) != 1 || k.memo == nil || !k.memo.members[id] || !w.tracer.Unchanged(k.memo.mark) {
-			t.Errorf("held %v, memo %+v", now.Held, k.memo)
+		defer now.Release()
+		if len(now.Held) != 1 || k.cache == nil || !k.cache.members[id] || !w.tracer.Unchanged(k.cache.mark) {
+			t.Errorf("held %v, memo %+v", now.Held, k.cache)
 		}
 		// It dies after the decision; by now the pid may be anybody's.
 		w.write(event.Event{Kind: event.KindExit, Subject: id, Time: id.Start + 1})
-		if w.tracer.Unchanged(k.memo.mark) {
+		if w.tracer.Unchanged(k.cache.mark) {
 			t.Error("the exit goes unnoticed")
 		}
 		late := request()

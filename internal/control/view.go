@@ -166,9 +166,9 @@ func (v *view) details(p *policy.Process) details {
 	return d
 }
 
-// oomAdj is the process's oom_score_adj as it was read, now or less than memoFor ago.
+// oomAdj is the process's oom_score_adj as it was read, now or less than cacheFor ago.
 func (v *view) oomAdj(id event.ID) (int, error) {
-	if d, ok := v.facts[id]; ok && d.at+uint64(memoFor) > trace.BootNow() {
+	if d, ok := v.facts[id]; ok && d.at+uint64(cacheFor) > trace.BootNow() {
 		return d.oomAdj, nil
 	}
 	return v.proc.OOMScoreAdj(id.PID)

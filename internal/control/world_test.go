@@ -51,7 +51,7 @@ func (s *script) Read(limit int, fn func(*event.Event)) (n int) {
 	return n
 }
 
-func (s *script) Enough() { s.enough = true }
+func (s *script) StopReading() { s.enough = true }
 
 func (s *script) Wait(d time.Duration) error {
 	select {
@@ -123,7 +123,7 @@ func newWorld(t testing.TB, text string, tasks ...event.Task) *world {
 	quiet := slog.New(slog.DiscardHandler)
 	w := &world{t: t, script: &script{tasks: tasks, wake: make(chan struct{}, 1)}, began: trace.BootNow() - uint64(time.Minute),
 		events: make(chan *wire.Event, 1024)}
-	alert := func(a wire.Alert) { w.tracer.PublishHere(&wire.Event{Type: wire.TypeAlert, Alert: &a}) }
+	alert := func(a wire.Alert) { w.tracer.PublishOnLoop(&wire.Event{Type: wire.TypeAlert, Alert: &a}) }
 	w.Controller = New(Options{Identity: w.script, Log: quiet, OnAlert: alert})
 	tracer := trace.New(w.script, trace.Options{Log: quiet, OnOrphans: w.OnOrphans, OnTick: w.OnTick, OnLeaseEnd: w.OnLeaseEnd,
 		OnEvent: func(e *wire.Event) {
@@ -182,7 +182,7 @@ func (w *world) leak(n int32) int32 {
 
 func (w *world) on(fn func(*tracker.Tree)) {
 	w.t.Helper()
-	if err := w.tracer.Fresh(context.Background(), fn); err != nil {
+	if err := w.tracer.DoDrained(context.Background(), fn); err != nil {
 		w.t.Fatal(err)
 	}
 }

@@ -67,12 +67,12 @@ func Run(ctx context.Context, s Settings) error {
 		}
 	}()
 
-	if d.keeper, err = openKeeper(d.Settings); err != nil {
+	if d.stateSaver, err = openStateSaver(d.Settings); err != nil {
 		return err
 	}
-	defer d.keeper.close()
+	defer d.stateSaver.close()
 	status("attaching")
-	p, err := probe.Open(d.keeper.options())
+	p, err := probe.Open(d.stateSaver.options())
 	if err != nil {
 		return err
 	}
@@ -87,8 +87,8 @@ func Run(ctx context.Context, s Settings) error {
 	if err := d.build(p); err != nil {
 		return err
 	}
-	d.keeper.alert, d.keeper.tellAll = d.alert, d.teller.tell
-	d.keeper.restore(p, d.tracer)
+	d.stateSaver.alert, d.stateSaver.flushNotices = d.alert, d.noticeQueue.deliver
+	d.stateSaver.restore(p, d.tracer)
 	return d.run(ctx, listener)
 }
 
@@ -113,19 +113,19 @@ func listen(socket string) (net.Listener, error) {
 
 type daemon struct {
 	Settings
-	cfg     *config.Config
-	keeper  *keeper
-	stopped *dirlock.Lock   // of the notes on who is stopped; nil where there are none
-	journal *notify.Journal // nil when not under systemd
-	link    *notify.Link
-	notices *notify.Dispatcher
-	probe   *probe.Probe
-	tracer  *trace.Tracer
-	teller  teller
-	control *control.Controller
-	watch   *watcher
-	figures *figures
-	server  *api.Server
+	cfg         *config.Config
+	stateSaver  *stateSaver
+	stopped     *dirlock.Lock   // of the notes on who is stopped; nil where there are none
+	journal     *notify.Journal // nil when not under systemd
+	link        *notify.Link
+	notices     *notify.Dispatcher
+	probe       *probe.Probe
+	tracer      *trace.Tracer
+	noticeQueue noticeQueue
+	control     *control.Controller
+	samplerLoop *samplerLoop
+	counters    *counters
+	server      *api.Server
 }
 
 // build makes the parts and ties them together.
@@ -141,13 +141,13 @@ func (d *daemon) build(p *probe.Probe) error {
 		Identity: p,
 		Owners:   owners,
 		Log:      d.Log,
-		OnAlert:  d.alertHere,
-		Later:    d.teller.later,
+		OnAlert:  d.alertOnLoop,
+		Later:    d.noticeQueue.add,
 	})
 	d.tracer = trace.New(p, trace.Options{
 		Log: d.Log, Owners: owners,
 		OnOrphans: d.control.OnOrphans, OnEvent: d.onEvent, OnTick: d.onTick, OnLeaseEnd: d.control.OnLeaseEnd,
-		OnLag: func(lag time.Duration) { d.figures.metrics.ObserveLatency(lag) },
+		OnLag: func(lag time.Duration) { d.counters.metrics.ObserveLatency(lag) },
 	})
 	d.control.Attach(d.tracer)
 	if err := d.control.Configure(d.cfg); err != nil {
@@ -163,8 +163,8 @@ func (d *daemon) build(p *probe.Probe) error {
 		sink = d.journal
 	}
 	d.notices = notify.NewDispatcher(sink, d.link, settings)
-	d.figures = newFigures(d)
-	d.watch = newWatcher(d)
+	d.counters = newCounters(d)
+	d.samplerLoop = newSamplerLoop(d)
 	group := d.Group
 	if group == "" {
 		group = d.cfg.Socket.Group.Value
@@ -173,7 +173,7 @@ func (d *daemon) build(p *probe.Probe) error {
 	if err != nil {
 		return err
 	}
-	d.server.Troubles = d.troubles
+	d.server.Conditions = d.conditions
 	d.addEndpoints()
 	return nil
 }
@@ -191,8 +191,8 @@ func (d *daemon) run(ctx context.Context, listener net.Listener) error {
 	served := make(chan error, 1)
 	go func() { served <- d.server.Serve(ctx, listener) }()
 	var others sync.WaitGroup
-	others.Go(func() { d.watch.run(ctx) })
-	others.Go(func() { d.keeper.run(ctx) })
+	others.Go(func() { d.samplerLoop.run(ctx) })
+	others.Go(func() { d.stateSaver.run(ctx) })
 	others.Go(func() { d.report(ctx) })
 	others.Go(func() { d.reloads(ctx) })
 
@@ -214,8 +214,8 @@ func (d *daemon) run(ctx context.Context, listener net.Listener) error {
 	if loopErr == nil {
 		loopErr = <-loop
 	}
-	d.teller.tell()
-	d.keeper.finish()
+	d.noticeQueue.deliver()
+	d.stateSaver.finish()
 	flush, done := context.WithTimeout(context.Background(), 2*time.Second)
 	defer done()
 	d.link.Close(flush)
@@ -232,8 +232,8 @@ var errEnded = errors.New("ended by itself")
 // onEvent takes each notable event on the tracer's loop.
 func (d *daemon) onEvent(e *wire.Event) {
 	d.control.OnEvent(e)
-	d.figures.count(e)
-	d.teller.later(func() {
+	d.counters.count(e)
+	d.noticeQueue.add(func() {
 		d.notices.Notify(e)
 		if d.journal == nil {
 			logEvent(d.Log, e)
@@ -243,17 +243,17 @@ func (d *daemon) onEvent(e *wire.Event) {
 
 // onTick follows each look at the ring, on the tracer's loop.
 func (d *daemon) onTick() uint64 {
-	d.keeper.look()
+	d.stateSaver.requestSave()
 	at := d.control.OnTick()
-	if due := d.teller.look(); due != 0 && (at == 0 || due < at) {
+	if due := d.noticeQueue.deliverDue(); due != 0 && (at == 0 || due < at) {
 		return due
 	}
 	return at
 }
 
-// alertHere publishes an alert from the loop.
-func (d *daemon) alertHere(a wire.Alert) {
-	d.tracer.PublishHere(&wire.Event{Type: wire.TypeAlert, Alert: &a})
+// alertOnLoop publishes an alert from the loop.
+func (d *daemon) alertOnLoop(a wire.Alert) {
+	d.tracer.PublishOnLoop(&wire.Event{Type: wire.TypeAlert, Alert: &a})
 }
 
 // alert publishes an alert from elsewhere.

@@ -27,7 +27,7 @@ func (d *daemon) addEndpoints() {
 	d.server.Handle("POST /v1/cleanup", d.cleanup)
 	d.server.Handle("GET /v1/monitor", d.monitor)
 	d.server.Handle("GET /metrics", func(w http.ResponseWriter, r *http.Request) error {
-		d.figures.metrics.Handler().ServeHTTP(w, r)
+		d.counters.metrics.Handler().ServeHTTP(w, r)
 		return nil
 	})
 	d.server.HandleAny("POST /v1/lease", d.lease)
@@ -47,7 +47,7 @@ func (d *daemon) explain(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (d *daemon) monitor(w http.ResponseWriter, _ *http.Request) error {
-	look, _, settings := d.watch.latest()
+	look, _, settings := d.samplerLoop.latest()
 	return api.WriteJSON(w, monitor.Report(settings, look))
 }
 
@@ -108,7 +108,7 @@ func (d *daemon) lease(w http.ResponseWriter, r *http.Request) error {
 	peer := api.PeerOf(r.Context())
 	var lease trace.Lease
 	var refusal error
-	err := d.tracer.Fresh(r.Context(), func(tree *tracker.Tree) {
+	err := d.tracer.DoDrained(r.Context(), func(tree *tracker.Tree) {
 		if lease, refusal = leaseOf(tree, peer, req.Holder == "caller"); refusal == nil {
 			lease.Grace = grace
 			d.tracer.HoldLease(lease)
@@ -167,7 +167,7 @@ func (d *daemon) descendants(w http.ResponseWriter, r *http.Request) error {
 	}
 	list := []process{}
 	var refusal error
-	err := d.tracer.Fresh(r.Context(), func(tree *tracker.Tree) {
+	err := d.tracer.DoDrained(r.Context(), func(tree *tracker.Tree) {
 		id, err := peerID(tree, api.PeerOf(r.Context()))
 		if err != nil {
 			refusal = err

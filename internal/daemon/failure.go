@@ -40,11 +40,11 @@ func (f *failure) get() error {
 	return f.err
 }
 
-// trouble says why nothing is saved, nil when all is well.
-func (k *keeper) trouble() error { return k.failed.get() }
+// condition says why nothing is saved, nil when all is well.
+func (k *stateSaver) condition() error { return k.failed.get() }
 
-// tell tells the outcome of a save where it is another than that of the one before.
-func (k *keeper) tell(err error) {
+// reportSave tells the outcome of a save where it is another than that of the one before.
+func (k *stateSaver) reportSave(err error) {
 	if err != nil {
 		err = fmt.Errorf("the state cannot be saved: %w", err)
 	}

@@ -36,7 +36,7 @@ func logEvent(log *slog.Logger, e *wire.Event) {
 	case severity >= notify.SeverityWarning:
 		level = slog.LevelWarn
 	}
-	log.Log(context.Background(), level, notify.Sentence(e), "event", e.Type, "id", e.ID)
+	log.Log(context.Background(), level, notify.Summary(e), "event", e.Type, "id", e.ID)
 }
 
 // noRecords takes the place of the journal where there is none: the lines of the log

@@ -78,7 +78,7 @@ func (d *daemon) reload(ctx context.Context) error {
 	}
 	d.link.Configure(notices)
 	d.notices.Configure(notices)
-	d.watch.configure(monitor.FromConfig(cfg.Monitor), cfg.Metrics.Textfile.Value)
+	d.samplerLoop.configure(monitor.FromConfig(cfg.Monitor), cfg.Metrics.Textfile.Value)
 	return nil
 }
 

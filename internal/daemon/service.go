@@ -55,7 +55,7 @@ func (d *daemon) report(ctx context.Context) {
 func (d *daemon) reportOnce(began time.Time) {
 	s := d.tracer.Stats()
 	line := fmt.Sprintf("%d processes, %d orphans, %d records lost", s.Living, s.Orphans, s.Refused)
-	status(strings.Join(append([]string{line}, d.troubles()...), "; "))
+	status(strings.Join(append([]string{line}, d.conditions()...), "; "))
 	if alive(s, began) {
 		_, _ = sd.SdNotify(false, sd.SdNotifyWatchdog)
 		return
@@ -74,11 +74,11 @@ func alive(s trace.Stats, began time.Time) bool {
 	return time.Since(seen) < canaryPatience || s.CanaryError != nil
 }
 
-// troubles says what the daemon cannot do at present, one sentence each; from any
+// conditions says what the daemon cannot do at present, one sentence each; from any
 // goroutine.
-func (d *daemon) troubles() []string {
+func (d *daemon) conditions() []string {
 	var list []string
-	for _, err := range []error{d.tracer.Stats().CanaryError, d.keeper.trouble()} {
+	for _, err := range []error{d.tracer.Stats().CanaryError, d.stateSaver.condition()} {
 		if err != nil {
 			list = append(list, err.Error())
 		}

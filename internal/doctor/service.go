@@ -34,7 +34,7 @@ func (r *Report) service(ctx context.Context, s Settings) (traced bool) {
 	default:
 		r.add("socket", OK, fmt.Sprintf("daemon %d answers: %d processes, %d orphans", status.PID, status.Living, status.Orphans), "")
 		traced = r.stream(status, time.Now())
-		for _, trouble := range status.Troubles {
+		for _, trouble := range status.Conditions {
 			r.add("daemon", Degraded, trouble, "it goes on without; its log says since when")
 		}
 	}

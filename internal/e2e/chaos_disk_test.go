@@ -78,7 +78,7 @@ func (d *daemon) saved(after int64) int64 {
 func (d *daemon) troubled(why string) {
 	d.t.Helper()
 	d.await("trouble with the state is told", func() bool {
-		list := d.status().Troubles
+		list := d.status().Conditions
 		return len(list) == 1 && strings.Contains(list[0], "cannot be saved") && strings.Contains(list[0], why)
 	})
 	d.await("the alert", func() bool {
@@ -156,7 +156,7 @@ func TestChaosDisk(t *testing.T) {
 	killMains(pairs[5:])
 	d.wantLeaks(pairs, 1)
 	d.remount(0)
-	d.await("the trouble is over", func() bool { return len(d.status().Troubles) == 0 })
+	d.await("the trouble is over", func() bool { return len(d.status().Conditions) == 0 })
 	d.saved(first)
 	d.await("that is told", func() bool {
 		return d.find(func(e *wire.Event) bool {

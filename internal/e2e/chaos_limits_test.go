@@ -116,14 +116,14 @@ func TestChaosNoPIDs(t *testing.T) {
 		return strings.Contains(d.log.String(), "notify helper") && strings.Contains(d.log.String(), syscall.EAGAIN.Error())
 	})
 	canary := func() bool {
-		list := d.status().Troubles
+		list := d.status().Conditions
 		return len(list) == 1 && strings.Contains(list[0], "canary cannot be made") && strings.Contains(list[0], syscall.EAGAIN.Error())
 	}
 	if *long { // it comes every ten seconds
 		d.await("the canary's trouble is told", canary)
 	}
 	g.set("pids.max", "max")
-	d.await("the canary is back", func() bool { return len(d.status().Troubles) == 0 })
+	d.await("the canary is back", func() bool { return len(d.status().Conditions) == 0 })
 	later := newPair(t, "later")
 	later.killMain()
 	d.wantLeaks([]*pair{spared, later}, 0)

@@ -59,10 +59,10 @@ type Request struct {
 	// wait, for a moment, until the dead are reaped. The Queue uses it.
 	Dead func()
 	// Held are targets whose pidfds are open and whose identities were verified after
-	// that. Do closes them all; whoever does not come to call it calls LetGo.
+	// that. Do closes them all; whoever does not come to call it calls Release.
 	Held []Held
 
-	struck *kill // what Strike has begun
+	begun *kill // what SendFirstSignals has begun
 }
 
 // A Held target is known to have the pidfd.
@@ -93,11 +93,11 @@ func (r *Request) Keep(proven func(event.ID) bool) {
 	})
 }
 
-// LetGo closes the pidfds of a request that nobody carries out, and has continue whoever
+// Release closes the pidfds of a request that nobody carries out, and has continue whoever
 // was stopped for it.
-func (r *Request) LetGo() {
-	if k := r.struck; k != nil {
-		r.struck, k.req = nil, r // not the copy that was struck
+func (r *Request) Release() {
+	if k := r.begun; k != nil {
+		r.begun, k.req = nil, r // not the copy that was signalled
 		k.close()
 	}
 	for _, h := range r.Held {
@@ -178,14 +178,14 @@ type Enforcer struct {
 	// means 200 ms.
 	ReapWait time.Duration
 
-	kin kin
+	own selfAndAncestors
 }
 
 // Do carries out one request and tells what became of each process. It blocks
 // until then: callers give it a goroutine. When ctx ends it lets go: what it has
 // stopped continues, and the kill is partial.
 func (e *Enforcer) Do(ctx context.Context, req Request) wire.Kill {
-	k := e.goOn(ctx, &req)
+	k := e.begunOrNew(ctx, &req)
 	defer k.close()
 	if err := k.begin(); err != nil {
 		k.refuseAll(err)
@@ -199,36 +199,36 @@ func (e *Enforcer) Do(ctx context.Context, req Request) wire.Kill {
 	return k.result()
 }
 
-// Strike does of [Enforcer.Do], which is to follow soon, what comes before the first wait:
+// SendFirstSignals does of [Enforcer.Do], which is to follow soon, what comes before the first wait:
 // it stops those held and sends them SIGTERM. To hand a request over to another thread takes
 // longer than that. It does nothing, and reports false, where a target is not held or the
 // request only observes. Who is born into the tree is left to Do, so that it takes no longer
 // than there are targets. The request's Answers must not wait for anyone.
-func (e *Enforcer) Strike(req *Request) bool {
+func (e *Enforcer) SendFirstSignals(req *Request) bool {
 	if req.Mode != ModeEnforce || len(req.Held) == 0 || len(req.Held) < len(req.Targets) {
 		return false
 	}
-	k := e.goOn(context.Background(), req)
-	k.striking = true
-	if k.takeUp() != nil {
+	k := e.begunOrNew(context.Background(), req)
+	k.firstSignalsOnly = true
+	if k.admitTargets() != nil {
 		return false // Do meets the same trouble
 	}
 	k.terminate()
-	k.striking, k.struckAt = false, time.Now()
-	req.struck = k
+	k.firstSignalsOnly, k.firstSignalsAt = false, time.Now()
+	req.begun = k
 	return true
 }
 
-// goOn returns the kill that Strike has begun, or a new one.
-func (e *Enforcer) goOn(ctx context.Context, req *Request) *kill {
-	k := req.struck
+// begunOrNew returns the kill that SendFirstSignals has begun, or a new one.
+func (e *Enforcer) begunOrNew(ctx context.Context, req *Request) *kill {
+	k := req.begun
 	if k == nil {
 		k = &kill{Enforcer: e, answers: req.Answers, seen: make(map[event.ID]bool)}
 		if k.answers == nil {
 			k.answers = answers{e.Identity, e.Tree, e.Protector}
 		}
 	}
-	req.struck = nil
+	req.begun = nil
 	k.ctx, k.req = ctx, req
 	return k
 }

@@ -25,7 +25,7 @@ func (k *kill) freeze() {
 			return
 		}
 		for _, m := range todo {
-			if k.look(m); !m.halted {
+			if k.noteState(m); !m.halted {
 				k.send(m, unix.SIGSTOP)
 			}
 		}
@@ -33,10 +33,10 @@ func (k *kill) freeze() {
 	}
 }
 
-// look notes whether somebody else has stopped m: it must not be made to continue
+// noteState notes whether somebody else has stopped m: it must not be made to continue
 // if we let go, and must if we do not, to see its SIGTERM. It also notes the memory of
 // one that is younger than the last sample: it has not had the time to be swapped out.
-func (k *kill) look(m *member) {
+func (k *kill) noteState(m *member) {
 	if m.stopped {
 		return
 	}

@@ -25,16 +25,16 @@ const (
 // kill is one request being carried out.
 type kill struct {
 	*Enforcer
-	ctx      context.Context
-	req      *Request
-	answers  Answers
-	kin      map[int32]bool // ourselves and our ancestors
-	wake     *waker
-	passes   int
-	members  []*member
-	seen     map[event.ID]bool
-	striking bool      // in Strike
-	struckAt time.Time // when Strike was done; zero without it
+	ctx              context.Context
+	req              *Request
+	answers          Answers
+	ownPIDs          map[int32]bool // ourselves and our ancestors
+	wake             *waker
+	passes           int
+	members          []*member
+	seen             map[event.ID]bool
+	firstSignalsOnly bool      // in SendFirstSignals
+	firstSignalsAt   time.Time // when SendFirstSignals was done; zero without it
 	// journaled says that the journal has an entry of this kill.
 	journaled bool
 	notes     []string // what went wrong with the kill as a whole
@@ -45,16 +45,16 @@ func (k *kill) begin() (err error) {
 	if k.wake, err = newWaker(k.ctx); err != nil {
 		return err
 	}
-	if k.kin != nil { // it was taken up before
+	if k.ownPIDs != nil { // it was taken up before
 		k.refresh()
 		return nil
 	}
-	return k.takeUp()
+	return k.admitTargets()
 }
 
-// takeUp makes the targets members, and whoever belongs to them by now.
-func (k *kill) takeUp() (err error) {
-	if k.kin, err = k.Enforcer.kin.get(k.FS); err != nil {
+// admitTargets makes the targets members, and whoever belongs to them by now.
+func (k *kill) admitTargets() (err error) {
+	if k.ownPIDs, err = k.Enforcer.own.get(k.FS); err != nil {
 		return err
 	}
 	k.admit(k.req.Targets, false)
@@ -84,7 +84,7 @@ func (k *kill) close() {
 			m.fd = -1
 		}
 	}
-	k.req.LetGo() // what was not taken up
+	k.req.Release() // what was not taken up
 	if k.wake != nil {
 		k.wake.close()
 	}
@@ -98,20 +98,20 @@ func (k *kill) note(what string, err error) {
 	}
 }
 
-// trouble is a note of what leaves the end of the kill in doubt.
-func (k *kill) trouble(what string, err error) {
+// markPartial is a note of what leaves the end of the kill in doubt.
+func (k *kill) markPartial(what string, err error) {
 	k.note(what, err)
 	k.partial = true
 }
 
 // refresh takes up who was born into the tree, and returns how many.
 func (k *kill) refresh() int {
-	if k.req.Scope != ScopeTree || k.striking {
+	if k.req.Scope != ScopeTree || k.firstSignalsOnly {
 		return 0
 	}
 	targets, err := k.answers.Members(k.ctx, k.req)
 	if err != nil {
-		k.trouble("members", err)
+		k.markPartial("members", err)
 		return 0
 	}
 	return k.admit(targets, true)
@@ -135,7 +135,7 @@ func isAny(*member) bool       { return true }
 // observe walks the path of enforce up to the signal, which is signal 0.
 func (k *kill) observe() {
 	for _, m := range k.which(isAny) {
-		k.look(m)
+		k.noteState(m)
 		err := k.permit(m, unix.SIGTERM)
 		if err == nil {
 			err = pidfdSend(m.fd, 0)
@@ -163,11 +163,11 @@ func (k *kill) enforce() {
 			deadline = k.signalledAt().Add(k.req.Grace)
 		}
 		k.wait(deadline, isNotLast)
-		k.slay(isNotLast)
+		k.killRemaining(isNotLast)
 		empty = k.refresh() == 0 && len(k.which(isNotLast)) == 0
 	}
 	if !empty && k.ctx.Err() == nil {
-		k.trouble("members", errGrows)
+		k.markPartial("members", errGrows)
 	}
 	k.finishLast(deadline)
 	if k.req.Dead != nil {
@@ -176,12 +176,12 @@ func (k *kill) enforce() {
 	k.settle()
 }
 
-// signalledAt is when the first SIGTERMs were sent, which just was or which Strike did.
+// signalledAt is when the first SIGTERMs were sent, which just was or which SendFirstSignals did.
 func (k *kill) signalledAt() time.Time {
-	if k.struckAt.IsZero() {
+	if k.firstSignalsAt.IsZero() {
 		return time.Now()
 	}
-	return k.struckAt
+	return k.firstSignalsAt
 }
 
 // terminate sends SIGTERM to all before any of them can react to the end of
@@ -190,7 +190,7 @@ func (k *kill) terminate() {
 	k.freeze()
 	defer k.thaw()
 	for _, m := range k.which(func(m *member) bool { return !m.Last && m.signal == 0 }) {
-		k.look(m)
+		k.noteState(m)
 		if k.send(m, unix.SIGTERM); m.signal != 0 && m.halted {
 			pidfdSend(m.fd, unix.SIGCONT)
 		}
@@ -203,16 +203,16 @@ func (k *kill) pass() bool {
 	return k.passes <= maxPasses
 }
 
-// slay ends with SIGKILL whoever is left of those picked. Nobody is waited for
+// killRemaining ends with SIGKILL whoever is left of those picked. Nobody is waited for
 // before all have it: what has SIGKILL pending forks no more, so the passes end.
-func (k *kill) slay(pick func(*member) bool) {
+func (k *kill) killRemaining(pick func(*member) bool) {
 	for first := true; first || k.pass(); first = false {
 		var fds []int
 		for _, m := range k.which(pick) {
 			if m.signal == unix.SIGKILL {
 				continue
 			}
-			k.look(m)
+			k.noteState(m)
 			if k.send(m, unix.SIGKILL); m.live() {
 				fds = append(fds, m.fd)
 			}
@@ -229,12 +229,12 @@ func (k *kill) slay(pick func(*member) bool) {
 		return
 	}
 	for _, m := range k.which(dying) {
-		m.end(wire.OutcomeUninterruptible, k.stuck(m))
+		m.end(wire.OutcomeUninterruptible, k.whyAlive(m))
 	}
 }
 
-// stuck says in which state a process is that does not die.
-func (k *kill) stuck(m *member) error {
+// whyAlive says in which state a process is that does not die.
+func (k *kill) whyAlive(m *member) error {
 	st, err := k.FS.Stat(m.ID.PID)
 	if err != nil {
 		return fmt.Errorf("alive %s after SIGKILL: %w", k.killWait(), err)
@@ -254,7 +254,7 @@ func (k *kill) finishLast(deadline time.Time) {
 		m.begin()
 	}
 	k.wait(deadline, isLast)
-	k.slay(isLast)
+	k.killRemaining(isLast)
 }
 
 func (k *kill) result() wire.Kill {

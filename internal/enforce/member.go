@@ -117,7 +117,7 @@ func (k *kill) open(m *member) {
 	case m.ID.PID <= 1:
 		m.end(wire.OutcomeRefused, errInit)
 		return
-	case k.kin[m.ID.PID]:
+	case k.ownPIDs[m.ID.PID]:
 		m.end(wire.OutcomeRefused, errSelf)
 		return
 	}
@@ -204,15 +204,15 @@ func (k *kill) send(m *member, sig unix.Signal) {
 	}
 }
 
-// kin are ourselves and our ancestors, pid 1 excepted. When one of them dies another of
+// selfAndAncestors are ourselves and our ancestors, pid 1 excepted. When one of them dies another of
 // them, or pid 1, takes its place: what was found once has all that come later. In a pid
 // namespace of our own they end at its border.
-type kin struct {
+type selfAndAncestors struct {
 	mu   sync.Mutex
 	pids map[int32]bool
 }
 
-func (n *kin) get(fs procfs.FS) (map[int32]bool, error) {
+func (n *selfAndAncestors) get(fs procfs.FS) (map[int32]bool, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.pids != nil {

@@ -67,7 +67,7 @@ func (k *kill) wait(deadline time.Time, pick func(*member) bool) {
 		left := max(0, time.Until(until))
 		timeout := unix.NsecToTimespec(int64(left))
 		if _, err := unix.Ppoll(fds, &timeout, nil); err != nil && err != unix.EINTR {
-			k.trouble("poll", err)
+			k.markPartial("poll", err)
 			return
 		}
 		for i, m := range members {

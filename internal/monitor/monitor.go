@@ -64,8 +64,8 @@ func (s Settings) Validate() error {
 	return nil
 }
 
-// A Look is everything that was measured at one time.
-type Look struct {
+// A Snapshot is everything that was measured at one time.
+type Snapshot struct {
 	Time time.Time
 	Host sample.Host
 	Pass *sample.Pass // nil where processes could not be listed
@@ -77,7 +77,7 @@ type Look struct {
 
 // Readings returns what alerts are made of. Names: "memory", "cpu", "disk:/var",
 // "inodes:/var", "orphans", "process_memory".
-func Readings(s Settings, l Look) []alert.Reading {
+func Readings(s Settings, l Snapshot) []alert.Reading {
 	var out []alert.Reading
 	for _, r := range measure(s, l) {
 		if r.Thresholds != (alert.Thresholds{}) {
@@ -88,7 +88,7 @@ func Readings(s Settings, l Look) []alert.Reading {
 }
 
 // measure lists every figure, in the order of a report.
-func measure(s Settings, l Look) []alert.Reading {
+func measure(s Settings, l Snapshot) []alert.Reading {
 	out := append(hostReadings(s, l), diskReadings(s, l.Host.Disks)...)
 	if l.OrphansKnown {
 		old := OldOrphans(s, l)
@@ -108,7 +108,7 @@ func measure(s Settings, l Look) []alert.Reading {
 		Thresholds: alert.Thresholds{Warning: 1}, Detail: detail})
 }
 
-func hostReadings(s Settings, l Look) []alert.Reading {
+func hostReadings(s Settings, l Snapshot) []alert.Reading {
 	memory := alert.Reading{Name: "memory", Unit: alert.UnitPercent, Thresholds: s.Memory, Value: math.NaN()}
 	if m := l.Host.Memory; m != nil {
 		memory.Value, memory.Detail = m.Percent(), ofTotal(m)+pressureDetail(l.Host, "memory")
@@ -173,7 +173,7 @@ func name(u sample.Usage) string {
 
 // OldOrphans returns the orphans over the age that nobody left on purpose, the
 // oldest first; one whose age is not known is not among them.
-func OldOrphans(s Settings, l Look) []wire.Process {
+func OldOrphans(s Settings, l Snapshot) []wire.Process {
 	var out []wire.Process
 	for _, p := range l.Orphans {
 		o := p.Orphan
@@ -193,7 +193,7 @@ func orphanDetail(s Settings, old []wire.Process) string {
 }
 
 // Report returns the document of `monitor --json`: checks with the worst first.
-func Report(s Settings, l Look) wire.Monitor {
+func Report(s Settings, l Snapshot) wire.Monitor {
 	doc := wire.Monitor{Schema: wire.Schema, Time: l.Time, Checks: checks(measure(s, l)), Orphans: OldOrphans(s, l),
 		HighMemory: []wire.Process{}}
 	if doc.Orphans == nil {

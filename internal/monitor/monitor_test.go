@@ -46,7 +46,7 @@ func orphan(comm, verdict string, age time.Duration) wire.Process {
 func TestReport(t *testing.T) {
 	// This pid cannot exist, so that nothing of this machine gets into the test.
 	big := event.Task{ID: event.ID{PID: math.MaxInt32, Start: 1}, Comm: event.MakeComm("big\x1b[31m"), RSS: 400e6, Swap: 200e6}
-	l := Look{
+	l := Snapshot{
 		Time: now,
 		Host: sample.Host{
 			Memory: &sample.Memory{Total: 1000 << 20, Available: 200 << 20},
@@ -91,7 +91,7 @@ func TestReport(t *testing.T) {
 }
 
 func TestNothingMeasured(t *testing.T) {
-	got := Report(Defaults(), Look{Time: now})
+	got := Report(Defaults(), Snapshot{Time: now})
 	if got.Status != StatusUnknown {
 		t.Errorf("status %s, want unknown", got.Status)
 	}
@@ -106,7 +106,7 @@ func TestNothingMeasured(t *testing.T) {
 }
 
 func TestReadingsHaveThresholds(t *testing.T) {
-	l := Look{Time: now, Host: sample.Host{Swap: &sample.Memory{Total: 10}}, Pass: pass(t)}
+	l := Snapshot{Time: now, Host: sample.Host{Swap: &sample.Memory{Total: 10}}, Pass: pass(t)}
 	for _, r := range Readings(Defaults(), l) {
 		if r.Thresholds == (alert.Thresholds{}) {
 			t.Errorf("%s can never alert", r.Name)

@@ -54,7 +54,7 @@ func (d *Dispatcher) Notify(e *Event) {
 		d.records.Send(RecordOf(e))
 	}
 	if d.link != nil && settings.helperWants(severity) {
-		d.link.Send(&Notice{Severity: severity, Host: d.host, Text: Sentence(e), Event: Redacted(e)})
+		d.link.Send(&Notice{Severity: severity, Host: d.host, Text: Summary(e), Event: Redacted(e)})
 	}
 }
 

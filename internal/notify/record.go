@@ -60,7 +60,7 @@ func RecordOf(e *Event) Record {
 	if e.Lost != nil {
 		b.raw("ABOT_LOST", strconv.FormatUint(e.Lost.Records, 10))
 	}
-	return Record{Severity: SeverityOf(e), Message: Sentence(e), Fields: b.fields}
+	return Record{Severity: SeverityOf(e), Message: Summary(e), Fields: b.fields}
 }
 
 // builder collects fields; empty values are left out.
@@ -189,8 +189,8 @@ func exitText(e *wire.Exit) string {
 	return text
 }
 
-// Sentence tells an event in one printable line.
-func Sentence(e *Event) string {
+// Summary tells an event in one printable line.
+func Summary(e *Event) string {
 	who := "a process"
 	if p := e.Process; p != nil {
 		who = named(p.Comm, p.PID)
@@ -198,9 +198,9 @@ func Sentence(e *Event) string {
 	var s string
 	switch {
 	case e.Type == wire.TypeOrphan && e.Process != nil && e.Process.Orphan != nil:
-		s = orphanSentence(who, e.Process.Orphan)
+		s = orphanSummary(who, e.Process.Orphan)
 	case e.Kill != nil:
-		s = killSentence(who, e.Kill)
+		s = killSummary(who, e.Kill)
 	case e.Alert != nil:
 		s = e.Alert.Message
 	case e.Lost != nil:
@@ -229,7 +229,7 @@ func named(comm string, pid int32) string {
 	return fmt.Sprintf("%s[%d]", safetext.Terminal(comm[:min(len(comm), 256)]), pid)
 }
 
-func orphanSentence(who string, o *wire.Orphan) string {
+func orphanSummary(who string, o *wire.Orphan) string {
 	s := who + " was orphaned"
 	if !o.Direct {
 		s = who + " was stranded"
@@ -243,7 +243,7 @@ func orphanSentence(who string, o *wire.Orphan) string {
 	return s + ": " + o.Verdict
 }
 
-func killSentence(who string, k *wire.Kill) string {
+func killSummary(who string, k *wire.Kill) string {
 	trees := fmt.Sprintf("%s with its tree of %d", who, len(k.Processes))
 	if len(k.Processes) <= 1 {
 		trees = who

@@ -120,7 +120,7 @@ func TestKillSentences(t *testing.T) {
 		wire.KillDone:     "rule r ended x[7], 0 B freed",
 	} {
 		e := &Event{Type: wire.TypeKill, Process: &wire.Process{PID: 7, Comm: "x"}, Kill: &wire.Kill{Rule: "r", Outcome: outcome, Reason: "warming up after a start"}}
-		if got := Sentence(e); got != want {
+		if got := Summary(e); got != want {
 			t.Errorf("%s: got %q, want %q", outcome, got, want)
 		}
 	}

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/abot-trace/abot-trace/internal/notify/body"
+	"github.com/abot-trace/abot-trace/internal/notify/template"
 )
 
 // Settings say who is told what. They travel to the helper as JSON.
@@ -93,7 +93,7 @@ func (w Webhook) Validate() error {
 	case w.Timeout < 0:
 		return fmt.Errorf("timeout %v is negative", w.Timeout)
 	}
-	if _, err := body.ParseTemplate(w.Template); err != nil {
+	if _, err := template.Parse(w.Template); err != nil {
 		return fmt.Errorf("template: %w", err)
 	}
 	return nil

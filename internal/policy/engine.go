@@ -80,10 +80,10 @@ type Decision struct {
 	Spared  []Spared
 	// Reasons are the rule's conditions as they were found, one line each.
 	Reasons []string
-	// Carries says that the lineage is good enough to kill upon, whatever the mode.
+	// Enforceable says that the lineage is good enough to kill upon, whatever the mode.
 	// Withheld says why where it is not.
-	Carries  bool
-	Withheld string
+	Enforceable bool
+	Blocker     string
 
 	rule *rule
 	key  stateKey
@@ -91,7 +91,7 @@ type Decision struct {
 
 // Enforces reports whether the decision is to be carried out and not only told.
 func (d *Decision) Enforces() bool {
-	return d.Action == ActionKill && d.Mode == ModeEnforce && d.Carries && len(d.Targets) > 0
+	return d.Action == ActionKill && d.Mode == ModeEnforce && d.Enforceable && len(d.Targets) > 0
 }
 
 // NewEngine compiles the rules. Its errors are a [FieldError].
@@ -336,16 +336,16 @@ func (e *Engine) decide(c *candidate, i int, r *rule) Decision {
 	if r.For > 0 {
 		d.Reasons = append(d.Reasons, "all of this has held for "+FormatDuration(age(c.now, s.since)))
 	}
-	d.Withheld = e.withheld(r, &c.p)
-	d.Carries = d.Withheld == ""
+	d.Blocker = e.blocker(r, &c.p)
+	d.Enforceable = d.Blocker == ""
 	if r.Action == ActionKill {
 		d.Targets, d.Spared = e.members(c.view, &d)
 	}
 	return d
 }
 
-// withheld says why a kill of r's match p would not be carried out, or nothing.
-func (e *Engine) withheld(r *rule, p *Process) string {
+// blocker says why a kill of r's match p would not be carried out, or nothing.
+func (e *Engine) blocker(r *rule, p *Process) string {
 	switch {
 	case p.Observed || e.oneShotKill(r):
 		return ""

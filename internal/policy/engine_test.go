@@ -19,7 +19,7 @@ func TestDecision(t *testing.T) {
 	}
 	d := decisions[0]
 	if d.Rule != "leaks" || d.Mode != ModeEnforce || d.Action != ActionKill || d.Scope != ScopeTree ||
-		d.Grace != 7*time.Second || d.Root != id(20) || d.Verdict != verdict.Leaked || !d.Carries || !d.Enforces() {
+		d.Grace != 7*time.Second || d.Root != id(20) || d.Verdict != verdict.Leaked || !d.Enforceable || !d.Enforces() {
 		t.Errorf("got %+v", d)
 	}
 	if got, want := pids(d.Targets), []int32{20, 30, 40, 31}; !slices.Equal(got, want) {
@@ -100,8 +100,8 @@ func TestLineageCarries(t *testing.T) {
 				t.Fatalf("got %d decisions, want 1 that is reported at least", len(decisions))
 			}
 			d := decisions[0]
-			if d.Carries != tt.carries || d.Enforces() != tt.carries || (d.Withheld == "") != tt.carries {
-				t.Errorf("carries: got %v, enforces %v, withheld %q, want %v", d.Carries, d.Enforces(), d.Withheld, tt.carries)
+			if d.Enforceable != tt.carries || d.Enforces() != tt.carries || (d.Blocker == "") != tt.carries {
+				t.Errorf("carries: got %v, enforces %v, withheld %q, want %v", d.Enforceable, d.Enforces(), d.Blocker, tt.carries)
 			}
 			if want := 4; tt.carries && len(d.Targets) != want {
 				t.Errorf("targets: got %v, want %d", pids(d.Targets), want)

@@ -91,11 +91,11 @@ func (e *Engine) explainHolding(c *candidate, i int, r *rule, s *state, reason *
 	switch {
 	case r.Action == ActionNotify:
 		act = "it notifies"
-	case r.Mode == ModeEnforce && e.withheld(r, &c.p) == "":
+	case r.Mode == ModeEnforce && e.blocker(r, &c.p) == "":
 		act = "it kills"
 	}
 	what := fmt.Sprintf("%s (mode %s, scope %s): %s", act, r.Mode, r.Scope, conditionsMet(c, r))
-	if why := e.withheld(r, &c.p); why != "" && r.Action == ActionKill {
+	if why := e.blocker(r, &c.p); why != "" && r.Action == ActionKill {
 		what += "; reported only, because " + why
 	}
 	switch {

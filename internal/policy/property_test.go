@@ -110,8 +110,8 @@ func check(t *rapid.T, f *forest, r Rule, d *Decision, now uint64) {
 		t.Fatalf("command line %q does not match", root.Cmdline)
 	case now-root.Since < uint64(r.OrphanedFor):
 		t.Fatalf("orphan since %d, too young at %d for %s", root.Since, now, r.OrphanedFor)
-	case d.Carries != root.Observed:
-		t.Fatalf("carries %v although observed is %v", d.Carries, root.Observed)
+	case d.Enforceable != root.Observed:
+		t.Fatalf("carries %v although observed is %v", d.Enforceable, root.Observed)
 	}
 	if bytes, known := f.TreeMemory(d.Root); r.MemoryAbove > 0 && (!known || bytes <= r.MemoryAbove) {
 		t.Fatalf("memory %d (known %v) is not above %d", bytes, known, r.MemoryAbove)
@@ -174,7 +174,7 @@ func TestDecisionsAreSafe(t *testing.T) {
 				rule := rules[slices.IndexFunc(rules, func(r Rule) bool { return r.Name == d.Rule })]
 				check(t, f, rule, d, now)
 				for _, target := range d.Targets {
-					if !d.Carries {
+					if !d.Enforceable {
 						break
 					}
 					key := d.Rule + target.ID.String()

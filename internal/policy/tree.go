@@ -44,7 +44,7 @@ func (e *Engine) above(c *candidate, r *rule, yield func(*Process) bool) {
 		if other || kill && e.spare(a) != "" {
 			return false // left out, and what is below it with it
 		}
-		if kill && e.withheld(r, a) != "" {
+		if kill && e.blocker(r, a) != "" {
 			// It may be reported, but ends nobody, and belongs to no tree above it.
 			return false
 		}
@@ -57,7 +57,7 @@ func (e *Engine) above(c *candidate, r *rule, yield func(*Process) bool) {
 // rule has acted on that tree before.
 func (e *Engine) root(c *candidate, i int, r *rule) (root event.ID, covered bool) {
 	root = c.p.ID
-	if r.Action == ActionKill && e.withheld(r, &c.p) != "" {
+	if r.Action == ActionKill && e.blocker(r, &c.p) != "" {
 		return root, false // it belongs to no tree above it
 	}
 	up := candidate{engine: e, view: c.view, host: c.host, now: c.now}

@@ -197,9 +197,9 @@ func (p *Probe) Pending() uint64 {
 	return n
 }
 
-// Enough ends the call of Read that is under way, after the record at hand. It is for
+// StopReading ends the call of Read that is under way, after the record at hand. It is for
 // the function given to Read.
-func (p *Probe) Enough() { p.reading.Load().ring.enough = true }
+func (p *Probe) StopReading() { p.reading.Load().ring.enough = true }
 
 // Mark is where the reader stands in the ring. It belongs to the reading goroutine.
 func (p *Probe) Mark() uint64 {

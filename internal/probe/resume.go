@@ -209,7 +209,7 @@ func (p *Probe) begin(opt Options) {
 			p.past.note("detach replaced programs: %v", err)
 		}
 		// What comes later has its record in the next ring too.
-		a.ring.stopHere()
+		a.ring.stopAtEnd()
 	}
 	if from.Ring != 0 && !found {
 		p.past.note("the ring that the saved state belongs to is gone")

@@ -28,18 +28,18 @@ const (
 //
 // One goroutine reads; wake may be called from any.
 type ring struct {
-	size      uint64
-	at        uint64 // handled so far
-	hold      uint64 // how many handled bytes wait for commit at most; 0 is none
-	stop      uint64 // where reading ends for good; 0 is nowhere
-	consumer  []byte // one page, read and written
-	producer  []byte // one page, then the data twice in a row, read only
-	data      []byte
-	epoll     *os.File // watches the ring, waker and timer; the runtime's poller watches it
-	attention func(fd uintptr) bool
-	conn      syscall.RawConn // of epoll
-	waker     int             // eventfd
-	timer     int             // timerfd
+	size       uint64
+	at         uint64 // handled so far
+	hold       uint64 // how many handled bytes wait for commit at most; 0 is none
+	stop       uint64 // where reading ends for good; 0 is nowhere
+	consumer   []byte // one page, read and written
+	producer   []byte // one page, then the data twice in a row, read only
+	data       []byte
+	epoll      *os.File // watches the ring, waker and timer; the runtime's poller watches it
+	onReadable func(fd uintptr) bool
+	conn       syscall.RawConn // of epoll
+	waker      int             // eventfd
+	timer      int             // timerfd
 	// stalled says that read stopped at a record that somebody was still writing. What
 	// follows it may have asked for attention already, and it will not ask again.
 	stalled bool
@@ -100,7 +100,7 @@ func (r *ring) watch(fd int) error {
 			return err
 		}
 	}
-	r.attention = r.attend
+	r.onReadable = r.takeWakeup
 	r.conn, err = r.epoll.SyscallConn()
 	return err
 }
@@ -130,7 +130,7 @@ func (r *ring) read(limit int, fn func([]byte)) int {
 				n++
 			}
 			r.at = next
-			r.giveBack()
+			r.release()
 		}
 	}
 	return n
@@ -143,9 +143,9 @@ func (r *ring) record(at uint64) (word uint32, next uint64) {
 	return word, at + (length+ringHeaderSize+7)&^7
 }
 
-// giveBack returns the oldest handled records to the kernel, as far as more than hold
+// release returns the oldest handled records to the kernel, as far as more than hold
 // bytes of them wait.
-func (r *ring) giveBack() {
+func (r *ring) release() {
 	from := atomic.LoadUint64(position(r.consumer))
 	to := from
 	for r.at-to > r.hold {
@@ -180,7 +180,7 @@ func (r *ring) skip(to uint64) bool {
 		return false
 	}
 	r.at = to
-	r.giveBack()
+	r.release()
 	return true
 }
 
@@ -210,8 +210,8 @@ func (r *ring) end() uint64 {
 // written is where the newest record ends, complete or not. From any goroutine.
 func (r *ring) written() uint64 { return atomic.LoadUint64(position(r.producer)) }
 
-// stopHere makes the records that are there by now the last ones.
-func (r *ring) stopHere() { r.stop = r.end() }
+// stopAtEnd makes the records that are there by now the last ones.
+func (r *ring) stopAtEnd() { r.stop = r.end() }
 
 // used is how many bytes wait to be read.
 func (r *ring) used() uint64 { return r.end() - r.at }
@@ -229,15 +229,15 @@ func (r *ring) wait(d time.Duration) error {
 	if _, _, errno := unix.RawSyscall6(unix.SYS_TIMERFD_SETTIME, uintptr(r.timer), 0, uintptr(unsafe.Pointer(&at)), 0, 0, 0); errno != 0 {
 		return fmt.Errorf("wait for ring: set timer: %w", errno)
 	}
-	if err := r.conn.Read(r.attention); err != nil {
+	if err := r.conn.Read(r.onReadable); err != nil {
 		return fmt.Errorf("wait for ring: %w", err)
 	}
 	return nil
 }
 
-// attend reports whether anyone asked for attention, and takes note of it. Its calls do
+// takeWakeup reports whether anyone asked for attention, and takes note of it. Its calls do
 // not block, so the scheduler is not told of them.
-func (r *ring) attend(epoll uintptr) bool {
+func (r *ring) takeWakeup(epoll uintptr) bool {
 	var events [3]unix.EpollEvent
 	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, epoll, uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
 	if errno != 0 {

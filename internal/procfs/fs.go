@@ -71,7 +71,7 @@ func (f FS) open(pid int32) (Process, error) {
 	path = strconv.AppendInt(path, int64(pid), 10)
 	// Not O_PATH, which hidepid does not look at: what it conceals would be found,
 	// and then seem to be gone.
-	dir, err := briskOpen(unix.AT_FDCWD, string(path), unix.O_RDONLY|unix.O_DIRECTORY)
+	dir, err := rawOpen(unix.AT_FDCWD, string(path), unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return Process{}, p.fail("open", p.unhide(err))
 	}
@@ -99,7 +99,7 @@ func (f FS) OpenID(id event.ID) (*Process, error) {
 }
 
 // Close releases the handle.
-func (p *Process) Close() error { return briskClose(p.dir) }
+func (p *Process) Close() error { return rawClose(p.dir) }
 
 // PID is the pid that the handle was opened by.
 func (p *Process) PID() int32 { return p.pid }
@@ -130,7 +130,7 @@ func (p *Process) fail(what string, err error) error {
 func (p *Process) read(name string, buf []byte) (int, error) {
 	open, read, shut := openat, read, unix.Close
 	if name == "stat" || name == "cgroup" {
-		open, read, shut = briskOpen, briskRead, briskClose
+		open, read, shut = rawOpen, rawRead, rawClose
 	}
 	fd, err := open(p.dir, name, unix.O_RDONLY)
 	if err != nil {

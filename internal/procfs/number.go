@@ -58,7 +58,7 @@ func (f FS) Condition(pid int32) (state byte, resident uint64, err error) {
 func (f FS) Exe(pid int32) (string, error) {
 	var buf [unix.PathMax]byte
 	path := f.path(pid, "exe")
-	n, err := briskReadlink(path, buf[:])
+	n, err := rawReadlink(path, buf[:])
 	if err != nil {
 		return "", smallError(path, err)
 	}
@@ -72,12 +72,12 @@ func (f FS) path(pid int32, name string) string {
 // small reads a file of one line, without its end.
 func (f FS) small(pid int32, name string, buf []byte) ([]byte, error) {
 	path := f.path(pid, name)
-	fd, err := briskOpen(unix.AT_FDCWD, path, unix.O_RDONLY)
+	fd, err := rawOpen(unix.AT_FDCWD, path, unix.O_RDONLY)
 	if err != nil {
 		return nil, smallError(path, err)
 	}
-	defer briskClose(fd)
-	n, err := briskRead(fd, buf)
+	defer rawClose(fd)
+	n, err := rawRead(fd, buf)
 	if err != nil {
 		return nil, smallError(path, err)
 	}

@@ -18,13 +18,13 @@ var ErrStopped = errors.New("the tracer has stopped")
 func (t *Tracer) wake() {
 	t.waking.RLock()
 	defer t.waking.RUnlock()
-	if !t.deaf {
+	if !t.stopped {
 		t.source.Wake()
 	}
 }
 
-// TreeHere returns the tree, for callers on the loop.
-func (t *Tracer) TreeHere() *tracker.Tree { return t.tree }
+// TreeOnLoop returns the tree, for callers on the loop.
+func (t *Tracer) TreeOnLoop() *tracker.Tree { return t.tree }
 
 // IDPrefix is what the ids of this start's events and kills begin with.
 func (t *Tracer) IDPrefix() string { return t.idPrefix }
@@ -67,9 +67,9 @@ func (t *Tracer) Do(ctx context.Context, fn func(*tracker.Tree)) error {
 	}
 }
 
-// Fresh is Do after everything that has happened before the call was applied: what fn
+// DoDrained is Do after everything that has happened before the call was applied: what fn
 // sees holds every fork, exec and exit that was over by then.
-func (t *Tracer) Fresh(ctx context.Context, fn func(*tracker.Tree)) error {
+func (t *Tracer) DoDrained(ctx context.Context, fn func(*tracker.Tree)) error {
 	return t.Do(ctx, func(tree *tracker.Tree) {
 		t.drain()
 		fn(tree)
@@ -100,39 +100,39 @@ func (t *Tracer) drain() {
 // busyPatience bounds the wait for a record that is being written.
 const busyPatience = time.Millisecond
 
-// Whole reports whether no record is known to be missing from the tree as it stands,
+// Complete reports whether no record is known to be missing from the tree as it stands,
 // none waiting behind one that is still being written. In a call of Fresh.
-func (t *Tracer) Whole() bool {
+func (t *Tracer) Complete() bool {
 	return t.resyncWhy == "" && t.missing.Records == 0 && t.drained && t.tree.Refused() == t.source.Refused()
 }
 
 // A Mark is a state of the tree, to be asked later whether it is the latest still.
 type Mark struct {
 	at, refused uint64
-	whole       bool
+	complete    bool
 }
 
-// DrainHere applies what has happened until now, and returns the mark of that. On the
+// DrainOnLoop applies what has happened until now, and returns the mark of that. On the
 // loop, between two records.
-func (t *Tracer) DrainHere() Mark {
+func (t *Tracer) DrainOnLoop() Mark {
 	t.drain()
-	return t.MarkHere()
+	return t.MarkOnLoop()
 }
 
-// MarkHere returns the mark of what was applied so far. On the loop, between two records.
-func (t *Tracer) MarkHere() Mark {
-	return Mark{at: t.source.Mark(), refused: t.source.Refused(), whole: t.Whole()}
+// MarkOnLoop returns the mark of what was applied so far. On the loop, between two records.
+func (t *Tracer) MarkOnLoop() Mark {
+	return Mark{at: t.source.Mark(), refused: t.source.Refused(), complete: t.Complete()}
 }
 
-// Whole reports whether the tree had every record of what had happened.
-func (m Mark) Whole() bool { return m.whole }
+// Complete reports whether the tree had every record of what had happened.
+func (m Mark) Complete() bool { return m.complete }
 
 // Unchanged reports whether the tree of the mark was whole and nothing has happened to
 // any process since. From any goroutine; it costs next to nothing.
 func (t *Tracer) Unchanged(m Mark) bool {
 	t.waking.RLock()
 	defer t.waking.RUnlock()
-	return m.whole && !t.deaf && t.source.Refused() == m.refused && t.source.Untouched(m.at)
+	return m.complete && !t.stopped && t.source.Refused() == m.refused && t.source.Untouched(m.at)
 }
 
 // Group returns the path and the unit of the control group that the process is in.

@@ -54,15 +54,15 @@ func BenchmarkStorm(b *testing.B) {
 				e.Time = uint64(2000 + n)
 				t.handle(e)
 				if i%64 == 0 {
-					t.hub.pace(1)
+					t.hub.flushPaced(1)
 				}
 			}
 		})
 	}
 }
 
-// BenchmarkGlance looks at 10,000 processes. What it holds the loop for delays events.
-func BenchmarkGlance(b *testing.B) {
+// BenchmarkTreeSnapshot looks at 10,000 processes. What it holds the loop for delays events.
+func BenchmarkTreeSnapshot(b *testing.B) {
 	s := newScript()
 	for i := range 10000 {
 		s.tasks = append(s.tasks, task(i, 0))
@@ -76,12 +76,12 @@ func BenchmarkGlance(b *testing.B) {
 	b.Run("whole", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			glance, err := t.Glance(ctx)
+			snapshot, err := t.TreeSnapshot(ctx)
 			if err != nil {
 				b.Fatal(err)
 			}
-			glance.Each(func(*wire.Process) {})
-			if err := glance.EachMemory(func(int, uint64, uint64) {}); err != nil {
+			snapshot.Each(func(*wire.Process) {})
+			if err := snapshot.EachMemory(func(int, uint64, uint64) {}); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -27,7 +27,7 @@ type canary struct {
 	next   time.Time
 	busy   atomic.Bool
 	seen   atomic.Pointer[time.Time] // with its monotonic reading: the wall clock steps
-	unmade atomic.Pointer[error]     // why there could be none, nil when there was
+	failed atomic.Pointer[error]     // why there could be none, nil when there was
 }
 
 func (c *canary) init() { c.pid = int32(os.Getpid()) }
@@ -42,15 +42,15 @@ func (c *canary) tick(now time.Time) {
 		// The path cannot exist: nothing is ever run. The error is the point.
 		_, err := syscall.ForkExec("/dev/null/canary", []string{"canary"}, &syscall.ProcAttr{})
 		if errors.Is(err, unix.ENOTDIR) {
-			c.unmade.Store(nil)
+			c.failed.Store(nil)
 			return
 		}
-		c.unmade.Store(&err)
+		c.failed.Store(&err)
 	}()
 }
 
-// sawFork takes note of a process that this one made.
-func (c *canary) sawFork(p *tracker.Process) {
+// observeFork takes note of a process that this one made.
+func (c *canary) observeFork(p *tracker.Process) {
 	if p.Spawner.PID == c.pid {
 		now := time.Now()
 		c.seen.Store(&now)
@@ -69,7 +69,7 @@ func (c *canary) lastSeen() time.Time {
 
 // err says why the last canary could not be made: a silent stream proves nothing then.
 func (c *canary) err() error {
-	if err := c.unmade.Load(); err != nil {
+	if err := c.failed.Load(); err != nil {
 		return fmt.Errorf("the canary cannot be made: %w", *err)
 	}
 	return nil

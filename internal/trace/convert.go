@@ -15,12 +15,12 @@ import (
 // A converter turns what the tree knows into the JSON contract. It belongs to the
 // goroutine that owns the tree.
 type converter struct {
-	names  *resolver
-	offset int64 // wall clock at boot
-	words  map[string][]string
-	comms  map[event.Comm]string
+	names    *resolver
+	offset   int64 // wall clock at boot
+	cmdlines map[string][]string
+	comms    map[event.Comm]string
 	// What was looked for last, so that most need not be looked for.
-	lastWords [16]struct {
+	lastCmdlines [16]struct {
 		text  string
 		words []string
 	}
@@ -34,14 +34,14 @@ type converter struct {
 }
 
 func newConverter(names *resolver) converter {
-	return converter{names: names, words: make(map[string][]string), comms: make(map[event.Comm]string)}
+	return converter{names: names, cmdlines: make(map[string][]string), comms: make(map[event.Comm]string)}
 }
 
 // Bounds on what the converter remembers: command lines and names come again with each
 // fork, exec and exit of the same program. A full memory starts again.
 const (
-	maxWords   = 1024
-	maxLongest = 512 // bytes of a command line
+	maxCached        = 1024
+	maxCachedCmdline = 512 // bytes of a command line
 )
 
 // cmdline splits a command line and hides its likely secrets. The result is shared.
@@ -49,26 +49,26 @@ func (c *converter) cmdline(text string) []string {
 	if text == "" {
 		return nil
 	}
-	last := &c.lastWords[len(text)%len(c.lastWords)]
+	last := &c.lastCmdlines[len(text)%len(c.lastCmdlines)]
 	if last.text != text {
-		last.text, last.words = text, c.findWords(text)
+		last.text, last.words = text, c.findCmdline(text)
 	}
 	return last.words
 }
 
-func (c *converter) findWords(text string) []string {
-	if words, ok := c.words[text]; ok {
+func (c *converter) findCmdline(text string) []string {
+	if words, ok := c.cmdlines[text]; ok {
 		return words
 	}
 	words := safetext.Redact(event.SplitCmdline(text))
 	for i := range words {
 		words[i] = c.text(words[i])
 	}
-	if len(text) <= maxLongest {
-		if len(c.words) == maxWords {
-			clear(c.words)
+	if len(text) <= maxCachedCmdline {
+		if len(c.cmdlines) == maxCached {
+			clear(c.cmdlines)
 		}
-		c.words[text] = words
+		c.cmdlines[text] = words
 	}
 	return words
 }
@@ -84,7 +84,7 @@ func (c *converter) comm(name event.Comm) string {
 func (c *converter) findComm(name event.Comm) string {
 	text, ok := c.comms[name]
 	if !ok {
-		if len(c.comms) == maxWords {
+		if len(c.comms) == maxCached {
 			clear(c.comms)
 		}
 		text = c.text(name.String())
@@ -101,9 +101,9 @@ func (c *converter) text(s string) string {
 	return string([]rune(s))
 }
 
-// A room holds a process and what it points to, so that they are allocated at once, or
+// A processScratch holds a process and what it points to, so that they are allocated at once, or
 // not at all when one room serves again and again.
-type room struct {
+type processScratch struct {
 	process         wire.Process
 	uid             uint32
 	started, ended  time.Time
@@ -117,10 +117,10 @@ type room struct {
 
 // process converts p. Likely secrets in command lines are hidden: what it returns
 // leaves the daemon.
-func (c *converter) process(p *tracker.Process) *wire.Process { return c.fill(new(room), p) }
+func (c *converter) process(p *tracker.Process) *wire.Process { return c.fill(new(processScratch), p) }
 
 // fill is process into a room, of which all is written anew.
-func (c *converter) fill(r *room, p *tracker.Process) *wire.Process {
+func (c *converter) fill(r *processScratch, p *tracker.Process) *wire.Process {
 	r.process = wire.Process{
 		PID:       p.ID.PID,
 		StartNS:   p.ID.Start,
@@ -165,7 +165,7 @@ func (c *converter) fill(r *room, p *tracker.Process) *wire.Process {
 }
 
 // end adds how the process ended.
-func (c *converter) end(r *room, e *tracker.End) {
+func (c *converter) end(r *processScratch, e *tracker.End) {
 	w := &r.process
 	w.State = wire.StateDead
 	if e.Known {

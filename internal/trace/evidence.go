@@ -31,46 +31,46 @@ type Owners interface {
 	Unit(ctx context.Context, pid int32) (UnitState, error)
 }
 
-// slowTimeout bounds the questions that can block: an environment behind a process's
+// asyncTimeout bounds the questions that can block: an environment behind a process's
 // memory lock, a service manager that does not answer. No answer is no proof.
-const slowTimeout = 500 * time.Millisecond
+const asyncTimeout = 500 * time.Millisecond
 
 // Bounds on such questions: how many are under way, and how many wait for their turn.
 const (
-	maxSlow    = 64 // also of those that were given up and still block
+	maxAsync   = 64 // also of those that were given up and still block
 	maxWaiting = 8192
 )
 
 var errBusy = errors.New("too many questions at once")
 
-// slow runs what can block beside the loop, a bounded number at a time. It belongs to
+// asyncRunner runs what can block beside the loop, a bounded number at a time. It belongs to
 // the loop.
-type slow struct {
+type asyncRunner struct {
 	running int
 	waiting []func()
 }
 
-// slowly runs fn in a goroutine, now or when others are done, and reports whether it
+// runAsync runs fn in a goroutine, now or when others are done, and reports whether it
 // ever will. fn must end with a post of what is to follow.
-func (t *Tracer) slowly(fn func()) bool {
-	if len(t.slow.waiting) == maxWaiting {
+func (t *Tracer) runAsync(fn func()) bool {
+	if len(t.async.waiting) == maxWaiting {
 		return false
 	}
-	t.slow.waiting = append(t.slow.waiting, fn)
-	t.nextSlow()
+	t.async.waiting = append(t.async.waiting, fn)
+	t.startWaiting()
 	return true
 }
 
-func (t *Tracer) nextSlow() {
-	for t.slow.running < maxSlow && len(t.slow.waiting) > 0 {
-		fn := t.slow.waiting[0]
-		t.slow.waiting = t.slow.waiting[1:]
-		t.slow.running++
+func (t *Tracer) startWaiting() {
+	for t.async.running < maxAsync && len(t.async.waiting) > 0 {
+		fn := t.async.waiting[0]
+		t.async.waiting = t.async.waiting[1:]
+		t.async.running++
 		go func() {
 			fn()
 			t.post(func() {
-				t.slow.running--
-				t.nextSlow()
+				t.async.running--
+				t.startWaiting()
 			})
 		}()
 	}
@@ -88,7 +88,7 @@ func (t *Tracer) judge(p *tracker.Process) {
 		return
 	}
 	id := p.ID
-	asked := t.slowly(func() {
+	asked := t.runAsync(func() {
 		facts := t.ask(id, facts, askMarks, askUnit)
 		t.post(func() {
 			if facts.MarksKnown {
@@ -147,9 +147,9 @@ func (t *Tracer) facts(p *tracker.Process) verdict.Facts {
 	return f
 }
 
-// thinkAgain looks once more at a new orphan whose verdict is unknown, when it executes a
+// rejudge looks once more at a new orphan whose verdict is unknown, when it executes a
 // program: it may have been on its way to detach. That can only spare it.
-func (t *Tracer) thinkAgain(id event.ID) {
+func (t *Tracer) rejudge(id event.ID) {
 	p, ok := t.tree.Get(id)
 	if !ok || p.Dead || p.Orphan == nil || p.Orphan.Verdict != verdict.Unknown || p.Orphan.Leaker == nil ||
 		!p.Orphan.Direct || BootNow()-p.Orphan.Since > uint64(verdict.Settles) {
@@ -191,7 +191,7 @@ func isMultiplexer(p *tracker.Process) bool {
 // ask fetches the facts that may be slow. What does not answer in time is an error,
 // which makes the verdict unknown.
 func (t *Tracer) ask(id event.ID, f verdict.Facts, marks, unit bool) verdict.Facts {
-	ctx, cancel := context.WithTimeout(context.Background(), slowTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), asyncTimeout)
 	defer cancel()
 	if marks {
 		m, err := within(ctx, &t.blocked, func() (procfs.Marks, error) { return t.readMarks(id) })
@@ -216,7 +216,7 @@ func (t *Tracer) ask(id event.ID, f verdict.Facts, marks, unit bool) verdict.Fac
 // off. So blocked counts them, and of too many none is begun.
 func within[T any](ctx context.Context, blocked *atomic.Int32, fn func() (T, error)) (T, error) {
 	var zero T
-	if blocked.Add(1) > maxSlow {
+	if blocked.Add(1) > maxAsync {
 		blocked.Add(-1)
 		return zero, errBusy
 	}

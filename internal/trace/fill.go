@@ -12,17 +12,17 @@ import (
 // fillBatch is how many command lines are read between two looks at the ring.
 const fillBatch = 64
 
-// A filler reads programs, arguments and marks of processes whose exec was not seen:
+// A cmdlineFiller reads programs, arguments and marks of processes whose exec was not seen:
 // those older than the tracer, and all where argument tracing is refused. Such a read can
 // block on the process, so it is never done on the loop.
-type filler struct {
+type cmdlineFiller struct {
 	wanted bool
 	busy   bool
 	tried  map[event.ID]struct{}
 	filled chan struct{} // closed when the first look is done
 }
 
-func (f *filler) init() {
+func (f *cmdlineFiller) init() {
 	f.tried = make(map[event.ID]struct{})
 	f.filled = make(chan struct{})
 }
@@ -32,16 +32,16 @@ func (f *filler) init() {
 func (t *Tracer) Filled() <-chan struct{} { return t.fill.filled }
 
 // want asks for another look.
-func (f *filler) want() {
+func (f *cmdlineFiller) want() {
 	f.wanted = true
 	clear(f.tried)
 }
 
-func (f *filler) tick(t *Tracer) {
+func (f *cmdlineFiller) tick(t *Tracer) {
 	if !f.wanted || f.busy {
 		return
 	}
-	ids := t.tree.Wordless(fillBatch, func(id event.ID) bool {
+	ids := t.tree.MissingCmdline(fillBatch, func(id event.ID) bool {
 		_, tried := f.tried[id]
 		return !tried
 	})
@@ -70,7 +70,7 @@ func (f *filler) tick(t *Tracer) {
 		var all []found
 		for _, id := range ids {
 			f := found{id: id}
-			f.exe, f.line, f.truncated, f.words = readWords(t.proc, id)
+			f.exe, f.line, f.truncated, f.words = readCmdline(t.proc, id)
 			if m, err := t.readMarks(id); err == nil {
 				f.marks = &m
 			}
@@ -79,7 +79,7 @@ func (f *filler) tick(t *Tracer) {
 		t.post(func() {
 			for _, f := range all {
 				if f.words {
-					t.tree.SetWords(f.id, f.exe, f.line, f.truncated)
+					t.tree.SetCmdline(f.id, f.exe, f.line, f.truncated)
 				}
 				if f.marks != nil {
 					t.tree.SetMarks(f.id, f.marks.Keep, f.marks.Leash)
@@ -90,8 +90,8 @@ func (f *filler) tick(t *Tracer) {
 	}()
 }
 
-// readWords reads the program and arguments of a process.
-func readWords(proc procfs.FS, id event.ID) (exe, line string, truncated, ok bool) {
+// readCmdline reads the program and arguments of a process.
+func readCmdline(proc procfs.FS, id event.ID) (exe, line string, truncated, ok bool) {
 	p, err := proc.OpenID(id)
 	if err != nil {
 		return "", "", false, false

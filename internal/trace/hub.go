@@ -75,7 +75,7 @@ type hub struct {
 	closed  bool
 
 	// Of the publisher alone:
-	fresh []*Lines // have lines that their readers were not told of
+	unnotified []*Lines // have lines that their readers were not told of
 	// What came since readers were told last, and when that was.
 	unflushed int
 	flushed   time.Time

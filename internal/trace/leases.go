@@ -23,9 +23,9 @@ const DefaultGrace = 10 * time.Second
 // leases are the declarations in force, and the holders that have died and still
 // have descendants.
 type leases struct {
-	held  map[event.ID]Lease
-	ended map[event.ID]Lease
-	told  []Lease // ended, and not handed on yet
+	held        map[event.ID]Lease
+	ended       map[event.ID]Lease
+	undelivered []Lease // ended, and not handed on yet
 }
 
 // HoldLease declares a lease. On the loop.
@@ -59,9 +59,9 @@ func (t *Tracer) EndedLease(id event.ID) (Lease, bool) {
 	return Lease{}, false
 }
 
-// sawLeaseExit ends the lease that the process held, if any: one that it took, or the
+// observeExit ends the lease that the process held, if any: one that it took, or the
 // one that its mark declared where it was the outermost of the marked.
-func (t *Tracer) sawLeaseExit(p *tracker.Process) {
+func (t *Tracer) observeExit(p *tracker.Process) {
 	lease, held := t.leases.held[p.ID]
 	if !held && p.MarksKnown && p.Leash {
 		spawner, ok := t.tree.Get(p.Spawner)
@@ -76,16 +76,16 @@ func (t *Tracer) sawLeaseExit(p *tracker.Process) {
 		t.leases.ended = make(map[event.ID]Lease)
 	}
 	t.leases.ended[p.ID] = lease
-	t.leases.told = append(t.leases.told, lease)
+	t.leases.undelivered = append(t.leases.undelivered, lease)
 }
 
-// tell hands on the leases that ended with the change that was just made.
-func (l *leases) tell(fn func(Lease)) {
-	if len(l.told) == 0 {
+// deliverEnded hands on the leases that ended with the change that was just made.
+func (l *leases) deliverEnded(fn func(Lease)) {
+	if len(l.undelivered) == 0 {
 		return
 	}
-	ended := l.told
-	l.told = nil
+	ended := l.undelivered
+	l.undelivered = nil
 	if fn == nil {
 		return
 	}

@@ -33,11 +33,11 @@ const (
 // Lines is one reader's view of the stream as lines of JSON, which are written once for
 // all readers. Close it when done.
 type Lines struct {
-	hub   *hub
-	types typeSet
-	news  func()
-	done  chan struct{}
-	fresh bool // the publisher's: among hub.fresh
+	hub        *hub
+	types      typeSet
+	news       func()
+	done       chan struct{}
+	unnotified bool // the publisher's: among hub.fresh
 
 	// With hub.mu:
 	next   uint64 // number of the line to look at next
@@ -127,9 +127,9 @@ func (h *hub) publishLine(e *wire.Event, kind typeSet) {
 			h.write(e, kind)
 			written = true
 		}
-		if !l.fresh {
-			l.fresh = true
-			h.fresh = append(h.fresh, l)
+		if !l.unnotified {
+			l.unnotified = true
+			h.unnotified = append(h.unnotified, l)
 		}
 	}
 	for h.backlog.full() {
@@ -178,26 +178,26 @@ func (h *hub) trim() {
 	}
 }
 
-// pace flushes what can wait: at once after a while without lines, and when no more come,
+// flushPaced flushes what can wait: at once after a while without lines, and when no more come,
 // but of a storm some at a time. To wake a reader takes as long as to write a dozen lines.
 // After looks that found something, others follow soon. By the publisher.
-func (h *hub) pace(found int) {
-	if found == 0 || h.unflushed >= paceBytes || len(h.fresh) > 0 && time.Since(h.flushed) >= paceTime {
+func (h *hub) flushPaced(found int) {
+	if found == 0 || h.unflushed >= paceBytes || len(h.unnotified) > 0 && time.Since(h.flushed) >= paceTime {
 		h.flush()
 	}
 }
 
 // flush tells the readers of lines that there are some. By the publisher.
 func (h *hub) flush() {
-	if len(h.fresh) == 0 {
+	if len(h.unnotified) == 0 {
 		return
 	}
 	h.unflushed, h.flushed = 0, time.Now()
-	for i, l := range h.fresh {
-		h.fresh[i], l.fresh = nil, false
+	for i, l := range h.unnotified {
+		h.unnotified[i], l.unnotified = nil, false
 		l.news()
 	}
-	h.fresh = h.fresh[:0]
+	h.unnotified = h.unnotified[:0]
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.trim()
@@ -208,7 +208,7 @@ func (h *hub) flush() {
 // not block. From any goroutine.
 func (t *Tracer) Follow(ctx context.Context, types []string, since uint64, news func()) ([]*wire.Event, *Lines, error) {
 	l := &Lines{hub: &t.hub, types: newTypeSet(types), news: news, done: make(chan struct{})}
-	var past past
+	var past pastEvents
 	if err := t.Do(ctx, func(*tracker.Tree) {
 		past = t.past(l.types, since)
 		t.hub.follow(l)
@@ -216,7 +216,7 @@ func (t *Tracer) Follow(ctx context.Context, types []string, since uint64, news 
 		l.Close()
 		return nil, nil, err
 	}
-	return t.tell(past), l, nil
+	return t.buildEvents(past), l, nil
 }
 
 func (h *hub) follow(l *Lines) {

@@ -102,13 +102,13 @@ func TestPace(t *testing.T) {
 		}
 	}
 	publish()
-	h.pace(1)
+	h.flushPaced(1)
 	expect("the first", 1)
 	h.flushed = time.Now().Add(time.Hour) // no time passes
 	publish()
-	h.pace(1)
+	h.flushPaced(1)
 	expect("soon after", 1)
-	h.pace(0)
+	h.flushPaced(0)
 	expect("no more came", 2)
 	if !bytes.Contains(text, fmt.Appendf(nil, `"seq":%d,`, seq)) || bytes.Count(text, []byte("\n")) != 1 {
 		t.Errorf("got %s", text)
@@ -119,13 +119,13 @@ func TestPace(t *testing.T) {
 		publish()
 		expect("fewer", 2)
 	}
-	h.pace(1)
+	h.flushPaced(1)
 	expect("many", 3)
 	publish()
 	if &h.text[0] != block {
 		t.Error("what nobody waits for does not serve again")
 	}
 	h.flushed = time.Now().Add(-paceTime)
-	h.pace(1)
+	h.flushPaced(1)
 	expect("later", 4)
 }

@@ -25,7 +25,7 @@ func TestOrphansActedOnFirst(t *testing.T) {
 		OnLeaseEnd: func(Lease) { heard = append(heard, "lease") },
 		OnOrphans: func(ids []event.ID) {
 			for _, id := range ids {
-				p, _ := tracer.TreeHere().Get(id)
+				p, _ := tracer.TreeOnLoop().Get(id)
 				heard = append(heard, p.Orphan.Verdict)
 			}
 			if len(sub.Events()) > 0 {
@@ -38,7 +38,7 @@ func TestOrphansActedOnFirst(t *testing.T) {
 	defer sub.Close()
 	run(t, tracer)
 	s.send(fork(0, 1), execed(1), fork(1, 2), execed(2), fork(2, 3))
-	if err := tracer.Fresh(context.Background(), func(*tracker.Tree) { tracer.HoldLease(Lease{Holder: proc(1)}) }); err != nil {
+	if err := tracer.DoDrained(context.Background(), func(*tracker.Tree) { tracer.HoldLease(Lease{Holder: proc(1)}) }); err != nil {
 		t.Fatal(err)
 	}
 	s.send(atDeath(1, 2), killed(1))
@@ -55,13 +55,13 @@ func TestUnchanged(t *testing.T) {
 	s := newScript()
 	tracer := start(t, s, Options{})
 	mark := func() (m Mark) {
-		if err := tracer.Do(context.Background(), func(*tracker.Tree) { m = tracer.DrainHere() }); err != nil {
+		if err := tracer.Do(context.Background(), func(*tracker.Tree) { m = tracer.DrainOnLoop() }); err != nil {
 			t.Fatal(err)
 		}
 		return m
 	}
 	first := mark()
-	if !first.Whole() || !tracer.Unchanged(first) {
+	if !first.Complete() || !tracer.Unchanged(first) {
 		t.Error("changed without a record")
 	}
 	s.send(fork(0, 1))

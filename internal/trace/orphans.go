@@ -19,7 +19,7 @@ func (t *Tracer) orphaned(c *tracker.Change) {
 	}
 	if p.Orphan.Direct {
 		t.stats.orphaned.Add(1)
-		t.unproven = append(t.unproven, unproven{id: p.ID})
+		t.unconfirmed = append(t.unconfirmed, unconfirmed{id: p.ID})
 		t.stranded[p.ID] = t.strandedBelow(p.ID)
 		t.unjudged = append(t.unjudged, &p)
 	}
@@ -45,16 +45,16 @@ type judged struct {
 	evidence []string
 }
 
-// hasNews reports whether tellNews has anything to do.
+// hasNews reports whether publishNews has anything to do.
 func (t *Tracer) hasNews() bool {
-	return len(t.leases.told) > 0 || len(t.unjudged) > 0 || len(t.judged) > 0
+	return len(t.leases.undelivered) > 0 || len(t.unjudged) > 0 || len(t.judged) > 0
 }
 
-// tellNews has those act who are to act on ended leases and, once they are judged, on new
+// publishNews has those act who are to act on ended leases and, once they are judged, on new
 // orphans, and then tells of the orphans. Between two records, so that whoever acts can look at the ring.
-func (t *Tracer) tellNews() {
-	t.leases.tell(t.onLease)
-	t.rest()
+func (t *Tracer) publishNews() {
+	t.leases.deliverEnded(t.onLease)
+	t.yield()
 	unjudged := t.unjudged[:min(len(t.unjudged), newsBatch)]
 	t.unjudged = t.unjudged[len(unjudged):]
 	for _, p := range unjudged {
@@ -64,7 +64,7 @@ func (t *Tracer) tellNews() {
 		return
 	}
 	news := t.judged
-	t.judged, t.told = nil, true
+	t.judged, t.justPublished = nil, true
 	if t.onOrphans != nil {
 		var ids []event.ID
 		for i := range news {
@@ -74,7 +74,7 @@ func (t *Tracer) tellNews() {
 			}
 		}
 		t.onOrphans(ids)
-		t.rest()
+		t.yield()
 	}
 	for i := range news {
 		t.publishOrphan(news[i].orphan, news[i].verdict, news[i].evidence)
@@ -84,22 +84,22 @@ func (t *Tracer) tellNews() {
 	}
 }
 
-// RestHere leaves the processors to those who were just signalled, for a moment before
+// YieldOnLoop leaves the processors to those who were just signalled, for a moment before
 // anyone is told, and has then run on the loop when that is done. On the loop.
-func (t *Tracer) RestHere(then func()) {
-	t.resting = true
-	t.afterwards = append(t.afterwards, then)
+func (t *Tracer) YieldOnLoop(then func()) {
+	t.yieldWanted = true
+	t.afterYield = append(t.afterYield, then)
 }
 
-// rest rests where that was asked for, and never more than half of the time.
-func (t *Tracer) rest() {
-	if !t.resting {
+// yield rests where that was asked for, and never more than half of the time.
+func (t *Tracer) yield() {
+	if !t.yieldWanted {
 		return
 	}
-	t.resting = false
-	if now := time.Now(); now.Sub(t.restedAt) >= 2*dyingRespite {
-		t.restedAt = now
-		_ = t.source.Wait(dyingRespite) // an error comes again when the loop waits
+	t.yieldWanted = false
+	if now := time.Now(); now.Sub(t.yieldedAt) >= 2*signalledYield {
+		t.yieldedAt = now
+		_ = t.source.Wait(signalledYield) // an error comes again when the loop waits
 	}
 }
 

@@ -7,10 +7,10 @@ import (
 	"github.com/abot-trace/abot-trace/internal/procfs"
 )
 
-// withParents adds the parents that a snapshot refers to but does not show, as procfs
+// addMissingParents adds the parents that a snapshot refers to but does not show, as procfs
 // has them. Some hosts hide init from the task iterator; without it its children
 // would look as if nobody had them. The places of all tasks are returned too.
-func withParents(proc procfs.FS, tasks []event.Task) ([]event.Task, map[event.ID]int32) {
+func addMissingParents(proc procfs.FS, tasks []event.Task) ([]event.Task, map[event.ID]int32) {
 	places := make(map[event.ID]int32, len(tasks)+1)
 	for i := range tasks {
 		places[tasks[i].ID] = int32(i)

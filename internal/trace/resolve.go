@@ -27,9 +27,9 @@ type resolver struct {
 	unified bool
 	byID    map[uint64]group
 	byProc  map[event.ID]place
-	// told are some of the last answers of inherited, by pid: most processes are asked
+	// lastAnswers are some of the last answers of inherited, by pid: most processes are asked
 	// about three times in a row. Nothing of it is older than the last move.
-	told [64]told
+	lastAnswers [64]groupAnswer
 	// tree is asked in whose groups a process began; nil where every process is asked
 	// for itself. Of those that began before since it is not known whether they were
 	// moved.
@@ -51,8 +51,8 @@ type place struct {
 	known uint64 // since this instant (CLOCK_BOOTTIME, ns); 0 says that it is not, after a move
 }
 
-// told is where a process was told to stand.
-type told struct {
+// groupAnswer is where a process was told to stand.
+type groupAnswer struct {
 	id    event.ID
 	group group
 }
@@ -129,13 +129,13 @@ func (r *resolver) group(id event.ID, cgroup uint64, alive bool) group {
 		}
 		return g
 	}
-	last := &r.told[uint32(id.PID)%uint32(len(r.told))]
+	last := &r.lastAnswers[uint32(id.PID)%uint32(len(r.lastAnswers))]
 	if last.id == id && !id.IsZero() {
 		return last.group
 	}
 	g, ok, from := r.inherited(id)
 	if ok {
-		*last = told{id, g}
+		*last = groupAnswer{id, g}
 	}
 	if ok || !alive {
 		return g
@@ -226,14 +226,14 @@ func (r *resolver) moved(id event.ID) {
 		r.forget()
 	}
 	r.byProc[id] = place{}
-	r.told = [len(r.told)]told{}
+	r.lastAnswers = [len(r.lastAnswers)]groupAnswer{}
 }
 
 // forget is for when records were lost, those of moves perhaps: whoever lives now may have
 // been moved.
 func (r *resolver) forget() {
 	clear(r.byProc)
-	r.told = [len(r.told)]told{}
+	r.lastAnswers = [len(r.lastAnswers)]groupAnswer{}
 	r.since = BootNow()
 }
 

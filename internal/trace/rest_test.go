@@ -24,7 +24,7 @@ func TestRestBeforeTelling(t *testing.T) {
 		tracer = New(s, Options{
 			OnOrphans: func([]event.ID) {
 				if acts {
-					tracer.RestHere(func() { heard = append(heard, "goes on") })
+					tracer.YieldOnLoop(func() { heard = append(heard, "goes on") })
 				}
 				heard, s.note = append(heard, "acts"), func() { heard = append(heard, "sleeps") }
 			},
@@ -87,11 +87,11 @@ func TestDrainedLines(t *testing.T) {
 	late := false
 	if err := tracer.Do(t.Context(), func(*tracker.Tree) {
 		tracer.hub.flushed = time.Now().Add(time.Hour) // as in a storm
-		s.note = func() { late = late || len(tracer.hub.fresh) > 0 }
+		s.note = func() { late = late || len(tracer.hub.unnotified) > 0 }
 		s.mu.Lock()
 		s.waiting = append(s.waiting, fork(0, 1))
 		s.mu.Unlock()
-		tracer.DrainHere()
+		tracer.DrainOnLoop()
 	}); err != nil {
 		t.Fatal(err)
 	}

@@ -65,22 +65,22 @@ func (t *Tracer) Restore(sections map[string][]byte, history int) error {
 	t.expireLeases()
 	// Whoever was to end their descendants may not have come to it.
 	for _, l := range t.leases.ended {
-		t.leases.told = append(t.leases.told, l)
+		t.leases.undelivered = append(t.leases.undelivered, l)
 	}
 	t.stats.note(t)
-	t.takeUp()
+	t.resumeOrphans()
 	return nil
 }
 
-// takeUp goes on with the orphans whose verdict or adopter was still being asked for.
-func (t *Tracer) takeUp() {
+// resumeOrphans goes on with the orphans whose verdict or adopter was still being asked for.
+func (t *Tracer) resumeOrphans() {
 	var unjudged []event.ID
 	for id, o := range t.tree.OrphanIDs() {
 		if !o.Direct || o.Leaker == nil {
 			continue
 		}
 		if !o.Confirmed {
-			t.unproven = append(t.unproven, unproven{id: id})
+			t.unconfirmed = append(t.unconfirmed, unconfirmed{id: id})
 		}
 		if o.Verdict == "" {
 			unjudged = append(unjudged, id)

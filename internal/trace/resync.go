@@ -22,7 +22,7 @@ func (t *Tracer) resync() {
 		t.needResync(why)
 		return
 	}
-	tasks, _ = withParents(t.proc, tasks)
+	tasks, _ = addMissingParents(t.proc, tasks)
 	s := t.tree.Begin(tasks, began)
 	// What the ring holds by now explains most differences. Records that come
 	// meanwhile may wait.
@@ -38,7 +38,7 @@ func (t *Tracer) resync() {
 		close(t.ready)
 	}
 	t.fill.want()
-	t.tellNews()
+	t.publishNews()
 	t.publish(&wire.Event{Type: wire.TypeResync,
 		Resync: &wire.Resync{Reason: why, Found: found, Vanished: vanished}}, BootNow())
 }
@@ -47,9 +47,9 @@ func (t *Tracer) resync() {
 // as it is read.
 const maxDrain = 256
 
-// An unproven adopter is what the kernel's rules say; the kernel itself is asked once
+// An unconfirmed adopter is what the kernel's rules say; the kernel itself is asked once
 // the children have moved.
-type unproven struct {
+type unconfirmed struct {
 	id    event.ID
 	tries int
 	next  time.Time
@@ -62,8 +62,8 @@ const confirmTries = 9
 // before the kernel moves the children, so the answer may still be the dead parent.
 func (t *Tracer) confirm() {
 	now := time.Now()
-	left := t.unproven[:0]
-	for _, u := range t.unproven {
+	left := t.unconfirmed[:0]
+	for _, u := range t.unconfirmed {
 		if now.Before(u.next) {
 			left = append(left, u)
 			continue
@@ -77,7 +77,7 @@ func (t *Tracer) confirm() {
 		u.next = now.Add(time.Millisecond << u.tries)
 		left = append(left, u)
 	}
-	t.unproven = left
+	t.unconfirmed = left
 }
 
 // confirmed reports whether there is nothing left to ask about id.

@@ -98,7 +98,7 @@ func (s *script) Pending() uint64 {
 	return uint64(len(s.waiting))
 }
 
-func (s *script) Enough() { s.enough = true }
+func (s *script) StopReading() { s.enough = true }
 
 func (s *script) Mark() uint64 {
 	s.mu.Lock()
@@ -211,7 +211,7 @@ func settled(t *testing.T, tracer *Tracer) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	if err := tracer.Fresh(ctx, nothing); err != nil {
+	if err := tracer.DoDrained(ctx, nothing); err != nil {
 		t.Fatal(err)
 	}
 }

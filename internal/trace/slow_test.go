@@ -20,7 +20,7 @@ func TestBlockedReadsAreBounded(t *testing.T) {
 		<-release
 		return 1, nil
 	}
-	for range maxSlow {
+	for range maxAsync {
 		if _, err := within(over, &blocked, read); !errors.Is(err, context.Canceled) {
 			t.Fatal(err)
 		}

@@ -32,8 +32,8 @@ func (t *Tracer) publish(e *wire.Event, ns uint64) {
 // numbers it. From any goroutine but the loop's; e must not be changed afterwards.
 func (t *Tracer) Publish(e *wire.Event) { t.post(func() { t.publish(e, BootNow()) }) }
 
-// PublishHere is Publish for callers on the loop.
-func (t *Tracer) PublishHere(e *wire.Event) { t.publish(e, BootNow()) }
+// PublishOnLoop is Publish for callers on the loop.
+func (t *Tracer) PublishOnLoop(e *wire.Event) { t.publish(e, BootNow()) }
 
 func (t *Tracer) complete(e *wire.Event, seq, ns uint64, offset int64) {
 	e.Schema, e.Seq, e.TimeNS = wire.Schema, seq, ns
@@ -63,36 +63,36 @@ func (t *Tracer) remember(c *tracker.Change) *tracker.Process {
 	}
 	switch c.Kind {
 	case tracker.Forked:
-		t.canary.sawFork(p)
+		t.canary.observeFork(p)
 	case tracker.Exited:
-		t.sawLeaseExit(p)
+		t.observeExit(p)
 	}
 	if kind := lifecycleKinds[c.Kind]; t.hub.wants(kind) {
 		if t.hub.shares(kind) {
 			t.hub.publish(t.expand(r, &t.conv))
 		} else {
-			t.hub.publish(t.expandInto(&t.desk, r, &t.conv))
+			t.hub.publish(t.expandInto(&t.scratch, r, &t.conv))
 		}
 	}
 	return p
 }
 
-// A desk is where an event is made that nobody keeps.
-type desk struct {
-	event wire.Event
-	room  room
+// An eventScratch is where an event is made that nobody keeps.
+type eventScratch struct {
+	event   wire.Event
+	process processScratch
 	// ids holds the ids of some events, one after another.
 	ids strings.Builder
 }
 
-// deskIDs is how many bytes of ids are allocated at once.
-const deskIDs = 4 << 10
+// scratchIDBytes is how many bytes of ids are allocated at once.
+const scratchIDBytes = 4 << 10
 
 // id is the event's id, out of memory that other events' ids share.
-func (d *desk) id(prefix string, seq uint64) string {
+func (d *eventScratch) id(prefix string, seq uint64) string {
 	if d.ids.Cap()-d.ids.Len() < len(prefix)+32 {
 		d.ids.Reset()
-		d.ids.Grow(deskIDs)
+		d.ids.Grow(scratchIDBytes)
 	}
 	begin := d.ids.Len()
 	var digits [20]byte
@@ -118,20 +118,20 @@ var lifecycleKinds = [...]typeSet{
 
 // expand makes the event of a record.
 func (t *Tracer) expand(r *record, conv *converter) *wire.Event {
-	return t.expandInto(new(desk), r, conv)
+	return t.expandInto(new(eventScratch), r, conv)
 }
 
-// expandInto is expand on a desk, of which all is written anew.
-func (t *Tracer) expandInto(d *desk, r *record, conv *converter) *wire.Event {
+// expandInto is expand into a scratch, of which all is written anew.
+func (t *Tracer) expandInto(d *eventScratch, r *record, conv *converter) *wire.Event {
 	e := &d.event
-	*e = wire.Event{Type: lifecycleTypes[r.kind], Process: conv.fill(&d.room, &r.process)}
+	*e = wire.Event{Type: lifecycleTypes[r.kind], Process: conv.fill(&d.process, &r.process)}
 	if r.kind == tracker.Signaled {
 		e.Signal = &wire.Signal{Signal: event.SignalName(r.signal.Signal)}
 		if !r.signal.FromKernel {
 			e.Signal.Sender = &wire.Sender{PID: r.signal.Sender.PID, Comm: r.signal.SenderComm.String(), UID: r.signal.SenderUID}
 		}
 	}
-	if d == &t.desk {
+	if d == &t.scratch {
 		e.ID = d.id(t.idPrefix, r.seq)
 	}
 	t.complete(e, r.seq, r.time, conv.offset)

@@ -264,7 +264,7 @@ func TestMarksThatCannotBeReadAreNoLeak(t *testing.T) {
 	tracer := start(t, s, Options{})
 	sub := tracer.Subscribe(wire.TypeOrphan)
 	defer sub.Close()
-	const workers = 3 * maxSlow // more than are asked about at a time
+	const workers = 3 * maxAsync // more than are asked about at a time
 	for i := range workers {
 		s.send(fork(1, 100+i))
 	}
@@ -432,7 +432,7 @@ func TestNap(t *testing.T) {
 			if tt.wakeIn != 0 {
 				tracer.wakeAt = uint64(int64(BootNow()) + int64(tt.wakeIn))
 			}
-			if got := tracer.nap(tt.busy); got < tt.min || got > tt.max {
+			if got := tracer.waitTime(tt.busy); got < tt.min || got > tt.max {
 				t.Errorf("got %v, want %v to %v", got, tt.min, tt.max)
 			}
 		})

@@ -31,9 +31,9 @@ import (
 type Source interface {
 	// Read hands at most limit waiting records to fn and returns how many there were.
 	Read(limit int, fn func(*event.Event)) int
-	// Enough ends the call of Read that is under way, after the record at hand. Only fn
+	// StopReading ends the call of Read that is under way, after the record at hand. Only fn
 	// calls it.
-	Enough()
+	StopReading()
 	// Wait blocks until there is something to read, Wake is called, or d has passed.
 	Wait(d time.Duration) error
 	// Wake ends a Wait; it may be called from any goroutine.
@@ -71,8 +71,8 @@ const (
 // The loop leaves the processors to others before it goes on with what can wait: to those
 // who were told of an orphan, and before that to those who were sent a signal because of it.
 const (
-	respite      = 500 * time.Microsecond
-	dyingRespite = 150 * time.Microsecond
+	readerYield    = 500 * time.Microsecond
+	signalledYield = 150 * time.Microsecond
 )
 
 // What is remembered of the stream.
@@ -127,12 +127,12 @@ type Tracer struct {
 	last      uint64 // time of the record that was handled last
 	wakeAt    uint64 // what onTick asked for
 
-	names *resolver
-	conv  converter
-	desk  desk
-	views views
-	// glances is views for what is drawn.
-	glances views
+	names   *resolver
+	conv    converter
+	scratch eventScratch
+	views   views
+	// drawingViews is views for what is drawn.
+	drawingViews views
 
 	hub       hub
 	lifecycle recent[record]
@@ -140,25 +140,25 @@ type Tracer struct {
 	seq       uint64
 	idPrefix  string
 
-	waking sync.RWMutex
-	deaf   bool // Run has ended, under waking
+	waking  sync.RWMutex
+	stopped bool // Run has ended, under waking
 
-	commands chan func()
-	ready    chan struct{} // closed when the first snapshot is merged
-	synced   bool
-	done     chan struct{}
-	slow     slow
-	blocked  atomic.Int32                   // reads that slow began and that have not ended
-	stranded map[event.ID][]tracker.Process // by the direct orphan that is being judged
-	unjudged []*tracker.Process             // direct orphans whose facts were not looked at yet
-	judged   []judged                       // orphans that nobody was told of yet
-	told     bool                           // of some, since the loop rested last
-	resting  bool                           // somebody was signalled, who is to have the processors
-	restedAt time.Time
-	// afterwards is what is to be done when the loop has rested.
-	afterwards []func()
-	unproven   []unproven // adopters to confirm
-	leases     leases
+	commands      chan func()
+	ready         chan struct{} // closed when the first snapshot is merged
+	synced        bool
+	done          chan struct{}
+	async         asyncRunner
+	blocked       atomic.Int32                   // reads that slow began and that have not ended
+	stranded      map[event.ID][]tracker.Process // by the direct orphan that is being judged
+	unjudged      []*tracker.Process             // direct orphans whose facts were not looked at yet
+	judged        []judged                       // orphans that nobody was told of yet
+	justPublished bool                           // of some, since the loop rested last
+	yieldWanted   bool                           // somebody was signalled, who is to have the processors
+	yieldedAt     time.Time
+	// afterYield is what is to be done when the loop has rested.
+	afterYield  []func()
+	unconfirmed []unconfirmed // adopters to confirm
+	leases      leases
 
 	missing   wire.Lost // not told yet
 	offsetAt  time.Time // when the wall clock was last asked
@@ -166,7 +166,7 @@ type Tracer struct {
 	draining  bool      // news wait until it is done
 	resyncWhy string
 	resyncAt  time.Time
-	fill      filler
+	fill      cmdlineFiller
 	canary    canary
 	stats     stats
 }
@@ -206,8 +206,8 @@ func New(source Source, opt Options) *Tracer {
 	t.names = newResolver(t.tree)
 	t.conv = newConverter(t.names)
 	t.conv.offset = bootOffset()
-	t.views.conv, t.glances.conv = newConverter(newResolver(nil)), newConverter(newResolver(nil))
-	t.glances.conv.drawn = true
+	t.views.conv, t.drawingViews.conv = newConverter(newResolver(nil)), newConverter(newResolver(nil))
+	t.drawingViews.conv.drawn = true
 	t.canary.init()
 	t.fill.init()
 	return t
@@ -233,17 +233,17 @@ func (t *Tracer) Run(ctx context.Context) error {
 		t.hub.close()
 		// The source may be closed from here on.
 		t.waking.Lock()
-		t.deaf = true
+		t.stopped = true
 		t.waking.Unlock()
 	}()
 	defer context.AfterFunc(ctx, t.wake)()
 	t.resyncWhy = "start"
 	for rested := false; ctx.Err() == nil; {
 		n := t.read()
-		t.hub.pace(n)
-		if t.told && !rested {
-			t.told, rested = false, true
-			if err := t.source.Wait(respite); err != nil {
+		t.hub.flushPaced(n)
+		if t.justPublished && !rested {
+			t.justPublished, rested = false, true
+			if err := t.source.Wait(readerYield); err != nil {
 				return err
 			}
 			continue
@@ -258,9 +258,9 @@ func (t *Tracer) Run(ctx context.Context) error {
 			continue
 		}
 		if n == 0 {
-			t.hub.pace(0) // a command, or what was due, may have read records
+			t.hub.flushPaced(0) // a command, or what was due, may have read records
 		}
-		if err := t.source.Wait(t.nap(n > 0)); err != nil {
+		if err := t.source.Wait(t.waitTime(n > 0)); err != nil {
 			return err
 		}
 	}
@@ -276,22 +276,22 @@ func (t *Tracer) read() (n int) {
 		if !t.hasNews() {
 			break
 		}
-		t.tellNews()
+		t.publishNews()
 	}
 	return n
 }
 
-// nap is how long the loop may sleep.
-func (t *Tracer) nap(busy bool) time.Duration {
+// waitTime is how long the loop may sleep.
+func (t *Tracer) waitTime(busy bool) time.Duration {
 	now := BootNow()
 	d := waitIdle
 	if now > t.last {
 		d = min(max(time.Duration(now-t.last)/2, waitIdle), waitQuiet)
 	}
 	switch {
-	case t.hasNews(), len(t.afterwards) > 0:
+	case t.hasNews(), len(t.afterYield) > 0:
 		return 0
-	case len(t.unproven) > 0:
+	case len(t.unconfirmed) > 0:
 		d = time.Millisecond
 	case busy || t.resyncWhy != "":
 		d = waitBusy
@@ -318,15 +318,15 @@ func (t *Tracer) runCommands() {
 
 // tick does what is due apart from records.
 func (t *Tracer) tick() {
-	afterwards := t.afterwards
-	t.afterwards, t.resting = nil, false
+	afterwards := t.afterYield
+	t.afterYield, t.yieldWanted = nil, false
 	for _, fn := range afterwards {
 		fn()
 	}
 	if news := t.tree.NoteRefused(t.source.Refused()); news > 0 {
 		t.lost(news, BootNow())
 	}
-	t.tellLost()
+	t.publishLost()
 	now := time.Now()
 	if now.Sub(t.offsetAt) > time.Second {
 		t.conv.offset, t.offsetAt = bootOffset(), now
@@ -335,14 +335,14 @@ func (t *Tracer) tick() {
 	if t.resyncWhy != "" && now.Sub(t.resyncAt) >= resyncPause {
 		t.resync()
 	}
-	if len(t.unproven) > 0 {
+	if len(t.unconfirmed) > 0 {
 		t.confirm()
 	}
 	t.expireLeases()
 	t.canary.tick(now)
 	t.fill.tick(t)
 	t.stats.note(t)
-	t.tellNews()
+	t.publishNews()
 	if t.onTick != nil {
 		t.wakeAt = t.onTick()
 	}
@@ -367,7 +367,7 @@ func (t *Tracer) handle(e *event.Event) {
 		t.names.moved(e.Subject)
 	}
 	if t.hasNews() && !t.draining {
-		t.source.Enough()
+		t.source.StopReading()
 	}
 }
 
@@ -383,7 +383,7 @@ func (t *Tracer) change(c *tracker.Change) {
 		t.oom(c)
 	case tracker.Execed:
 		if p := t.remember(c); p != nil && p.Orphan != nil {
-			t.thinkAgain(c.ID)
+			t.rejudge(c.ID)
 		}
 	default:
 		t.remember(c)
@@ -400,8 +400,8 @@ func (t *Tracer) lost(records, since uint64) {
 	t.names.forget()
 }
 
-// tellLost publishes what was lost since the last look, and asks for a resync.
-func (t *Tracer) tellLost() {
+// publishLost publishes what was lost since the last look, and asks for a resync.
+func (t *Tracer) publishLost() {
 	if t.missing.Records == 0 {
 		return
 	}

@@ -26,14 +26,14 @@ type Use struct {
 // is called.
 func (t *Tracer) OrphansUsing(ctx context.Context, usage func(event.ID) (Use, bool)) ([]wire.Process, error) {
 	var orphans []tracker.Process
-	var all []kin
+	var all []lineageNode
 	err := t.Do(ctx, func(tree *tracker.Tree) {
 		if tree.Orphans() == 0 {
 			return
 		}
-		all = make([]kin, 0, tree.Living())
+		all = make([]lineageNode, 0, tree.Living())
 		for p := range tree.All(false) {
-			all = append(all, kin{p.ID, p.Spawner, p.Dead})
+			all = append(all, lineageNode{p.ID, p.Spawner, p.Dead})
 			if p.Orphan != nil && !p.Dead {
 				orphans = append(orphans, copyOf(p))
 			}
@@ -43,36 +43,36 @@ func (t *Tracer) OrphansUsing(ctx context.Context, usage func(event.ID) (Use, bo
 		return nil, err
 	}
 	slices.SortFunc(orphans, func(a, b tracker.Process) int { return byAge(a.ID, b.ID) })
-	woods := newForest(all, usage)
+	totals := newSubtreeTotals(all, usage)
 	list := make([]wire.Process, 0, len(orphans))
 	t.views.mu.Lock()
 	defer t.views.mu.Unlock()
 	t.views.conv.offset = bootOffset()
 	for i := range orphans {
-		w := t.views.describe(new(room), &orphans[i], usage)
-		w.Orphan.Tree = woods.sum(orphans[i].ID)
+		w := t.views.describe(new(processScratch), &orphans[i], usage)
+		w.Orphan.Tree = totals.sum(orphans[i].ID)
 		list = append(list, *w)
 	}
 	return list, nil
 }
 
-// kin is a process's place in the lineage.
-type kin struct {
+// lineageNode is a process's place in the lineage.
+type lineageNode struct {
 	id, spawner event.ID
 	dead        bool
 }
 
-// A forest sums up what processes use together with their living descendants.
-type forest struct {
+// subtreeTotals sums up what processes use together with their living descendants.
+type subtreeTotals struct {
 	usage    func(event.ID) (Use, bool)
 	place    map[event.ID]int32
 	children [][]int32
-	all      []kin
+	all      []lineageNode
 	sums     []*wire.Usage // of those asked for so far
 }
 
-func newForest(all []kin, usage func(event.ID) (Use, bool)) *forest {
-	f := &forest{usage: usage, all: all, place: make(map[event.ID]int32, len(all)),
+func newSubtreeTotals(all []lineageNode, usage func(event.ID) (Use, bool)) *subtreeTotals {
+	f := &subtreeTotals{usage: usage, all: all, place: make(map[event.ID]int32, len(all)),
 		children: make([][]int32, len(all)), sums: make([]*wire.Usage, len(all))}
 	for i := range all {
 		f.place[all[i].id] = int32(i)
@@ -87,7 +87,7 @@ func newForest(all []kin, usage func(event.ID) (Use, bool)) *forest {
 
 // sum returns what a process uses with its living descendants by lineage, also those
 // below dead ones. The result is not to be changed.
-func (f *forest) sum(id event.ID) *wire.Usage {
+func (f *subtreeTotals) sum(id event.ID) *wire.Usage {
 	i, ok := f.place[id]
 	if !ok {
 		return &wire.Usage{}
@@ -95,7 +95,7 @@ func (f *forest) sum(id event.ID) *wire.Usage {
 	return f.sumAt(i)
 }
 
-func (f *forest) sumAt(i int32) *wire.Usage {
+func (f *subtreeTotals) sumAt(i int32) *wire.Usage {
 	if f.sums[i] != nil {
 		return f.sums[i]
 	}

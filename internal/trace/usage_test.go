@@ -22,7 +22,7 @@ func TestForest(t *testing.T) {
 		id(4): {RSS: 2, Swap: 20},
 		id(5): {RSS: 4, CPUPercent: &half},
 	}
-	f := newForest([]kin{
+	f := newSubtreeTotals([]lineageNode{
 		{id: id(5), spawner: id(3)},
 		{id: id(2), spawner: id(1)},
 		{id: id(3), spawner: id(2), dead: true},

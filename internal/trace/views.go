@@ -25,7 +25,7 @@ type views struct {
 // Tree returns every living process and the dead ones that their lineage needs, with
 // the memory that each uses now. From any goroutine.
 func (t *Tracer) Tree(ctx context.Context) (*wire.Tree, error) {
-	look, err := t.look(ctx)
+	look, err := t.takeSnapshot(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -36,51 +36,51 @@ func (t *Tracer) Tree(ctx context.Context) (*wire.Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	woods := sync.OnceValue(func() *forest { return newForest(look.kin(), usage) })
-	rooms := make([]room, len(look.all))
+	totals := sync.OnceValue(func() *subtreeTotals { return newSubtreeTotals(look.lineage(), usage) })
+	scratches := make([]processScratch, len(look.all))
 	t.views.mu.Lock()
 	defer t.views.mu.Unlock()
 	t.views.conv.offset = bootOffset()
 	for _, place := range look.order {
 		p := &look.all[place.at]
-		w := t.views.describe(&rooms[place.at], p, usage)
+		w := t.views.describe(&scratches[place.at], p, usage)
 		if w.Orphan != nil && !p.Dead {
-			w.Orphan.Tree = woods().sum(p.ID)
+			w.Orphan.Tree = totals().sum(p.ID)
 		}
 		doc.Processes = append(doc.Processes, *w)
 	}
 	return doc, nil
 }
 
-// A look is the tree at one instant.
-type look struct {
+// A snapshot is the tree at one instant.
+type snapshot struct {
 	time     time.Time
 	all      []tracker.Process
-	order    []age // the oldest first
-	complete bool  // each lineage was observed
+	order    []snapshotEntry // the oldest first
+	complete bool            // each lineage was observed
 	// usage waits for what the kernel says that every process uses.
 	usage func() (func(event.ID) (Use, bool), error)
 }
 
-// An age is where in a look a process is, with what it is ordered by: processes are
+// A snapshotEntry is where in a look a process is, with what it is ordered by: processes are
 // large to move.
-type age struct {
+type snapshotEntry struct {
 	id event.ID
 	at int32
 }
 
-// look copies the tree. The kernel is asked meanwhile, which takes longer.
-func (t *Tracer) look(ctx context.Context) (*look, error) {
-	l := &look{usage: sync.OnceValues(t.usage)}
-	asking := make(chan struct{})
+// takeSnapshot copies the tree. The kernel is asked meanwhile, which takes longer.
+func (t *Tracer) takeSnapshot(ctx context.Context) (*snapshot, error) {
+	l := &snapshot{usage: sync.OnceValues(t.usage)}
+	asked := make(chan struct{})
 	go func() {
-		defer close(asking)
+		defer close(asked)
 		_, _ = l.usage()
 	}()
 	living := int(t.stats.living.Load())
 	room := make([]tracker.Process, 0, living+living/8) // not on the loop
 	if err := t.Do(ctx, func(tree *tracker.Tree) { l.all = copyAll(tree, room) }); err != nil {
-		<-asking
+		<-asked
 		return nil, err
 	}
 	l.time = time.Now()
@@ -89,21 +89,21 @@ func (t *Tracer) look(ctx context.Context) (*look, error) {
 }
 
 // arrange looks through what was copied.
-func (l *look) arrange() {
+func (l *snapshot) arrange() {
 	l.complete = true
-	l.order = make([]age, len(l.all))
+	l.order = make([]snapshotEntry, len(l.all))
 	for i := range l.all {
-		l.order[i] = age{l.all[i].ID, int32(i)}
+		l.order[i] = snapshotEntry{l.all[i].ID, int32(i)}
 		l.complete = l.complete && l.all[i].Lineage == tracker.LineageObserved
 	}
-	slices.SortFunc(l.order, func(a, b age) int { return byAge(a.id, b.id) })
+	slices.SortFunc(l.order, func(a, b snapshotEntry) int { return byAge(a.id, b.id) })
 }
 
-// kin is where in the lineage each process is.
-func (l *look) kin() []kin {
-	places := make([]kin, 0, len(l.all))
+// lineage is where in the lineage each process is.
+func (l *snapshot) lineage() []lineageNode {
+	places := make([]lineageNode, 0, len(l.all))
 	for i := range l.all {
-		places = append(places, kin{l.all[i].ID, l.all[i].Spawner, l.all[i].Dead})
+		places = append(places, lineageNode{l.all[i].ID, l.all[i].Spawner, l.all[i].Dead})
 	}
 	return places
 }
@@ -134,9 +134,9 @@ func copyOf(p tracker.Process) tracker.Process {
 	return p
 }
 
-// DescribeHere returns what the tree knows of a process, nil where it is not in it. On
+// DescribeOnLoop returns what the tree knows of a process, nil where it is not in it. On
 // the loop.
-func (t *Tracer) DescribeHere(id event.ID) *wire.Process {
+func (t *Tracer) DescribeOnLoop(id event.ID) *wire.Process {
 	p, ok := t.tree.Get(id)
 	if !ok {
 		return nil
@@ -146,7 +146,7 @@ func (t *Tracer) DescribeHere(id event.ID) *wire.Process {
 
 // describe converts a process with what it uses now into a room, of which all is written
 // anew.
-func (v *views) describe(r *room, p *tracker.Process, usage func(event.ID) (Use, bool)) *wire.Process {
+func (v *views) describe(r *processScratch, p *tracker.Process, usage func(event.ID) (Use, bool)) *wire.Process {
 	w := v.conv.fill(r, p)
 	if p.Dead {
 		return w
@@ -165,7 +165,7 @@ func (t *Tracer) usage() (func(event.ID) (Use, bool), error) {
 	if err != nil {
 		return nil, err
 	}
-	tasks, places := withParents(t.proc, tasks)
+	tasks, places := addMissingParents(t.proc, tasks)
 	return func(id event.ID) (Use, bool) {
 		i, ok := places[id]
 		if !ok {
@@ -216,18 +216,18 @@ func (t *Tracer) Process(ctx context.Context, pid int32) (*wire.Process, error) 
 	t.views.mu.Lock()
 	defer t.views.mu.Unlock()
 	t.views.conv.offset = bootOffset()
-	return t.views.describe(new(room), &p, usage), nil
+	return t.views.describe(new(processScratch), &p, usage), nil
 }
 
-// past is a part of what is remembered of the stream.
-type past struct {
+// pastEvents is a part of what is remembered of the stream.
+type pastEvents struct {
 	events  []*wire.Event
 	records []record
 }
 
 // past copies what is remembered of the types named since the CLOCK_BOOTTIME instant. On
 // the loop.
-func (t *Tracer) past(want typeSet, since uint64) (p past) {
+func (t *Tracer) past(want typeSet, since uint64) (p pastEvents) {
 	t.notable.all(func(e **wire.Event) {
 		if want.has((*e).Type) && (*e).TimeNS >= since {
 			p.events = append(p.events, *e)
@@ -241,8 +241,8 @@ func (t *Tracer) past(want typeSet, since uint64) (p past) {
 	return p
 }
 
-// tell makes the events, in order.
-func (t *Tracer) tell(p past) []*wire.Event {
+// buildEvents makes the events, in order.
+func (t *Tracer) buildEvents(p pastEvents) []*wire.Event {
 	t.views.mu.Lock()
 	defer t.views.mu.Unlock()
 	t.views.conv.offset = bootOffset()
@@ -257,9 +257,9 @@ func (t *Tracer) tell(p past) []*wire.Event {
 // when there are none) that happened at the CLOCK_BOOTTIME instant since or later.
 // From any goroutine.
 func (t *Tracer) Recent(ctx context.Context, types []string, since uint64) ([]*wire.Event, error) {
-	var past past
+	var past pastEvents
 	if err := t.Do(ctx, func(*tracker.Tree) { past = t.past(newTypeSet(types), since) }); err != nil {
 		return nil, err
 	}
-	return t.tell(past), nil
+	return t.buildEvents(past), nil
 }

@@ -271,7 +271,7 @@ func (t *Tree) die(r ref, how end, x event.Exit) {
 		return
 	}
 	t.retire(r)
-	t.letGo(spawner)
+	t.dropHeld(spawner)
 }
 
 // reparent gives the kernel's children of r to their adopter.

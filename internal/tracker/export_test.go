@@ -33,7 +33,7 @@ func anyTree(t *rapid.T, history int) *Tree {
 		case 2:
 			tree.SetVerdict(id.Draw(t, "verdict"), "leaked", []string{"one", "another"})
 		case 3:
-			tree.SetWords(id.Draw(t, "words"), "/bin/x", "x\x00y\x00", true)
+			tree.SetCmdline(id.Draw(t, "words"), "/bin/x", "x\x00y\x00", true)
 		default:
 			e := anyEvent(t, id)
 			tree.Apply(&e)

@@ -72,19 +72,19 @@ func (t *Tree) setSpawner(child, parent ref) {
 	if parent != 0 && t.older(parent, child) {
 		t.attach(bySpawner, child, parent)
 		if lives {
-			t.hold(parent)
+			t.addHeld(parent)
 		}
 	}
 	if lives {
-		t.letGo(from)
+		t.dropHeld(from)
 	}
 }
 
 // lives reports whether r lives or has living descendants.
 func (t *Tree) lives(r ref) bool { return !t.at(r).is(flagDead) || t.at(r).held > 0 }
 
-// hold notes that r has one child more that lives or has living descendants.
-func (t *Tree) hold(r ref) {
+// addHeld notes that r has one child more that lives or has living descendants.
+func (t *Tree) addHeld(r ref) {
 	for r != 0 {
 		n := t.at(r)
 		n.held++
@@ -95,9 +95,9 @@ func (t *Tree) hold(r ref) {
 	}
 }
 
-// letGo notes that r has one such child less. The dead that nobody needs any more go
+// dropHeld notes that r has one such child less. The dead that nobody needs any more go
 // into the history.
-func (t *Tree) letGo(r ref) {
+func (t *Tree) dropHeld(r ref) {
 	for r != 0 {
 		n := t.at(r)
 		n.held--
@@ -144,11 +144,11 @@ func (t *Tree) elide(r ref) {
 		t.at(above).held += t.at(r).held - 1
 	}
 	t.detach(bySpawner, r)
-	t.release(r)
+	t.freeNode(r)
 }
 
-// release frees a dead node that is out of both trees.
-func (t *Tree) release(r ref) {
+// freeNode frees a dead node that is out of both trees.
+func (t *Tree) freeNode(r ref) {
 	n := t.at(r)
 	delete(t.dead, n.id())
 	delete(t.ends, r)

@@ -198,9 +198,9 @@ func (t *Tree) passVerdict(r ref, from *Orphan) {
 	}
 }
 
-// SetWords records the program and arguments of a process whose exec was not seen. It
+// SetCmdline records the program and arguments of a process whose exec was not seen. It
 // changes nothing where they are known.
-func (t *Tree) SetWords(id event.ID, filename, cmdline string, truncated bool) {
+func (t *Tree) SetCmdline(id event.ID, filename, cmdline string, truncated bool) {
 	r := t.find(id)
 	if r == 0 || t.at(r).words != 0 {
 		return
@@ -220,9 +220,9 @@ func (t *Tree) SetMarks(id event.ID, keep, leash bool) {
 	t.at(r).flags |= flagMarksKnown | flagIf(flagKeep, keep) | flagIf(flagLeash, leash)
 }
 
-// Wordless returns at most limit living processes, kernel threads apart, whose program
+// MissingCmdline returns at most limit living processes, kernel threads apart, whose program
 // is not known, of those that accept says.
-func (t *Tree) Wordless(limit int, accept func(event.ID) bool) []event.ID {
+func (t *Tree) MissingCmdline(limit int, accept func(event.ID) bool) []event.ID {
 	var ids []event.ID
 	for _, r := range t.live {
 		n := t.at(r)

@@ -158,7 +158,7 @@ func (b *bench) measure(p plan) (*report, error) {
 		}
 	}
 	if p.has("looks") {
-		r.sampling, r.drawing, r.starting, err = b.looks(p.sizes, p.looks)
+		r.sampling, r.drawing, r.starting, err = b.timeLooks(p.sizes, p.looks)
 	}
 	return r, err
 }

@@ -23,7 +23,7 @@ type report struct {
 	costs                       costs
 	ours, peer                  delay
 	kills                       []delay // as kills are
-	sampling, drawing, starting []look
+	sampling, drawing, starting []timings
 	idle                        float64 // percent of a processor
 	rssBefore, rssAfter         int64   // anonymous, bytes
 	missing                     map[string]error
@@ -153,7 +153,7 @@ func (r *report) lookTables(b *bytes.Buffer) {
 	r.lookTable(b, "From start to READY", r.starting, "10,000: 300")
 }
 
-func (r *report) lookTable(b *bytes.Buffer, title string, looks []look, goal string) {
+func (r *report) lookTable(b *bytes.Buffer, title string, looks []timings, goal string) {
 	fmt.Fprintf(b, "\n## %s\n\nms, median, by the number of processes beside those of the host.\n\n|", title)
 	for _, n := range r.plan.sizes {
 		fmt.Fprintf(b, " | %d", n)

@@ -17,11 +17,11 @@ import (
 	"net/url"
 	"os"
 	"strconv"
-	"text/template"
+	texttemplate "text/template"
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/notify"
-	"github.com/abot-trace/abot-trace/internal/notify/body"
+	"github.com/abot-trace/abot-trace/internal/notify/template"
 )
 
 // Bounds of one webhook delivery.
@@ -42,7 +42,7 @@ type webhook struct {
 	label    string
 	settings notify.Webhook
 	host     string // for messages: the address itself may hold a secret in its path
-	template *template.Template
+	template *texttemplate.Template
 	client   *http.Client
 	secret   []byte
 	pause    time.Duration // before the second attempt
@@ -57,7 +57,7 @@ func newWebhook(label string, s notify.Webhook) (*webhook, error) {
 	}
 	w.host = u.Host
 	if s.Template != "" {
-		if w.template, err = body.ParseTemplate(s.Template); err != nil {
+		if w.template, err = template.Parse(s.Template); err != nil {
 			return nil, fmt.Errorf("%s: template: %w", label, err)
 		}
 	}

@@ -24,7 +24,7 @@ import (
 func notice(id string) *notify.Notice {
 	event := notify.Event{Schema: 1, ID: id, Type: wire.TypeOrphan, Process: &wire.Process{PID: 7, Comm: "x\n\"y\"",
 		Orphan: &wire.Orphan{Direct: true, Verdict: wire.VerdictLeaked, Evidence: []string{}}}}
-	return &notify.Notice{Severity: notify.SeverityWarning, Host: "h", Text: notify.Sentence(&event), Event: event}
+	return &notify.Notice{Severity: notify.SeverityWarning, Host: "h", Text: notify.Summary(&event), Event: event}
 }
 
 // quick returns a webhook that waits little between attempts.

@@ -199,7 +199,7 @@ func TestSteps(t *testing.T) {
 		}
 		eventually(t, "the canary is seen, as the clock is now", func() bool {
 			s, err := d.client.Status(t.Context())
-			return err == nil && s.CanarySeen != nil && time.Since(*s.CanarySeen).Abs() < 30*time.Second && len(s.Troubles) == 0
+			return err == nil && s.CanarySeen != nil && time.Since(*s.CanarySeen).Abs() < 30*time.Second && len(s.Conditions) == 0
 		})
 	}
 	d.stop()

@@ -46,9 +46,9 @@ func (w *world) leased() *exec.Cmd {
 	return child
 }
 
-// TestStruckOnTheLoop wants a kill that has nothing to wait for to begin where it was
+// TestFirstSignalsOnTheLoop wants a kill that has nothing to wait for to begin where it was
 // decided, one that has to ask a service manager to begin elsewhere, and both told.
-func TestStruckOnTheLoop(t *testing.T) {
+func TestFirstSignalsOnTheLoop(t *testing.T) {
 	for name, owners := range map[string]trace.Owners{"nobody to ask": nil, "a service manager": nobodysUnit{}} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, "budget: {warm_up: 1h}\n")
@@ -66,17 +66,17 @@ func TestStruckOnTheLoop(t *testing.T) {
 	}
 }
 
-// TestStruckThenClosed wants what was begun on the loop to be carried on when the controller
+// TestFirstSignalsThenClose wants what was begun on the loop to be carried on when the controller
 // is closed at once.
-func TestStruckThenClosed(t *testing.T) {
+func TestFirstSignalsThenClose(t *testing.T) {
 	w := newWorld(t, "budget: {warm_up: 1h}\n")
 	child := w.leased()
-	_ = child.Wait() // it was struck, and the loop may not have handed it on
+	_ = child.Wait() // it got its first signals, and the loop may not have handed it on
 	w.Close()
 	w.next("kill", func(e *wire.Event) bool { return e.Type == wire.TypeKill })
 	w.on(func(*tracker.Tree) {
-		if len(w.struck) > 0 || len(w.acts) > 0 {
-			t.Errorf("left: %v, %v", w.struck, w.acts)
+		if len(w.firstSignalsSent) > 0 || len(w.killsInFlight) > 0 {
+			t.Errorf("left: %v, %v", w.firstSignalsSent, w.killsInFlight)
 		}
 	})
 }
@@ -90,7 +90,7 @@ func TestRecentAdjustment(t *testing.T) {
 		if adj, err := w.view.oomAdj(id); adj != 17 || err != nil {
 			t.Errorf("got %d, %v: want what was found a moment ago", adj, err)
 		}
-		w.view.facts[id] = details{oomAdj: 17, at: trace.BootNow() - uint64(memoFor)}
+		w.view.facts[id] = details{oomAdj: 17, at: trace.BootNow() - uint64(cacheFor)}
 		if adj, err := w.view.oomAdj(id); err == nil {
 			t.Errorf("got %d of nobody", adj)
 		}

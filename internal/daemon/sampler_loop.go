@@ -15,9 +15,9 @@ import (
 	"github.com/abot-trace/abot-trace/internal/trace"
 )
 
-// A watcher looks at the host and its processes at intervals, or when pressure
+// A samplerLoop looks at the host and its processes at intervals, or when pressure
 // builds up: for the rules, for alerts, for metrics.
-type watcher struct {
+type samplerLoop struct {
 	d       *daemon
 	sampler *sample.Sampler
 	host    *sample.HostReader
@@ -27,15 +27,15 @@ type watcher struct {
 	mu       sync.Mutex
 	settings monitor.Settings
 	textfile string
-	last     monitor.Look
+	last     monitor.Snapshot
 	levels   map[string]int
 }
 
-func newWatcher(d *daemon) *watcher {
+func newSamplerLoop(d *daemon) *samplerLoop {
 	settings := monitor.FromConfig(d.cfg.Monitor)
-	return &watcher{
+	return &samplerLoop{
 		d:        d,
-		sampler:  sample.NewSampler(sample.Fallback(sample.TaskFunc(d.probe.EachTask), sample.Procfs{}, d.sampledBy), nil),
+		sampler:  sample.NewSampler(sample.Fallback(sample.TaskFunc(d.probe.EachTask), sample.Procfs{}, d.logTaskSource), nil),
 		host:     sample.NewHostReader(""),
 		alerts:   alert.NewEngine(settings.Alerts),
 		wake:     make(chan struct{}, 1),
@@ -44,9 +44,9 @@ func newWatcher(d *daemon) *watcher {
 	}
 }
 
-// sampledBy tells where figures of processes come from. By procfs a start is known to
+// logTaskSource tells where figures of processes come from. By procfs a start is known to
 // ten milliseconds only: thresholds work, orphans and rules go without figures.
-func (d *daemon) sampledBy(iterator error) {
+func (d *daemon) logTaskSource(iterator error) {
 	if iterator != nil {
 		d.Log.Warn("processes are sampled from /proc, and orphans not at all", "err", iterator)
 		return
@@ -55,15 +55,15 @@ func (d *daemon) sampledBy(iterator error) {
 }
 
 // configure changes the thresholds; the states of the alerts stay.
-func (w *watcher) configure(s monitor.Settings, textfile string) {
+func (w *samplerLoop) configure(s monitor.Settings, textfile string) {
 	w.mu.Lock()
 	w.settings, w.textfile = s, textfile
 	w.mu.Unlock()
-	w.look()
+	w.sampleSoon()
 }
 
-// look asks for a sample now.
-func (w *watcher) look() {
+// sampleSoon asks for a sample now.
+func (w *samplerLoop) sampleSoon() {
 	select {
 	case w.wake <- struct{}{}:
 	default:
@@ -71,9 +71,9 @@ func (w *watcher) look() {
 }
 
 // run samples until ctx ends.
-func (w *watcher) run(ctx context.Context) {
+func (w *samplerLoop) run(ctx context.Context) {
 	go func() {
-		if err := sample.WatchPressure(ctx, sample.DefaultTriggers, func(string) { w.look() }); err != nil {
+		if err := sample.WatchPressure(ctx, sample.DefaultTriggers, func(string) { w.sampleSoon() }); err != nil {
 			w.d.Log.Info("pressure is not watched: samples come at intervals only", "err", err)
 		}
 	}()
@@ -83,7 +83,7 @@ func (w *watcher) run(ctx context.Context) {
 		return
 	}
 	for {
-		w.once(ctx)
+		w.sampleOnce(ctx)
 		w.mu.Lock()
 		interval := w.settings.Interval
 		w.mu.Unlock()
@@ -99,12 +99,12 @@ func (w *watcher) run(ctx context.Context) {
 	}
 }
 
-// once takes one sample and tells everyone.
-func (w *watcher) once(ctx context.Context) {
+// sampleOnce takes one sample and tells everyone.
+func (w *samplerLoop) sampleOnce(ctx context.Context) {
 	w.mu.Lock()
 	settings, textfile := w.settings, w.textfile
 	w.mu.Unlock()
-	look := monitor.Look{Time: time.Now(), Host: w.host.Read()}
+	look := monitor.Snapshot{Time: time.Now(), Host: w.host.Read()}
 	for _, err := range look.Host.Errors {
 		w.d.Log.Debug("host figures", "err", err)
 	}
@@ -113,7 +113,7 @@ func (w *watcher) once(ctx context.Context) {
 		w.d.Log.Warn("processes could not be sampled", "err", err)
 	} else {
 		look.Pass = pass
-		w.d.figures.metrics.ObserveSample(pass.Took)
+		w.d.counters.metrics.ObserveSample(pass.Took)
 	}
 	orphans, err := w.d.tracer.OrphansUsing(ctx, usageIn(pass))
 	look.Orphans, look.OrphansKnown = orphans, err == nil
@@ -123,13 +123,13 @@ func (w *watcher) once(ctx context.Context) {
 	for _, a := range w.alerts.Observe(now, monitor.Readings(settings, look)) {
 		w.d.alert(a)
 	}
-	w.keep(look)
+	w.store(look)
 	if pass != nil {
 		host := control.Host(look.Host)
 		w.d.tracer.Post(func() { w.d.control.OnSample(pass, host) })
 	}
 	if textfile != "" {
-		if err := w.d.figures.metrics.WriteTextfile(textfile); err != nil {
+		if err := w.d.counters.metrics.WriteTextfile(textfile); err != nil {
 			w.d.Log.Warn("metrics text file", "err", err)
 		}
 	}
@@ -153,7 +153,7 @@ func usageIn(pass *sample.Pass) func(event.ID) (trace.Use, bool) {
 	}
 }
 
-func (w *watcher) keep(look monitor.Look) {
+func (w *samplerLoop) store(look monitor.Snapshot) {
 	levels := make(map[string]int)
 	w.alerts.States(func(name string, level alert.Level) bool {
 		levels[name] = int(level)
@@ -165,7 +165,7 @@ func (w *watcher) keep(look monitor.Look) {
 }
 
 // latest returns the last look, the alerts' levels, and the settings in force.
-func (w *watcher) latest() (monitor.Look, map[string]int, monitor.Settings) {
+func (w *samplerLoop) latest() (monitor.Snapshot, map[string]int, monitor.Settings) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.last, w.levels, w.settings

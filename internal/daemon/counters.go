@@ -12,8 +12,8 @@ import (
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
-// figures are what the daemon counts for Prometheus. It is safe for concurrent use.
-type figures struct {
+// counters are what the daemon counts for Prometheus. It is safe for concurrent use.
+type counters struct {
 	d       *daemon
 	metrics *metrics.Metrics
 
@@ -22,14 +22,14 @@ type figures struct {
 	freed uint64
 }
 
-func newFigures(d *daemon) *figures {
-	f := &figures{d: d, kills: make(map[metrics.Kill]uint64)}
+func newCounters(d *daemon) *counters {
+	f := &counters{d: d, kills: make(map[metrics.Kill]uint64)}
 	f.metrics = metrics.New(f, d.Version)
 	return f
 }
 
 // count takes note of a notable event. It runs on the tracer's loop.
-func (f *figures) count(e *wire.Event) {
+func (f *counters) count(e *wire.Event) {
 	k := e.Kill
 	if k == nil {
 		return
@@ -49,9 +49,9 @@ func (f *figures) count(e *wire.Event) {
 }
 
 // Snapshot implements metrics.Source.
-func (f *figures) Snapshot() metrics.Snapshot {
+func (f *counters) Snapshot() metrics.Snapshot {
 	stats := f.d.tracer.Stats()
-	look, levels, _ := f.d.watch.latest()
+	look, levels, _ := f.d.samplerLoop.latest()
 	s := metrics.Snapshot{
 		Events:    stats.Events,
 		Lost:      stats.Refused,
@@ -75,14 +75,14 @@ func (f *figures) Snapshot() metrics.Snapshot {
 	return s
 }
 
-// alertLevels adds to the watcher's alerts those of the daemon itself.
+// alertLevels adds to the sampler loop's alerts those of the daemon itself.
 func (d *daemon) alertLevels(levels map[string]int) map[string]int {
 	all := maps.Clone(levels)
 	if all == nil {
 		all = make(map[string]int)
 	}
 	all[alertState] = 0
-	if d.keeper.trouble() != nil {
+	if d.stateSaver.condition() != nil {
 		all[alertState] = 1
 	}
 	return all

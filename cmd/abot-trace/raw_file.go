@@ -11,17 +11,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A quietFile writes to a regular file without telling the scheduler of the system
+// A rawFile writes to a regular file without telling the scheduler of the system
 // calls. A stream is written some hundred times a second, and for the first call after a
 // pause the runtime wakes its monitor thread, which then takes more time than the call.
 // Only a regular file never keeps its writer waiting for a reader.
-type quietFile struct {
+type rawFile struct {
 	raw  syscall.RawConn
 	name string
 }
 
-// quietly returns w as a quietFile where it is a regular file, else w itself.
-func quietly(w io.Writer) io.Writer {
+// rawWriter returns w as a rawFile where it is a regular file, else w itself.
+func rawWriter(w io.Writer) io.Writer {
 	f, ok := w.(*os.File)
 	if !ok {
 		return w
@@ -33,11 +33,11 @@ func quietly(w io.Writer) io.Writer {
 	if err != nil {
 		return w
 	}
-	return &quietFile{raw, f.Name()}
+	return &rawFile{raw, f.Name()}
 }
 
 // Write implements io.Writer.
-func (q *quietFile) Write(b []byte) (n int, err error) {
+func (q *rawFile) Write(b []byte) (n int, err error) {
 	var errno syscall.Errno
 	if err := q.raw.Write(func(fd uintptr) (done bool) {
 		for n < len(b) && errno == 0 {

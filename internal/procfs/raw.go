@@ -13,7 +13,7 @@ import (
 // scheduler may wake its monitor thread, which takes longer than that. What can wait for
 // a process (its environment, its arguments) is never asked by these.
 
-func briskOpen(dir int, path string, flags int) (int, error) {
+func rawOpen(dir int, path string, flags int) (int, error) {
 	p, err := unix.BytePtrFromString(path)
 	if err != nil {
 		return -1, err
@@ -31,7 +31,7 @@ func briskOpen(dir int, path string, flags int) (int, error) {
 	}
 }
 
-func briskRead(fd int, buf []byte) (int, error) {
+func rawRead(fd int, buf []byte) (int, error) {
 	for {
 		n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(buf))), uintptr(len(buf)))
 		switch errno {
@@ -44,7 +44,7 @@ func briskRead(fd int, buf []byte) (int, error) {
 	}
 }
 
-func briskReadlink(path string, buf []byte) (int, error) {
+func rawReadlink(path string, buf []byte) (int, error) {
 	p, err := unix.BytePtrFromString(path)
 	if err != nil {
 		return 0, err
@@ -58,7 +58,7 @@ func briskReadlink(path string, buf []byte) (int, error) {
 	return int(n), nil
 }
 
-func briskClose(fd int) error {
+func rawClose(fd int) error {
 	if _, _, errno := unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0); errno != 0 {
 		return errno
 	}

@@ -37,33 +37,33 @@ var stateLayout = fmt.Sprintf("1.%d", tracker.ExportVersion)
 
 const sectionPosition = "position"
 
-// A keeper makes the end of the daemon a pause: it keeps the programs attached, saves
+// A stateSaver makes the end of the daemon a pause: it keeps the programs attached, saves
 // what was learned from their records, and gives both to the next daemon.
 //
 //	records -> tree -> export -> state file -> commit: the ring may forget the records
-type keeper struct {
-	log         *slog.Logger
-	store       probe.Store // nil: the programs end with the process
-	closeStore  func() error
-	dir         *state.Dir // nil: nothing is saved
-	loaded      state.Sections
-	position    probe.Position
-	interrupted atomic.Bool // by a person at a terminal
-	full        chan struct{}
-	signals     chan os.Signal
-	buf         []byte
-	failed      failure
-	alert       func(wire.Alert)
-	tellAll     func() // on the loop: what the state will take for told
+type stateSaver struct {
+	log          *slog.Logger
+	store        probe.Store // nil: the programs end with the process
+	closeStore   func() error
+	dir          *state.Dir // nil: nothing is saved
+	loaded       state.Sections
+	position     probe.Position
+	interrupted  atomic.Bool // by a person at a terminal
+	saveSoon     chan struct{}
+	signals      chan os.Signal
+	buf          []byte
+	failed       failure
+	alert        func(wire.Alert)
+	flushNotices func() // on the loop: what the state will take for told
 
 	probe  *probe.Probe
 	tracer *trace.Tracer
 }
 
-// openKeeper takes the places where things are kept. An error says that another daemon
+// openStateSaver takes the places where things are kept. An error says that another daemon
 // has them; whatever else is wrong with them is told, and done without.
-func openKeeper(s Settings) (_ *keeper, err error) {
-	k := &keeper{log: s.Log, closeStore: func() error { return nil }, full: make(chan struct{}, 1),
+func openStateSaver(s Settings) (_ *stateSaver, err error) {
+	k := &stateSaver{log: s.Log, closeStore: func() error { return nil }, saveSoon: make(chan struct{}, 1),
 		signals: make(chan os.Signal, 1)}
 	defer func() {
 		if err != nil {
@@ -86,7 +86,7 @@ func openKeeper(s Settings) (_ *keeper, err error) {
 }
 
 // openState opens the state directory, if there is to be one, and reads the state.
-func (k *keeper) openState(path string) error {
+func (k *stateSaver) openState(path string) error {
 	if path == "" {
 		return nil
 	}
@@ -114,14 +114,14 @@ func (k *keeper) openState(path string) error {
 }
 
 // discard sets a state aside that turned out to be of no use.
-func (k *keeper) discard(why error) {
+func (k *stateSaver) discard(why error) {
 	k.loaded, k.position = nil, probe.Position{}
 	k.log.Warn("the saved state is of no use: starting from a snapshot", "err", errors.Join(why, k.dir.Discard()))
 }
 
 // openStore finds who keeps the programs attached: the service manager where there is
 // one, else pins.
-func (k *keeper) openStore(pins string) error {
+func (k *stateSaver) openStore(pins string) error {
 	fds, err := probe.NewFDStore()
 	if err == nil {
 		k.store, k.closeStore = fds, fds.Close
@@ -144,7 +144,7 @@ func (k *keeper) openStore(pins string) error {
 }
 
 // options are those of the probe.
-func (k *keeper) options() probe.Options {
+func (k *stateSaver) options() probe.Options {
 	opt := probe.Options{Store: k.store, From: k.position}
 	if k.dir != nil && k.store != nil {
 		opt.Hold = holdBytes
@@ -154,7 +154,7 @@ func (k *keeper) options() probe.Options {
 
 // restore gives the tracer, which does not run yet, what the daemon before knew, and
 // tells what is missing.
-func (k *keeper) restore(p *probe.Probe, t *trace.Tracer) {
+func (k *stateSaver) restore(p *probe.Probe, t *trace.Tracer) {
 	k.probe, k.tracer = p, t
 	past := p.Past()
 	for _, note := range past.Notes {
@@ -177,7 +177,7 @@ func (k *keeper) restore(p *probe.Probe, t *trace.Tracer) {
 }
 
 // run saves the state as soon as it is whole, and from time to time until ctx ends.
-func (k *keeper) run(ctx context.Context) {
+func (k *stateSaver) run(ctx context.Context) {
 	if k.dir == nil {
 		return
 	}
@@ -189,8 +189,8 @@ func (k *keeper) run(ctx context.Context) {
 		return
 	}
 	for {
-		wait, full := saveInterval, k.full
-		if k.trouble() != nil {
+		wait, full := saveInterval, k.saveSoon
+		if k.condition() != nil {
 			wait, full = saveRetry, nil // however much there is to save
 		}
 		again := time.NewTimer(wait)
@@ -211,20 +211,20 @@ func (k *keeper) run(ctx context.Context) {
 		case <-pause.C:
 		}
 		select {
-		case <-k.full: // said before the save; if it still is, the next look says it again
+		case <-k.saveSoon: // said before the save; if it still is, the next look says it again
 		default:
 		}
 	}
 }
 
-// look asks for a save when what is held back of the ring grows. It is called on the
+// requestSave asks for a save when what is held back of the ring grows. It is called on the
 // tracer's loop after each look at the ring, so that nobody has to wake up to ask.
-func (k *keeper) look() {
+func (k *stateSaver) requestSave() {
 	if k.dir == nil || k.probe.Held() <= holdBytes/2 {
 		return
 	}
 	select {
-	case k.full <- struct{}{}:
+	case k.saveSoon <- struct{}{}:
 	default:
 	}
 }
@@ -232,7 +232,7 @@ func (k *keeper) look() {
 // finish saves the state for the last time, when the tracer has stopped. A person who
 // ends the daemon at a terminal wants nothing left attached; the descriptor store
 // forgets by itself when the service is stopped.
-func (k *keeper) finish() {
+func (k *stateSaver) finish() {
 	if k.dir != nil {
 		k.save(func(fn func()) error { fn(); return nil })
 	}
@@ -245,12 +245,12 @@ func (k *keeper) finish() {
 
 // save writes the state and lets the ring forget what it holds. onLoop runs its
 // argument where tree and probe may be used.
-func (k *keeper) save(onLoop func(func()) error) {
+func (k *stateSaver) save(onLoop func(func()) error) {
 	sections := make(state.Sections)
 	var position probe.Position
 	var exported error
 	err := onLoop(func() {
-		k.tellAll()
+		k.flushNotices()
 		position = k.probe.Position()
 		exported = k.tracer.Save(sections, k.buf)
 	})
@@ -261,13 +261,13 @@ func (k *keeper) save(onLoop func(func()) error) {
 		k.buf = sections[trace.SectionTree]
 		err = k.write(sections, position)
 	}
-	k.tell(err)
+	k.reportSave(err)
 	if err == nil {
 		_ = onLoop(func() { k.probe.Commit(position) })
 	}
 }
 
-func (k *keeper) write(sections state.Sections, position probe.Position) error {
+func (k *stateSaver) write(sections state.Sections, position probe.Position) error {
 	b, err := json.Marshal(position)
 	if err != nil {
 		return err
@@ -277,7 +277,7 @@ func (k *keeper) write(sections state.Sections, position probe.Position) error {
 }
 
 // close gives the places up.
-func (k *keeper) close() {
+func (k *stateSaver) close() {
 	signal.Stop(k.signals)
 	close(k.signals)
 	if err := k.closeStore(); err != nil {

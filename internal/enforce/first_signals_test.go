@@ -14,23 +14,23 @@ import (
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
-// struck is a request whose targets are held, with the first signals sent.
-func (w *world) struck(e *Enforcer) Request {
+// firstSignalsSent is a request whose targets are held, with the first signals sent.
+func (w *world) firstSignalsSent(e *Enforcer) Request {
 	w.Helper()
 	req := w.request(longGrace)
 	req.Held = Hold(req.Targets)
-	if !e.Strike(&req) {
-		w.Fatal("nothing was struck")
+	if !e.SendFirstSignals(&req) {
+		w.Fatal("nothing was signalled")
 	}
 	return req
 }
 
-// TestStrike wants the first signals sent before Do is called, and the kill told as one.
-func TestStrike(t *testing.T) {
+// TestFirstSignals wants the first signals sent before Do is called, and the kill told as one.
+func TestFirstSignals(t *testing.T) {
 	inNamespace(t, func(w *world) {
 		w.start("tree", "3", "obey")
 		e := w.enforcer()
-		req := w.struck(e)
+		req := w.firstSignalsSent(e)
 		w.eventually("all obey", func() bool { return len(w.targets()) == 0 })
 		kill := e.Do(context.Background(), req)
 		w.check(kill, wire.KillDone, map[string]int{wire.OutcomeDied: 4})
@@ -45,13 +45,13 @@ func TestStrike(t *testing.T) {
 	})
 }
 
-// TestStrikeGrace wants those who ignore what they were sent to have their grace all the
+// TestFirstSignalsGrace wants those who ignore what they were sent to have their grace all the
 // same, from Do on.
-func TestStrikeGrace(t *testing.T) {
+func TestFirstSignalsGrace(t *testing.T) {
 	inNamespace(t, func(w *world) {
 		w.start("tree", "1", "ignore")
 		e := w.enforcer()
-		req := w.struck(e)
+		req := w.firstSignalsSent(e)
 		req.Grace = 0
 		kill := e.Do(context.Background(), req)
 		w.check(kill, wire.KillDone, map[string]int{wire.OutcomeDied: 2})
@@ -62,20 +62,20 @@ func TestStrikeGrace(t *testing.T) {
 	})
 }
 
-// TestStrikeLetGo wants a kill that is not carried out to leave nobody stopped and no
+// TestFirstSignalsReleased wants a kill that is not carried out to leave nobody stopped and no
 // descriptor open.
-func TestStrikeLetGo(t *testing.T) {
+func TestFirstSignalsReleased(t *testing.T) {
 	inNamespace(t, func(w *world) {
 		pid := w.start("tree", "1", "ignore")
 		e := w.enforcer()
-		req := w.struck(e)
-		fds := make([]int, 0, len(req.struck.members))
-		for _, m := range req.struck.members {
+		req := w.firstSignalsSent(e)
+		fds := make([]int, 0, len(req.begun.members))
+		for _, m := range req.begun.members {
 			fds = append(fds, m.fd)
 		}
 		queued := req // whoever lets go may have a copy
-		queued.LetGo()
-		for _, m := range req.struck.members {
+		queued.Release()
+		for _, m := range req.begun.members {
 			if m.fd >= 0 {
 				t.Errorf("%d would be closed again, whoever has it then", m.fd)
 			}
@@ -99,26 +99,26 @@ func TestStrikeLetGo(t *testing.T) {
 	})
 }
 
-// TestStrikeOnlyHeld wants nobody signalled on the spot whose identity would have to be
+// TestFirstSignalsOnlyHeld wants nobody signalled on the spot whose identity would have to be
 // asked for, nor by a request that only observes, nor who is spared by then.
-func TestStrikeOnlyHeld(t *testing.T) {
+func TestFirstSignalsOnlyHeld(t *testing.T) {
 	inNamespace(t, func(w *world) {
 		first, second := w.start("obey"), w.start("obey")
 		e := w.enforcer()
 		req := w.request(longGrace)
 		req.Held = Hold(req.Targets[:1])
-		if e.Strike(&req) {
-			t.Error("struck although one is not held")
+		if e.SendFirstSignals(&req) {
+			t.Error("signalled although one is not held")
 		}
-		req.LetGo()
+		req.Release()
 		req = w.request(longGrace)
 		req.Mode, req.Held = ModeObserve, Hold(req.Targets)
-		if e.Strike(&req) {
-			t.Error("struck although it only observes")
+		if e.SendFirstSignals(&req) {
+			t.Error("signalled although it only observes")
 		}
-		req.LetGo()
+		req.Release()
 		w.recheck = func(event.ID, unix.Signal) error { return errors.New("the rule no longer holds") }
-		req = w.struck(e)
+		req = w.firstSignalsSent(e)
 		kill := e.Do(context.Background(), req)
 		w.check(kill, wire.KillPartial, map[string]int{wire.OutcomeRefused: 2})
 		if !w.runs(first) || !w.runs(second) {

@@ -11,31 +11,31 @@ import (
 	"github.com/abot-trace/abot-trace/internal/sample"
 )
 
-// A look is what the time of one kind of look at all processes was, in ms, by the
+// timings are what the time of one kind of look at all processes was, in ms, by the
 // number of processes.
-type look struct {
+type timings struct {
 	name string
 	ms   map[int][]float64
 }
 
-// looks measures sampling, drawing and starting with each number of idle processes
+// timeLooks measures sampling, drawing and starting with each number of idle processes
 // beside what runs anyway.
-func (b *bench) looks(sizes []int, times int) (sampling, drawing, starting []look, err error) {
-	ours, gops, ps := newLook("task iterator"), newLook("gopsutil"), newLook("ps -eo")
-	tree, forest, pstree := newLook("abot-trace tree"), newLook("ps -e --forest"), newLook("pstree -p")
-	start := newLook("start to READY")
+func (b *bench) timeLooks(sizes []int, times int) (sampling, drawing, starting []timings, err error) {
+	ours, gops, ps := newTimings("task iterator"), newTimings("gopsutil"), newTimings("ps -eo")
+	tree, forest, pstree := newTimings("abot-trace tree"), newTimings("ps -e --forest"), newTimings("pstree -p")
+	start := newTimings("start to READY")
 	for i, n := range sizes {
 		b.progress("looks", i, len(sizes))
-		if err := b.lookAt(n, times, ours, gops, ps, tree, forest, pstree, start); err != nil {
+		if err := b.timeAt(n, times, ours, gops, ps, tree, forest, pstree, start); err != nil {
 			return nil, nil, nil, err
 		}
 	}
-	return []look{ours, gops, ps}, []look{tree, forest, pstree}, []look{start}, nil
+	return []timings{ours, gops, ps}, []timings{tree, forest, pstree}, []timings{start}, nil
 }
 
-func newLook(name string) look { return look{name, make(map[int][]float64)} }
+func newTimings(name string) timings { return timings{name, make(map[int][]float64)} }
 
-func (b *bench) lookAt(n, times int, ours, gops, ps, tree, forest, pstree, start look) error {
+func (b *bench) timeAt(n, times int, ours, gops, ps, tree, forest, pstree, start timings) error {
 	stop, err := b.idle(n)
 	if err != nil {
 		return err
@@ -61,7 +61,7 @@ func (b *bench) lookAt(n, times int, ours, gops, ps, tree, forest, pstree, start
 	}
 	defer end(cmd)
 	for _, m := range []struct {
-		look
+		timings
 		fn func() error
 	}{
 		{ours, func() error { _, err := sampler.Pass(); return err }},

@@ -15,8 +15,8 @@ func TestQuietly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := quietly(f)
-	if _, ok := w.(*quietFile); !ok {
+	w := rawWriter(f)
+	if _, ok := w.(*rawFile); !ok {
 		t.Fatalf("a regular file became a %T", w)
 	}
 	for _, text := range []string{"one\n", "", "two\n"} {
@@ -37,7 +37,7 @@ func TestQuietly(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer end.Close()
-	if w := quietly(end); w != io.Writer(end) {
+	if w := rawWriter(end); w != io.Writer(end) {
 		t.Errorf("a pipe became a %T", w)
 	}
 }
@@ -53,7 +53,7 @@ func TestQuietFileFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n, err := io.WriteString(&quietFile{raw, full.Name()}, "text"); err == nil || n != 0 {
+	if n, err := io.WriteString(&rawFile{raw, full.Name()}, "text"); err == nil || n != 0 {
 		t.Errorf("%d bytes written, %v", n, err)
 	}
 }

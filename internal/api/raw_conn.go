@@ -12,15 +12,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A quietConn reads from a socket without telling the scheduler of the system calls,
+// A rawConn reads from a socket without telling the scheduler of the system calls,
 // which do not block: for the first after a pause the runtime would wake its monitor
 // thread, and that takes the processor that the reader has just got.
-type quietConn struct {
+type rawConn struct {
 	net.Conn
 	raw syscall.RawConn
 }
 
-func newQuietConn(conn net.Conn) (net.Conn, error) {
+func newRawConn(conn net.Conn) (net.Conn, error) {
 	sc, ok := conn.(syscall.Conn)
 	if !ok {
 		return nil, fmt.Errorf("a %T is no socket", conn)
@@ -29,11 +29,11 @@ func newQuietConn(conn net.Conn) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &quietConn{conn, raw}, nil
+	return &rawConn{conn, raw}, nil
 }
 
 // Read implements net.Conn.
-func (c *quietConn) Read(b []byte) (int, error) {
+func (c *rawConn) Read(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
 	}

@@ -8,44 +8,44 @@ import (
 	"github.com/abot-trace/abot-trace/internal/trace"
 )
 
-// tellPause is how long what happened waits to be told, tellMost how much of it.
+// noticeDelay is how long what happened waits to be told, maxNotices how much of it.
 const (
-	tellPause = time.Millisecond
-	tellMost  = 1024
+	noticeDelay = time.Millisecond
+	maxNotices  = 1024
 )
 
-// A teller has the journal, the helper and the log told of what happened, a moment later
+// A noticeQueue has the journal, the helper and the log told of what happened, a moment later
 // and in order. To make those records takes longer than all that is done about an orphan:
 // whoever does that, and whoever dies of it, is to have the processors first. It belongs
 // to the tracer's loop.
-type teller struct {
+type noticeQueue struct {
 	waiting []func()
 	due     uint64 // CLOCK_BOOTTIME ns; while anything waits
 }
 
-func (t *teller) later(fn func()) {
+func (t *noticeQueue) add(fn func()) {
 	if len(t.waiting) == 0 {
-		t.due = trace.BootNow() + uint64(tellPause)
+		t.due = trace.BootNow() + uint64(noticeDelay)
 	}
-	if t.waiting = append(t.waiting, fn); len(t.waiting) == tellMost {
-		t.tell()
+	if t.waiting = append(t.waiting, fn); len(t.waiting) == maxNotices {
+		t.deliver()
 	}
 }
 
-// look tells what is due, and returns when to look again: 0 where nothing waits.
-func (t *teller) look() uint64 {
+// deliverDue tells what is due, and returns when to look again: 0 where nothing waits.
+func (t *noticeQueue) deliverDue() uint64 {
 	if len(t.waiting) == 0 {
 		return 0
 	}
 	if trace.BootNow() < t.due {
 		return t.due
 	}
-	t.tell()
+	t.deliver()
 	return 0
 }
 
-// tell tells all that waits.
-func (t *teller) tell() {
+// deliver tells all that waits.
+func (t *noticeQueue) deliver() {
 	for i, fn := range t.waiting {
 		fn()
 		t.waiting[i] = nil
