@@ -105,6 +105,8 @@ struct nsproxy {
 
 struct cred {
 	kuid_t uid;
+	kuid_t suid;
+	kuid_t euid;
 };
 
 struct kernfs_node {

@@ -263,6 +263,7 @@ static __always_inline void send_child(struct ring_counters *state, struct task_
 		reader_ns == 0 ? e->hdr.id.host_pid : nested_raw(BPF_CORE_READ(child, thread_pid));
 	e->hdr.id.start = BPF_CORE_READ(child, start_boottime);
 	e->hdr.uid = BPF_CORE_READ(child, real_cred, uid.val);
+	e->hdr.exec_id = BPF_CORE_READ(child, self_exec_id);
 	bpf_probe_read_kernel(e->hdr.comm, sizeof(e->hdr.comm), &child->comm);
 	identify(&e->parent, parent);
 	read_origin(&e->origin, child);

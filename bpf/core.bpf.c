@@ -210,6 +210,8 @@ int BPF_PROG(on_exit, struct task_struct *task)
 		return 0;
 	}
 	e->flags = 0;
+	e->euid = task->real_cred->euid.val;
+	e->suid = task->real_cred->suid.val;
 	__builtin_memset(&e->adopter, 0, sizeof(e->adopter));
 	/* As wait_task_zombie reports it: the leader's code unless the group was ended as one. */
 	if (signal->flags & SIGNAL_GROUP_EXIT)
@@ -457,6 +459,9 @@ static __always_inline void fill_task(struct task_record *r, struct task_struct 
 	r->swap = rss_pages(mm, true);
 	r->cpu_time = signal->sum_sched_runtime + task->se.sum_exec_runtime;
 	r->uid = task->real_cred->uid.val;
+	r->euid = task->real_cred->euid.val;
+	r->suid = task->real_cred->suid.val;
+	r->exec_id = task->self_exec_id;
 	r->state = state_of(task);
 	r->threads = signal->nr_threads;
 	copy_comm(r->comm, task);
@@ -517,6 +522,9 @@ static __always_inline void fill_usage(struct usage_record *r, struct task_struc
 	r->swap = rss_pages(mm, true);
 	r->cpu_time = signal->sum_sched_runtime + task->se.sum_exec_runtime;
 	r->uid = task->real_cred->uid.val;
+	r->euid = task->real_cred->euid.val;
+	r->suid = task->real_cred->suid.val;
+	r->exec_id = task->self_exec_id;
 	r->state = state_of(task);
 	copy_comm(r->comm, task);
 	if (task->flags & PF_KTHREAD)

@@ -27,8 +27,9 @@ type CoreEventHeader struct {
 	Id      CoreProcessId
 	Ordinal uint32
 	Uid     uint32
+	ExecId  uint32
 	Kind    uint8
-	Pad     [7]uint8
+	Pad     [3]uint8
 	Comm    [16]uint8
 }
 
@@ -73,6 +74,8 @@ type CoreExitEvent struct {
 	CpuTime uint64
 	Status  uint32
 	Flags   uint32
+	Euid    uint32
+	Suid    uint32
 }
 
 type CoreExitFlags uint32
@@ -172,7 +175,7 @@ const (
 type CoreTaskRecord struct {
 	_       structs.HostLayout
 	Size    uint32
-	Pad     uint32
+	ExecId  uint32
 	Id      CoreProcessId
 	Parent  CoreProcessId
 	Cgroup  uint64
@@ -180,6 +183,8 @@ type CoreTaskRecord struct {
 	Swap    uint64
 	CpuTime uint64
 	Uid     uint32
+	Euid    uint32
+	Suid    uint32
 	Flags   uint32
 	State   uint32
 	Threads uint32
@@ -206,9 +211,11 @@ type CoreUsageRecord struct {
 	Swap    uint64
 	CpuTime uint64
 	Uid     uint32
+	Euid    uint32
+	Suid    uint32
+	ExecId  uint32
 	Flags   uint32
 	State   uint32
-	Pad     uint32
 	Comm    [16]uint8
 }
 

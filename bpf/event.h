@@ -33,8 +33,11 @@ struct event_header {
 	struct process_id id;
 	__u32 ordinal; /* of this kind within the process */
 	__u32 uid;
+	/* Which of its programs it runs: self_exec_id, which grows with each exec and is handed
+	 * down by fork. 0 where not known. */
+	__u32 exec_id;
 	__u8 kind;
-	__u8 pad[7];
+	__u8 pad[3];
 	__u8 comm[COMM_LEN];
 };
 
@@ -106,6 +109,8 @@ struct exit_event {
 	__u64 cpu_time; /* ns */
 	__u32 status;	/* as from wait(2) */
 	__u32 flags;
+	__u32 euid; /* effective user id; the real one is in the header */
+	__u32 suid; /* saved user id */
 };
 
 struct signal_event {
@@ -146,14 +151,16 @@ enum task_flags {
 /* One line of the task iterator: a process. The size tells the kinds of lines apart. */
 struct task_record {
 	__u32 size;
-	__u32 pad;
+	__u32 exec_id; /* as in struct event_header */
 	struct process_id id;
 	struct process_id parent;
 	__u64 cgroup;
 	__u64 rss;	/* pages */
 	__u64 swap;	/* pages */
 	__u64 cpu_time; /* ns, of the leader and the dead threads */
-	__u32 uid;
+	__u32 uid; /* real, effective and saved user ids */
+	__u32 euid;
+	__u32 suid;
 	__u32 flags;
 	__u32 state;
 	__u32 threads;
@@ -170,10 +177,12 @@ struct usage_record {
 	__u64 rss;	/* pages */
 	__u64 swap;	/* pages */
 	__u64 cpu_time; /* ns, of the leader and the dead threads */
-	__u32 uid;
-	__u32 flags; /* of task_flags only TASK_KTHREAD and TASK_DEAD */
+	__u32 uid; /* real, effective and saved user ids */
+	__u32 euid;
+	__u32 suid;
+	__u32 exec_id; /* as in struct event_header */
+	__u32 flags;   /* of task_flags only TASK_KTHREAD and TASK_DEAD */
 	__u32 state;
-	__u32 pad;
 	__u8 comm[COMM_LEN];
 };
 
@@ -191,13 +200,13 @@ _Static_assert(sizeof(struct event_header) == 64, "event_header");
 _Static_assert(sizeof(struct origin) == 80, "origin");
 _Static_assert(sizeof(struct fork_event) == 184, "fork_event");
 _Static_assert(sizeof(struct exec_event) == 88, "exec_event");
-_Static_assert(sizeof(struct exit_event) == 104, "exit_event");
+_Static_assert(sizeof(struct exit_event) == 112, "exit_event");
 _Static_assert(sizeof(struct signal_event) == 112, "signal_event");
 _Static_assert(sizeof(struct oom_event) == 80, "oom_event");
 _Static_assert(sizeof(struct child_event) == 160, "child_event");
 _Static_assert(sizeof(struct move_event) == 72, "move_event");
-_Static_assert(sizeof(struct task_record) == 184, "task_record");
-_Static_assert(sizeof(struct usage_record) == 96, "usage_record");
+_Static_assert(sizeof(struct task_record) == 192, "task_record");
+_Static_assert(sizeof(struct usage_record) == 104, "usage_record");
 _Static_assert(sizeof(struct thread_record) == 32, "thread_record");
 
 #endif

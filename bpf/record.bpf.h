@@ -178,6 +178,7 @@ static __always_inline bool fill_header(struct event_header *hdr, struct ring_co
 	hdr->refused = state->refused;
 	hdr->ordinal = 0;
 	hdr->uid = task->real_cred->uid.val;
+	hdr->exec_id = task->self_exec_id;
 	hdr->kind = kind;
 	__builtin_memset(hdr->pad, 0, sizeof(hdr->pad));
 	copy_comm(hdr->comm, task);

@@ -31,6 +31,13 @@ func (id ID) String() string {
 	return strconv.Itoa(int(id.PID)) + "@" + strconv.FormatUint(id.Start, 10)
 }
 
+// UIDs are the user ids of a process that matter for signals (kill(2)), in the initial
+// user namespace.
+type UIDs struct{ Real, Effective, Saved uint32 }
+
+// Is reports whether all three are uid.
+func (u UIDs) Is(uid uint32) bool { return u == UIDs{uid, uid, uid} }
+
 // Kind says what an Event reports.
 type Kind uint8
 
@@ -77,6 +84,9 @@ type Event struct {
 	Comm Comm
 	// UID is the subject's real user id in the initial user namespace.
 	UID uint32
+	// ExecID tells which of its programs the subject runs: the kernel's self_exec_id, which
+	// an exec raises and a fork hands down. 0 where it is not known.
+	ExecID uint32
 
 	Fork   Fork
 	Exec   Exec
@@ -188,10 +198,13 @@ type Exit struct {
 	// NSEnds says that the init of its pid namespace, or of one above, is dying, if not
 	// it itself: the kernel kills all in it, so nobody is orphaned. Told only of a
 	// process with children.
-	NSEnds  bool
-	OOM     bool   // it was chosen by the OOM killer
-	PeakRSS uint64 // bytes; an upper bound (signal->maxrss)
-	CPUTime uint64 // ns, user and system, all threads; what ran since the last tick may be missing
+	NSEnds bool
+	OOM    bool // it was chosen by the OOM killer
+	// EUID and SUID are the effective and the saved user id that it died with; the real one
+	// is the event's.
+	EUID, SUID uint32
+	PeakRSS    uint64 // bytes; an upper bound (signal->maxrss)
+	CPUTime    uint64 // ns, user and system, all threads; what ran since the last tick may be missing
 }
 
 // Adopter is the role in which a process adopts orphans.
@@ -307,7 +320,10 @@ type Task struct {
 	// Zero where the reader's pid namespace cannot see it.
 	Parent ID
 	Comm   Comm
-	UID    uint32
+	// UID, EUID and SUID are the real, effective and saved user ids.
+	UID, EUID, SUID uint32
+	// ExecID tells which of its programs it runs: see Event.
+	ExecID uint32
 	Cgroup uint64
 	Origin Origin // as it is now
 
@@ -323,3 +339,6 @@ type Task struct {
 	Swap    uint64 // bytes, swapped out
 	CPU     uint64 // ns, user and system, living and dead threads
 }
+
+// UIDs returns the task's user ids.
+func (t *Task) UIDs() UIDs { return UIDs{t.UID, t.EUID, t.SUID} }

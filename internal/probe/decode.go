@@ -43,6 +43,7 @@ func Decode(b []byte, e *event.Event) error {
 	e.Refused = hdr.Refused
 	e.Comm = decodeComm(hdr.Comm)
 	e.UID = hdr.Uid
+	e.ExecID = hdr.ExecId
 	switch e.Kind {
 	case event.KindFork:
 		return decodeFork(b, &e.Fork)
@@ -126,6 +127,8 @@ func decodeExit(b []byte, x *event.Exit) error {
 		HasChildren: has(bpf.CoreExitFlagsEXIT_HAS_CHILDREN),
 		NSEnds:      has(bpf.CoreExitFlagsEXIT_NS_ENDS),
 		OOM:         has(bpf.CoreExitFlagsEXIT_OOM),
+		EUID:        r.Euid,
+		SUID:        r.Suid,
 		PeakRSS:     r.PeakRss,
 		CPUTime:     r.CpuTime,
 	}
@@ -284,6 +287,9 @@ func (t *taskReader) task(r *bpf.CoreTaskRecord) event.Task {
 		Parent:       decodeID(&r.Parent),
 		Comm:         decodeComm(r.Comm),
 		UID:          r.Uid,
+		EUID:         r.Euid,
+		SUID:         r.Suid,
+		ExecID:       r.ExecId,
 		Cgroup:       r.Cgroup,
 		Origin:       decodeOrigin(&r.Origin),
 		Kthread:      has(bpf.CoreTaskFlagsTASK_KTHREAD),
@@ -307,6 +313,9 @@ func (t *taskReader) usage(r *bpf.CoreUsageRecord) event.Task {
 		Parent:  decodeID(&r.Parent),
 		Comm:    decodeComm(r.Comm),
 		UID:     r.Uid,
+		EUID:    r.Euid,
+		SUID:    r.Suid,
+		ExecID:  r.ExecId,
 		Kthread: r.Flags&uint32(bpf.CoreTaskFlagsTASK_KTHREAD) != 0,
 		Dead:    r.Flags&uint32(bpf.CoreTaskFlagsTASK_DEAD) != 0,
 		State:   stateLetter(r.State),

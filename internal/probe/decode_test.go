@@ -222,8 +222,8 @@ func usageOf(b []byte) (out []byte) {
 		}
 		r := (*bpf.CoreTaskRecord)(unsafe.Pointer(unsafe.SliceData(b)))
 		u := bpf.CoreUsageRecord{Size: uint32(unsafe.Sizeof(bpf.CoreUsageRecord{})), Threads: r.Threads, Id: r.Id,
-			Parent: r.Parent, Rss: r.Rss, Swap: r.Swap, CpuTime: r.CpuTime, Uid: r.Uid, Flags: r.Flags,
-			State: r.State, Comm: r.Comm}
+			Parent: r.Parent, Rss: r.Rss, Swap: r.Swap, CpuTime: r.CpuTime, Uid: r.Uid, Euid: r.Euid,
+			Suid: r.Suid, ExecId: r.ExecId, Flags: r.Flags, State: r.State, Comm: r.Comm}
 		out = append(out, (*[unsafe.Sizeof(u)]byte)(unsafe.Pointer(&u))[:]...)
 		b = b[r.Size:]
 	}
@@ -247,8 +247,8 @@ func TestReadUsage(t *testing.T) {
 
 // usageIn is the part of a task that Usage tells.
 func usageIn(t event.Task) event.Task {
-	return event.Task{ID: t.ID, HostPID: t.HostPID, Parent: t.Parent, Comm: t.Comm, UID: t.UID, Kthread: t.Kthread,
-		Dead: t.Dead, State: t.State, Threads: t.Threads, RSS: t.RSS, Swap: t.Swap, CPU: t.CPU}
+	return event.Task{ID: t.ID, HostPID: t.HostPID, Parent: t.Parent, Comm: t.Comm, UID: t.UID, EUID: t.EUID,
+		SUID: t.SUID, ExecID: t.ExecID, Kthread: t.Kthread, Dead: t.Dead, State: t.State, Threads: t.Threads, RSS: t.RSS, Swap: t.Swap, CPU: t.CPU}
 }
 
 // FuzzReadTasks looks for snapshots that crash or never end.

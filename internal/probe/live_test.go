@@ -121,3 +121,103 @@ func checkRecords(t *testing.T, p *Probe, noArgs bool) {
 		return false
 	})
 }
+
+// TestLivePrograms follows which of its programs a process runs through fork, exec and exit,
+// and compares what the task list says of it.
+func TestLivePrograms(t *testing.T) {
+	p := open(t, Options{})
+	self := taskOf(t, p, int32(os.Getpid()))
+	cmd := exec.Command("/bin/sh", "-c", "exec sleep 300")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pid := int32(cmd.Process.Pid)
+	var executed uint32
+	until(t, p, func(e *event.Event) bool {
+		if e.Subject.PID != pid {
+			return false
+		}
+		if e.Kind == event.KindFork && e.ExecID != self.ExecID {
+			t.Errorf("fork: program %d, want ours, %d", e.ExecID, self.ExecID)
+		}
+		executed = e.ExecID
+		return e.Kind == event.KindExec && e.Comm.String() == "sleep"
+	})
+	if executed != self.ExecID+2 {
+		t.Errorf("two execs after the fork it runs program %d, want %d", executed, self.ExecID+2)
+	}
+	if task := taskOf(t, p, pid); task.ExecID != executed {
+		t.Errorf("the task list says program %d, want %d", task.ExecID, executed)
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	until(t, p, func(e *event.Event) bool {
+		if e.Kind != event.KindExit || e.Subject.PID != pid {
+			return false
+		}
+		if e.ExecID != executed {
+			t.Errorf("exit: program %d, want %d", e.ExecID, executed)
+		}
+		return true
+	})
+}
+
+// taskOf returns what the task list says of a process; Usage must say the same.
+func taskOf(t *testing.T, p *Probe, pid int32) event.Task {
+	t.Helper()
+	find := func(tasks []event.Task, err error) event.Task {
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range tasks {
+			if tasks[i].ID.PID == pid {
+				return tasks[i]
+			}
+		}
+		t.Fatalf("pid %d is not listed", pid)
+		return event.Task{}
+	}
+	task, usage := find(p.Tasks()), find(p.Usage())
+	if task.UIDs() != usage.UIDs() || task.ExecID != usage.ExecID {
+		t.Errorf("pid %d: %+v and %+v", pid, task, usage)
+	}
+	return task
+}
+
+// TestLiveUserIDs looks for all three user ids of a process, alive and at its exit.
+func TestLiveUserIDs(t *testing.T) {
+	p := open(t, Options{})
+	cmd := exec.Command("python3", "-c", "import os; os.setresuid(71, 72, 73); print('set', flush=True); input()")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := out.Read(make([]byte, 8)); err != nil {
+		t.Fatal(err)
+	}
+	pid := int32(cmd.Process.Pid)
+	want := event.UIDs{Real: 71, Effective: 72, Saved: 73}
+	if task := taskOf(t, p, pid); task.UIDs() != want {
+		t.Errorf("the task list says %+v, want %+v", task.UIDs(), want)
+	}
+	_, _ = in.Write([]byte("\n"))
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, p, func(e *event.Event) bool {
+		if e.Kind != event.KindExit || e.Subject.PID != pid {
+			return false
+		}
+		if got := (event.UIDs{Real: e.UID, Effective: e.Exit.EUID, Saved: e.Exit.SUID}); got != want {
+			t.Errorf("exit: %+v, want %+v", got, want)
+		}
+		return true
+	})
+}
