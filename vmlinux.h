@@ -28,6 +28,7 @@ enum { false, true };
 enum bpf_map_type {
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_RINGBUF = 27,
 };
 
@@ -38,9 +39,11 @@ enum {
 
 /* include/linux/sched.h and signal.h */
 enum {
+	PF_FORKNOEXEC = 0x00000040,
 	PF_KTHREAD = 0x00200000,
 	SIGNAL_GROUP_EXIT = 0x00000004,
 	TRACE_SIGNAL_DELIVERED = 0,
+	TRACE_SIGNAL_IGNORED = 1,
 };
 
 /* include/linux/pid.h: enum pid_type. */
@@ -71,6 +74,10 @@ typedef struct {
 typedef struct {
 	__u32 val;
 } kuid_t;
+
+typedef struct {
+	unsigned long sig[1];
+} sigset_t;
 
 struct list_head {
 	struct list_head *next, *prev;
@@ -157,6 +164,10 @@ struct sighand_struct {
 	struct k_sigaction action[64];
 };
 
+struct kernel_siginfo {
+	int si_code;
+};
+
 struct sched_entity {
 	__u64 sum_exec_runtime;
 };
@@ -222,6 +233,8 @@ struct task_struct {
 	struct nsproxy *nsproxy;
 	struct signal_struct *signal;
 	struct sighand_struct *sighand;
+	sigset_t blocked;
+	sigset_t real_blocked;
 	__u32 self_exec_id;
 	struct css_set *cgroups;
 };

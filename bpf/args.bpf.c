@@ -176,6 +176,7 @@ static __noinline __u32 find_marks(unsigned long start, unsigned long end)
 		} else {                                                                           \
 			long n = bpf_probe_read_kernel_str(r->path, PATH, bprm->filename);         \
 			r->event.hdr.ordinal = task->self_exec_id;                                 \
+			r->event.origin = origin;                                                  \
 			r->event.cgroup = cgroup_of(task);                                         \
 			r->event.flags = marks;                                                    \
 			r->event.filename_len = n > 0 ? n - 1 : 0;                                 \
@@ -209,10 +210,12 @@ int BPF_PROG(on_exec_args, struct task_struct *task, int old_pid, struct linux_b
 	void *start = (void *)task->mm->arg_start;
 	__u64 len = task->mm->arg_end - task->mm->arg_start;
 	__u64 now = bpf_ktime_get_boot_ns();
+	struct origin origin;
 	__u32 marks;
 
 	if (!state || !is_visible(task))
 		return 0;
+	fill_origin(&origin, task);
 	marks = find_marks(task->mm->env_start, task->mm->env_end);
 	if (len <= SMALL_ARGS && SEND_EXEC(SMALL_PATH, SMALL_ARGS, false))
 		return 0;

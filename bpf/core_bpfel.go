@@ -13,6 +13,19 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type CoreCaughtTarget struct {
+	_     structs.HostLayout
+	Start uint64
+	Pid   uint64
+}
+
+type CoreCaughtWindow struct {
+	_          structs.HostLayout
+	Since      uint64
+	Sent       uint32
+	Suppressed uint32
+}
+
 type CoreChildEvent struct {
 	_      structs.HostLayout
 	Hdr    CoreEventHeader
@@ -43,12 +56,14 @@ const (
 	CoreEventKindEVENT_OOM    CoreEventKind = 5
 	CoreEventKindEVENT_CHILD  CoreEventKind = 6
 	CoreEventKindEVENT_MOVE   CoreEventKind = 7
-	CoreEventKindEVENT_KINDS  CoreEventKind = 8
+	CoreEventKindEVENT_CAUGHT CoreEventKind = 8
+	CoreEventKindEVENT_KINDS  CoreEventKind = 9
 )
 
 type CoreExecEvent struct {
 	_           structs.HostLayout
 	Hdr         CoreEventHeader
+	Origin      CoreOrigin
 	Cgroup      uint64
 	Flags       uint32
 	FilenameLen uint16
@@ -86,6 +101,7 @@ const (
 	CoreExitFlagsEXIT_ADOPTER_INIT      CoreExitFlags = 4
 	CoreExitFlagsEXIT_ADOPTER_SUBREAPER CoreExitFlags = 8
 	CoreExitFlagsEXIT_NS_ENDS           CoreExitFlags = 16
+	CoreExitFlagsEXIT_NEVER_EXECED      CoreExitFlags = 32
 )
 
 type CoreFileId struct {
@@ -145,11 +161,21 @@ type CoreProcessId struct {
 }
 
 type CoreRingCounters struct {
-	_         structs.HostLayout
-	Refused   uint64
-	RefusedOf [8]uint64
-	LooksBy   uint64
+	_          structs.HostLayout
+	Refused    uint64
+	RefusedOf  [9]uint64
+	LooksBy    uint64
+	Suppressed uint64
 }
+
+type CoreSignalEffect uint32
+
+const (
+	CoreSignalEffectSIGNAL_FATAL   CoreSignalEffect = 1
+	CoreSignalEffectSIGNAL_CAUGHT  CoreSignalEffect = 2
+	CoreSignalEffectSIGNAL_BLOCKED CoreSignalEffect = 3
+	CoreSignalEffectSIGNAL_IGNORED CoreSignalEffect = 4
+)
 
 type CoreSignalEvent struct {
 	_          structs.HostLayout
@@ -158,6 +184,8 @@ type CoreSignalEvent struct {
 	SenderUid  uint32
 	Signal     uint32
 	FromKernel uint32
+	Effect     uint32
+	Suppressed uint32
 	Pad        uint32
 	SenderComm [16]uint8
 }
@@ -170,6 +198,7 @@ const (
 	CoreTaskFlagsTASK_HAS_SUBREAPER CoreTaskFlags = 4
 	CoreTaskFlagsTASK_NS_INIT       CoreTaskFlags = 8
 	CoreTaskFlagsTASK_DEAD          CoreTaskFlags = 16
+	CoreTaskFlagsTASK_NEVER_EXECED  CoreTaskFlags = 32
 )
 
 type CoreTaskRecord struct {
@@ -223,6 +252,7 @@ type CoreUsageRecord struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	CoreMapCaught             = "caught"
 	CoreMapEvents             = "events"
 	CoreMapRingState          = "ring_state"
 	CoreProgOnExec            = "on_exec"
@@ -249,6 +279,7 @@ const (
 	CoreVarUnusedOomEvent     = "unused_oom_event"
 	CoreVarUnusedOriginFlags  = "unused_origin_flags"
 	CoreVarUnusedRingCounters = "unused_ring_counters"
+	CoreVarUnusedSignalEffect = "unused_signal_effect"
 	CoreVarUnusedSignalEvent  = "unused_signal_event"
 	CoreVarUnusedTaskFlags    = "unused_task_flags"
 	CoreVarUnusedTaskRecord   = "unused_task_record"
@@ -313,6 +344,7 @@ type CoreProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type CoreMapSpecs struct {
+	Caught    *ebpf.MapSpec `ebpf:"caught"`
 	Events    *ebpf.MapSpec `ebpf:"events"`
 	RingState *ebpf.MapSpec `ebpf:"ring_state"`
 }
@@ -336,6 +368,7 @@ type CoreVariableSpecs struct {
 	UnusedOomEvent     *ebpf.VariableSpec `ebpf:"unused_oom_event"`
 	UnusedOriginFlags  *ebpf.VariableSpec `ebpf:"unused_origin_flags"`
 	UnusedRingCounters *ebpf.VariableSpec `ebpf:"unused_ring_counters"`
+	UnusedSignalEffect *ebpf.VariableSpec `ebpf:"unused_signal_effect"`
 	UnusedSignalEvent  *ebpf.VariableSpec `ebpf:"unused_signal_event"`
 	UnusedTaskFlags    *ebpf.VariableSpec `ebpf:"unused_task_flags"`
 	UnusedTaskRecord   *ebpf.VariableSpec `ebpf:"unused_task_record"`
@@ -363,12 +396,14 @@ func (o *CoreObjects) Close() error {
 //
 // It can be passed to LoadCoreObjects or ebpf.CollectionSpec.LoadAndAssign.
 type CoreMaps struct {
+	Caught    *ebpf.Map `ebpf:"caught"`
 	Events    *ebpf.Map `ebpf:"events"`
 	RingState *ebpf.Map `ebpf:"ring_state"`
 }
 
 func (m *CoreMaps) Close() error {
 	return _CoreClose(
+		m.Caught,
 		m.Events,
 		m.RingState,
 	)
@@ -393,6 +428,7 @@ type CoreVariables struct {
 	UnusedOomEvent     *ebpf.Variable `ebpf:"unused_oom_event"`
 	UnusedOriginFlags  *ebpf.Variable `ebpf:"unused_origin_flags"`
 	UnusedRingCounters *ebpf.Variable `ebpf:"unused_ring_counters"`
+	UnusedSignalEffect *ebpf.Variable `ebpf:"unused_signal_effect"`
 	UnusedSignalEvent  *ebpf.Variable `ebpf:"unused_signal_event"`
 	UnusedTaskFlags    *ebpf.Variable `ebpf:"unused_task_flags"`
 	UnusedTaskRecord   *ebpf.Variable `ebpf:"unused_task_record"`

@@ -15,6 +15,7 @@ enum event_kind {
 	EVENT_OOM,
 	EVENT_CHILD,
 	EVENT_MOVE,
+	EVENT_CAUGHT,
 	EVENT_KINDS,
 };
 
@@ -86,6 +87,7 @@ enum exec_flags {
  */
 struct exec_event {
 	struct event_header hdr;
+	struct origin origin; /* as the new program begins with it */
 	__u64 cgroup;
 	__u32 flags;
 	__u16 filename_len;
@@ -100,6 +102,7 @@ enum exit_flags {
 	EXIT_ADOPTER_INIT = 4,
 	EXIT_ADOPTER_SUBREAPER = 8,
 	EXIT_NS_ENDS = 16,
+	EXIT_NEVER_EXECED = 32, /* since its own fork */
 };
 
 struct exit_event {
@@ -113,12 +116,23 @@ struct exit_event {
 	__u32 suid; /* saved user id */
 };
 
+/* What a signal does to its target. */
+enum signal_effect {
+	SIGNAL_FATAL = 1,
+	SIGNAL_CAUGHT,
+	SIGNAL_BLOCKED, /* and fatal, should it be unblocked as things are */
+	SIGNAL_IGNORED,
+};
+
+/* Sent as EVENT_SIGNAL where it is fatal, else as EVENT_CAUGHT. */
 struct signal_event {
 	struct event_header hdr;
 	struct process_id sender;
 	__u32 sender_uid;
 	__u32 signal;
 	__u32 from_kernel;
+	__u32 effect;
+	__u32 suppressed; /* records of EVENT_CAUGHT about the target not sent before this one */
 	__u32 pad;
 	__u8 sender_comm[COMM_LEN];
 };
@@ -146,6 +160,7 @@ enum task_flags {
 	TASK_HAS_SUBREAPER = 4,
 	TASK_NS_INIT = 8,
 	TASK_DEAD = 16,
+	TASK_NEVER_EXECED = 32, /* since its own fork */
 };
 
 /* One line of the task iterator: a process. The size tells the kinds of lines apart. */
@@ -199,9 +214,9 @@ _Static_assert(sizeof(struct process_id) == 16, "process_id");
 _Static_assert(sizeof(struct event_header) == 64, "event_header");
 _Static_assert(sizeof(struct origin) == 80, "origin");
 _Static_assert(sizeof(struct fork_event) == 184, "fork_event");
-_Static_assert(sizeof(struct exec_event) == 88, "exec_event");
+_Static_assert(sizeof(struct exec_event) == 168, "exec_event");
 _Static_assert(sizeof(struct exit_event) == 112, "exit_event");
-_Static_assert(sizeof(struct signal_event) == 112, "signal_event");
+_Static_assert(sizeof(struct signal_event) == 120, "signal_event");
 _Static_assert(sizeof(struct oom_event) == 80, "oom_event");
 _Static_assert(sizeof(struct child_event) == 160, "child_event");
 _Static_assert(sizeof(struct move_event) == 72, "move_event");

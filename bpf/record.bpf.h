@@ -43,6 +43,7 @@ struct ring_counters {
 	 * woken. The reader writes it too: 0 before it sleeps for long.
 	 */
 	__u64 looks_by;
+	__u64 suppressed; /* records of EVENT_CAUGHT beyond their targets' limit */
 };
 
 struct {

@@ -50,10 +50,12 @@ const (
 	KindOOM
 	KindChild
 	KindMove
+	KindCaught
 )
 
 var kindNames = [...]string{KindFork: "fork", KindExec: "exec", KindExit: "exit",
-	KindSignal: "signal", KindOOM: "oom", KindChild: "child", KindMove: "move"}
+	KindSignal: "signal", KindOOM: "oom", KindChild: "child", KindMove: "move",
+	KindCaught: "caught"}
 
 // String returns the kind's name in events, logs and metrics.
 func (k Kind) String() string {
@@ -91,7 +93,7 @@ type Event struct {
 	Fork   Fork
 	Exec   Exec
 	Exit   Exit
-	Signal Signal
+	Signal Signal // of KindSignal and of KindCaught
 	OOM    OOM
 	Child  Child
 	Move   Move
@@ -166,6 +168,9 @@ type Fork struct {
 
 // Exec reports that a process has replaced its program.
 type Exec struct {
+	// Origin is the state in which the new program begins. At the first exec after a
+	// fork it is what the code that launches the program has prepared.
+	Origin   Origin
 	Cgroup   uint64
 	Filename string // as given to execve; empty where not read
 	Cmdline  string // argv, each word ended by a NUL; empty where not read
@@ -203,8 +208,11 @@ type Exit struct {
 	// EUID and SUID are the effective and the saved user id that it died with; the real one
 	// is the event's.
 	EUID, SUID uint32
-	PeakRSS    uint64 // bytes; an upper bound (signal->maxrss)
-	CPUTime    uint64 // ns, user and system, all threads; what ran since the last tick may be missing
+	// NeverExeced says that it ran the code that it was forked with until its end
+	// (PF_FORKNOEXEC of the group's leader).
+	NeverExeced bool
+	PeakRSS     uint64 // bytes; an upper bound (signal->maxrss)
+	CPUTime     uint64 // ns, user and system, all threads; what ran since the last tick may be missing
 }
 
 // Adopter is the role in which a process adopts orphans.
@@ -267,10 +275,24 @@ func SignalName(sig unix.Signal) string {
 	return fmt.Sprintf("signal %d", int(sig))
 }
 
-// Signal reports a signal that will end its target: SIGKILL, or one whose default
-// action is fatal and that the target neither handles nor ignores.
+// Effect is what a signal does to its target.
+type Effect uint8
+
+// The effects, numbered as in bpf/event.h.
+const (
+	Fatal   Effect = 1 + iota // its default action, which ends the process, is in force
+	Caught                    // the process has a handler for it
+	Blocked                   // it waits; unless something changes it ends the process when it is unblocked
+	Ignored
+)
+
+// Signal reports a signal. One of KindSignal will end its target: SIGKILL, or one whose
+// default action is fatal and that the target neither handles nor ignores nor blocks.
+// Of KindCaught are those that do not: TERM, INT, HUP, QUIT and ABRT from elsewhere than
+// the target itself, and any that is Blocked.
 type Signal struct {
 	Signal unix.Signal
+	Effect Effect
 	// Sender is the sending process; its Start is 0 where the kernel cannot tell.
 	// For a signal of the kernel's own (SIGSEGV, OOM) it is whoever ran.
 	Sender ID
@@ -279,7 +301,11 @@ type Signal struct {
 	SenderHost int32
 	SenderComm Comm
 	SenderUID  uint32
+	// FromKernel says that no process sent it: a terminal, a fault, a timer did.
 	FromKernel bool
+	// Suppressed is how many records of KindCaught about the same target were left out
+	// since the one before: the kernel side limits them.
+	Suppressed uint32
 }
 
 // OOM reports that the OOM killer chose the process.
@@ -332,6 +358,7 @@ type Task struct {
 	HasSubreaper bool // an ancestor does
 	NSInit       bool // init of its pid namespace
 	Dead         bool // its last thread has died: a zombie that waits to be reaped
+	NeverExeced  bool // it runs the code that it was forked with (PF_FORKNOEXEC)
 
 	State   byte   // R S D T t Z X I, as in proc(5)
 	Threads int    // living threads

@@ -145,9 +145,10 @@ type overlapKey struct {
 func keyOf(e *event.Event) overlapKey {
 	k := overlapKey{key: e.Key()}
 	switch e.Kind {
-	case event.KindSignal:
+	case event.KindSignal, event.KindCaught:
 		k.key.Ordinal = 0 // the instant of its writing
 		k.signal = e.Signal
+		k.signal.Suppressed = 0 // each attachment has a limit of its own
 	case event.KindMove:
 		k.key.Ordinal = 0 // likewise
 	case event.KindChild:

@@ -51,7 +51,7 @@ func Decode(b []byte, e *event.Event) error {
 		return decodeExec(b, &e.Exec)
 	case event.KindExit:
 		return decodeExit(b, &e.Exit)
-	case event.KindSignal:
+	case event.KindSignal, event.KindCaught:
 		return decodeSignal(b, &e.Signal)
 	case event.KindOOM:
 		return decodeOOM(b, &e.OOM)
@@ -99,6 +99,7 @@ func decodeExec(b []byte, x *event.Exec) error {
 		return err
 	}
 	*x = event.Exec{
+		Origin:     decodeOrigin(&r.Origin),
 		Cgroup:     r.Cgroup,
 		Truncated:  r.Flags&uint32(bpf.CoreExecFlagsEXEC_TRUNCATED) != 0,
 		MarksKnown: r.Flags&uint32(bpf.CoreExecFlagsEXEC_MARKS_KNOWN) != 0,
@@ -129,6 +130,7 @@ func decodeExit(b []byte, x *event.Exit) error {
 		OOM:         has(bpf.CoreExitFlagsEXIT_OOM),
 		EUID:        r.Euid,
 		SUID:        r.Suid,
+		NeverExeced: has(bpf.CoreExitFlagsEXIT_NEVER_EXECED),
 		PeakRSS:     r.PeakRss,
 		CPUTime:     r.CpuTime,
 	}
@@ -153,6 +155,8 @@ func decodeSignal(b []byte, s *event.Signal) error {
 		SenderComm: decodeComm(r.SenderComm),
 		SenderUID:  r.SenderUid,
 		FromKernel: r.FromKernel != 0,
+		Effect:     event.Effect(r.Effect),
+		Suppressed: r.Suppressed,
 	}
 	return nil
 }
@@ -297,6 +301,7 @@ func (t *taskReader) task(r *bpf.CoreTaskRecord) event.Task {
 		HasSubreaper: has(bpf.CoreTaskFlagsTASK_HAS_SUBREAPER),
 		NSInit:       has(bpf.CoreTaskFlagsTASK_NS_INIT),
 		Dead:         has(bpf.CoreTaskFlagsTASK_DEAD),
+		NeverExeced:  has(bpf.CoreTaskFlagsTASK_NEVER_EXECED),
 		State:        stateLetter(r.State),
 		Threads:      int(r.Threads),
 		RSS:          r.Rss * t.pageSize,

@@ -32,7 +32,7 @@ func sample(t testing.TB, name string) []byte {
 }
 
 var kinds = []event.Kind{event.KindFork, event.KindExec, event.KindExit, event.KindSignal, event.KindOOM, event.KindChild,
-	event.KindMove}
+	event.KindMove, event.KindCaught}
 
 // bytesOf returns the memory of a record.
 func bytesOf[T any](r *T) []byte {
@@ -62,7 +62,7 @@ func record(t testing.TB, kind event.Kind) []byte {
 	}
 }
 
-// TestDecodeSamples decodes what a kernel wrote of "sh -c 'sleep 100 & kill -9 $$'".
+// TestDecodeSamples decodes what a kernel wrote of "sh -c 'trap : TERM; (kill $$); sleep 100 & kill -9 $$'".
 func TestDecodeSamples(t *testing.T) {
 	all := map[event.Kind]event.Event{}
 	for _, kind := range kinds {
@@ -79,17 +79,26 @@ func TestDecodeSamples(t *testing.T) {
 	if f := all[event.KindFork]; f.Subject != sleep || f.Fork.Spawner != shell || f.Fork.Caller != shell || !f.Fork.Origin.StdioKnown {
 		t.Errorf("fork: %+v", f)
 	}
-	want := event.Exec{Cgroup: all[event.KindExec].Exec.Cgroup, Filename: "/bin/sh",
-		Cmdline: "/bin/sh\x00-c\x00sleep 100 & kill -9 $$\x00", MarksKnown: true, Leash: true}
-	if diff := cmp.Diff(want, all[event.KindExec].Exec); diff != "" {
+	got := all[event.KindExec].Exec
+	if o := got.Origin; !o.StdioKnown || o.SessionOwn || !o.Stdio[2].IsNull() {
+		t.Errorf("origin at the exec: %+v", o)
+	}
+	want := event.Exec{Origin: got.Origin, Cgroup: got.Cgroup, Filename: "/bin/sh",
+		Cmdline:    "/bin/sh\x00-c\x00trap : TERM; (kill $$); sleep 100 & kill -9 $$\x00",
+		MarksKnown: true, Leash: true}
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("exec (-want +got):\n%s", diff)
 	}
 	if x := all[event.KindExit].Exit; x.Status.Signal() != unix.SIGKILL || !x.HasChildren || x.Adopter.PID != 1 ||
-		x.AdopterKind != event.AdopterInit || x.NSEnds || x.OOM || x.PeakRSS == 0 {
+		x.AdopterKind != event.AdopterInit || x.NSEnds || x.OOM || x.NeverExeced || x.PeakRSS == 0 {
 		t.Errorf("exit: %+v", x)
 	}
-	if s := all[event.KindSignal].Signal; s.Signal != unix.SIGKILL || s.Sender.PID != shell.PID || s.FromKernel || s.SenderComm.String() != "sh" {
+	if s := all[event.KindSignal].Signal; s.Signal != unix.SIGKILL || s.Sender.PID != shell.PID || s.FromKernel || s.SenderComm.String() != "sh" || s.Effect != event.Fatal {
 		t.Errorf("signal: %+v", s)
+	}
+	if s := all[event.KindCaught].Signal; s.Signal != unix.SIGTERM || s.Sender.PID == shell.PID || s.Sender.PID == 0 ||
+		s.FromKernel || s.Effect != event.Caught || s.Suppressed != 0 {
+		t.Errorf("caught: %+v", s)
 	}
 	if m := all[event.KindMove].Move; m.Cgroup != 7 {
 		t.Errorf("move: %+v", m)

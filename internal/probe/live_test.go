@@ -101,10 +101,13 @@ func checkRecords(t *testing.T, p *Probe, noArgs bool) {
 			if e.Comm.String() != "sh" || e.Subject != id {
 				t.Errorf("exec: %s %v, want sh %v", e.Comm, e.Subject, id)
 			}
-			want := event.Exec{Cgroup: e.Exec.Cgroup, MarksKnown: true, Keep: true, Filename: "/bin/sh",
+			if o := e.Exec.Origin; o.SessionOwn || o.Session == 0 || o.StdioKnown != !noArgs {
+				t.Errorf("origin at the exec: %+v", o)
+			}
+			want := event.Exec{Origin: e.Exec.Origin, Cgroup: e.Exec.Cgroup, MarksKnown: true, Keep: true, Filename: "/bin/sh",
 				Cmdline: "/bin/sh\x00-c\x00exit 3\x00a  b\nc\x00"}
 			if noArgs {
-				want = event.Exec{Cgroup: e.Exec.Cgroup}
+				want = event.Exec{Origin: e.Exec.Origin, Cgroup: e.Exec.Cgroup}
 			}
 			if e.Exec != want {
 				t.Errorf("exec:\n got %+v\nwant %+v", e.Exec, want)

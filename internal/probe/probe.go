@@ -184,6 +184,12 @@ func (p *Probe) RefusedOf(kind event.Kind) uint64 {
 	return atomic.LoadUint64(&counters.RefusedOf[kind])
 }
 
+// Suppressed is how many signals that ended nobody were not told, since the programs
+// were attached: there is a limit for each target.
+func (p *Probe) Suppressed() uint64 {
+	return atomic.LoadUint64(&p.reading.Load().counters.Suppressed)
+}
+
 // Malformed is how many records could not be decoded: not 0 means that programs and
 // reader disagree. It belongs to the reading goroutine.
 func (p *Probe) Malformed() uint64 { return p.decodes }

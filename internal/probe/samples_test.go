@@ -27,7 +27,7 @@ func TestRecordSamples(t *testing.T) {
 		return
 	}
 	p := open(t, Options{})
-	shell := exec.Command("/bin/sh", "-c", "sleep 100 & kill -9 $$")
+	shell := exec.Command("/bin/sh", "-c", "trap : TERM; (kill $$); sleep 100 & kill -9 $$")
 	shell.Env = []string{"PATH=/usr/bin:/bin", "ABOT_TRACE_LEASH=1"}
 	_ = shell.Run() // it kills itself
 	samples := sampleRecords(t, p, int32(shell.Process.Pid))

@@ -94,7 +94,7 @@ func TestTinyRing(t *testing.T) {
 			t.Errorf("%s: %d seen and %d refused, want %d in all", kind, w.all[kind], w.probe.RefusedOf(kind), n)
 		}
 	}
-	for kind := event.KindFork; kind <= event.KindMove; kind++ {
+	for kind := event.KindFork; kind <= event.KindCaught; kind++ {
 		refused += w.probe.RefusedOf(kind)
 	}
 	if refused != w.probe.Refused() || refused < 500 {
