@@ -102,15 +102,11 @@ func forgetState(out io.Writer, path string) error {
 	if missing(path) {
 		return nil
 	}
-	dir, err := state.Open(path, "")
-	if err != nil {
-		return err
-	}
-	n, err := dir.Forget()
+	n, err := state.Forget(path)
 	if n > 0 {
 		fmt.Fprintf(out, "the saved state removed from %s\n", path)
 	}
-	return errors.Join(err, dir.Close())
+	return err
 }
 
 func missing(path string) bool {

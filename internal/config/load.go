@@ -5,16 +5,16 @@ package config
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/internal/rootfile"
 )
 
 // Options say how much a file is trusted.
@@ -27,7 +27,7 @@ type Options struct {
 // Load reads the file at path and then conf.d/*.yaml beside it in the order of their
 // names, merges and checks them. Its error is an [Errors] that lists every fault; a
 // missing file is also fs.ErrNotExist.
-func Load(path string, o Options) (*Config, error) { return loader{open: openFile}.load(path, o) }
+func Load(path string, o Options) (*Config, error) { return loader{o.opener()}.load(path) }
 
 // Parse reads one configuration from text; name stands for it in errors.
 func Parse(name string, data []byte) (*Config, error) {
@@ -38,38 +38,40 @@ func Parse(name string, data []byte) (*Config, error) {
 
 // loader is Load with its look at the file system replaceable.
 type loader struct {
-	open func(path string) (file, error)
+	open func(path string) (io.ReadCloser, error)
 }
 
-// file is an open file or directory and who may write it.
-type file struct {
-	io.ReadCloser
-	mode fs.FileMode
-	uid  uint32
+// opener is how files are opened: by root's rule, or as anyone would.
+func (o Options) opener() func(path string) (io.ReadCloser, error) {
+	if o.Trusted {
+		return func(path string) (io.ReadCloser, error) { return rootfile.Root.Open(path) }
+	}
+	return openFile
 }
 
-// openFile opens path without ever waiting for a FIFO's writer.
-func openFile(path string) (file, error) {
+// openFile opens a regular file, without ever waiting for a FIFO's writer.
+func openFile(path string) (io.ReadCloser, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return file{}, err
+		return nil, err
 	}
 	info, err := f.Stat()
-	if err != nil {
-		f.Close()
-		return file{}, err
+	switch {
+	case err != nil:
+	case info.IsDir():
+		err = errors.New("is a directory")
+	case !info.Mode().IsRegular():
+		err = errors.New("is not a regular file")
+	default:
+		return f, nil
 	}
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		f.Close()
-		return file{}, fmt.Errorf("stat %s: no owner", path)
-	}
-	return file{f, info.Mode(), stat.Uid}, nil
+	f.Close()
+	return nil, err
 }
 
-func (l loader) load(path string, o Options) (*Config, error) {
+func (l loader) load(path string) (*Config, error) {
 	c, r := Default(), &report{}
-	if err := l.add(c, path, o, true, r); err != nil {
+	if err := l.add(c, path, true, r); err != nil {
 		return nil, err
 	}
 	dir := filepath.Join(filepath.Dir(path), "conf.d")
@@ -78,7 +80,7 @@ func (l loader) load(path string, o Options) (*Config, error) {
 		return nil, plainError(dir, err)
 	}
 	for _, dropIn := range paths {
-		if err := l.add(c, dropIn, o, false, r); err != nil {
+		if err := l.add(c, dropIn, false, r); err != nil {
 			return nil, err
 		}
 	}
@@ -104,68 +106,17 @@ func dropIns(dir string) ([]string, error) {
 }
 
 // add reads one file into c.
-func (l loader) add(c *Config, path string, o Options, main bool, r *report) error {
+func (l loader) add(c *Config, path string, main bool, r *report) error {
 	f, err := l.open(path)
 	if err != nil {
 		return plainError(path, err)
 	}
 	defer f.Close()
-	switch {
-	case f.mode.IsDir():
-		return plainError(path, errors.New("is a directory"))
-	case !f.mode.IsRegular():
-		return plainError(path, errors.New("is not a regular file"))
-	}
-	if o.Trusted {
-		if err := l.trust(path, f); err != nil {
-			return err
-		}
-	}
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
 		return plainError(path, err)
 	}
 	c.merge(path, data, main, r)
-	return nil
-}
-
-// trust refuses a file that others than root can write, and one in a directory where
-// they could replace it. Every directory on the way counts: who can rename one of
-// them can put another in its place. A sticky directory protects what root owns.
-func (l loader) trust(path string, f file) error {
-	if err := trusted("the file", path, f.mode, f.uid); err != nil {
-		return plainError(path, err)
-	}
-	resolved, err := filepath.EvalSymlinks(path)
-	if err == nil {
-		resolved, err = filepath.Abs(resolved)
-	}
-	if err != nil {
-		return plainError(path, err)
-	}
-	for dir := filepath.Dir(resolved); ; dir = filepath.Dir(dir) {
-		d, err := l.open(dir)
-		if err != nil {
-			return plainError(path, err)
-		}
-		d.Close()
-		if err := trusted("its directory "+dir, dir, d.mode, d.uid); err != nil {
-			return plainError(path, err)
-		}
-		if dir == filepath.Dir(dir) {
-			return nil
-		}
-	}
-}
-
-// trusted judges one owner and mode. The hint is a command that mends it.
-func trusted(what, path string, mode fs.FileMode, uid uint32) error {
-	switch {
-	case uid != 0:
-		return fmt.Errorf("%s belongs to uid %d, not to root: chown root %s", what, uid, path)
-	case mode.Perm()&0o022 != 0 && !(mode.IsDir() && mode&fs.ModeSticky != 0):
-		return fmt.Errorf("%s can be written by others than root (mode %04o): chmod go-w %s", what, mode.Perm(), path)
-	}
 	return nil
 }
 
@@ -181,9 +132,13 @@ func (e *fileError) Unwrap() []error { return []error{e.Errors, e.cause} }
 // plainError says what is wrong with a file without repeating its name.
 func plainError(path string, err error) error {
 	var at *fs.PathError
+	var refused *rootfile.UntrustedError
 	message := err.Error()
-	if errors.As(err, &at) {
+	switch {
+	case errors.As(err, &at):
 		message = at.Err.Error()
+	case errors.As(err, &refused):
+		message = refused.Reason
 	}
 	return &fileError{Errors{&Error{Pos{src: newSource(path, nil)}, message}}, err}
 }

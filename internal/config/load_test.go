@@ -3,7 +3,6 @@
 package config
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"io/fs"
@@ -14,6 +13,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/internal/proctest"
 )
 
 // write puts files into a new directory and returns it.
@@ -65,68 +66,47 @@ func TestDropIns(t *testing.T) {
 	}
 }
 
-// fakeFS serves files with an owner and a mode of the test's choice, so that the
-// tests mean the same for root and for others.
-type fakeFS map[string]file
-
-func (f fakeFS) open(path string) (file, error) {
-	found, ok := f[path]
-	switch {
-	case !ok:
-		return file{}, &fs.PathError{Op: "open", Path: path, Err: unix.ENOENT}
-	case found.ReadCloser == nil:
-		found.ReadCloser = io.NopCloser(strings.NewReader(""))
-	}
-	return found, nil
-}
-
 // TestRefusedFiles: files that are refused for what they are and not for what they
 // say, each with its exact message.
 func TestRefusedFiles(t *testing.T) {
-	text := func(s string) io.ReadCloser { return io.NopCloser(strings.NewReader(s)) }
+	proctest.NeedRoot(t)
 	const rules = "rules: []\n"
-	dirMode := fs.ModeDir | 0o755
 	tests := []struct {
 		name string
-		file file
-		dir  file
+		text string
+		make func(dir, path string) error // changes a good file
 		open error
 	}{
-		{name: "empty", file: file{text(""), 0o644, 0}},
-		{name: "ten-megabytes", file: file{io.NopCloser(bytes.NewReader(bytes.Repeat([]byte("# padding\n"), 1<<20))), 0o644, 0}},
-		{name: "too-many-lines", file: file{text(strings.Repeat("a: b\n", maxLines+1)), 0o644, 0}},
-		{name: "directory", file: file{nil, dirMode, 0}},
-		{name: "fifo", file: file{nil, fs.ModeNamedPipe | 0o644, 0}},
-		{name: "world-writable", file: file{text(rules), 0o646, 0}},
-		{name: "group-writable", file: file{text(rules), 0o664, 0}},
-		{name: "not-roots", file: file{text(rules), 0o644, 1000}},
-		{name: "directory-world-writable", file: file{text(rules), 0o644, 0}, dir: file{nil, fs.ModeDir | 0o777, 0}},
-		{name: "directory-not-roots", file: file{text(rules), 0o644, 0}, dir: file{nil, dirMode, 1000}},
+		{name: "empty"},
+		{name: "ten-megabytes", text: strings.Repeat("# padding\n", 1<<20)},
+		{name: "too-many-lines", text: strings.Repeat("a: b\n", maxLines+1)},
+		{name: "directory", make: func(_, path string) error { return errors.Join(os.Remove(path), os.Mkdir(path, 0o755)) }},
+		{name: "fifo", make: func(_, path string) error { return errors.Join(os.Remove(path), unix.Mkfifo(path, 0o644)) }},
+		{name: "world-writable", text: rules, make: func(_, path string) error { return os.Chmod(path, 0o646) }},
+		{name: "group-writable", text: rules, make: func(_, path string) error { return os.Chmod(path, 0o664) }},
+		{name: "not-roots", text: rules, make: func(_, path string) error { return os.Chown(path, 1000, 0) }},
+		{name: "directory-world-writable", text: rules, make: func(dir, _ string) error { return os.Chmod(dir, 0o777) }},
+		{name: "directory-not-roots", text: rules, make: func(dir, _ string) error { return os.Chown(dir, 1000, 0) }},
 		{name: "unreadable", open: &fs.PathError{Op: "open", Err: unix.EACCES}},
-		{name: "missing", open: &fs.PathError{Op: "open", Err: unix.ENOENT}},
+		{name: "missing", make: func(_, path string) error { return os.Remove(path) }},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			dir, err := filepath.EvalSymlinks(write(t, map[string]string{"config.yaml": "resolved by name only"}))
+			dir, err := filepath.EvalSymlinks(write(t, map[string]string{"config.yaml": tt.text}))
 			if err != nil {
 				t.Fatal(err)
 			}
 			path := filepath.Join(dir, "config.yaml")
-			if tt.dir.mode == 0 {
-				tt.dir.mode = dirMode
-			}
-			fake := fakeFS{path: tt.file, dir: tt.dir}
-			for parent := filepath.Dir(dir); ; parent = filepath.Dir(parent) {
-				fake[parent] = file{nil, dirMode, 0}
-				if parent == filepath.Dir(parent) {
-					break
+			if tt.make != nil {
+				if err := tt.make(dir, path); err != nil {
+					t.Fatal(err)
 				}
 			}
-			open := fake.open
+			l := loader{Options{Trusted: true}.opener()}
 			if tt.open != nil {
-				open = func(string) (file, error) { return file{}, tt.open }
+				l.open = func(string) (io.ReadCloser, error) { return nil, tt.open }
 			}
-			_, err = loader{open}.load(path, Options{Trusted: true})
+			_, err = l.load(path)
 			if err == nil {
 				t.Fatal("accepted")
 			}
@@ -145,42 +125,27 @@ func TestRefusedFiles(t *testing.T) {
 // TestTrustOfDropIns: one bad drop-in spoils a good file, and whoever only checks
 // need not care.
 func TestTrustOfDropIns(t *testing.T) {
-	dir, err := filepath.EvalSymlinks(write(t, map[string]string{"config.yaml": "", "conf.d/arm.yaml": ""}))
-	if err != nil {
+	proctest.NeedRoot(t)
+	dir := write(t, map[string]string{"config.yaml": "rules: []\n", "conf.d/arm.yaml": "rules: []\n"})
+	path := filepath.Join(dir, "config.yaml")
+	if _, err := Load(path, Options{Trusted: true}); err != nil {
+		t.Errorf("root's: %v", err)
+	}
+	if err := os.Chown(filepath.Join(dir, "conf.d", "arm.yaml"), 1000, 0); err != nil {
 		t.Fatal(err)
 	}
-	main, dropIn := filepath.Join(dir, "config.yaml"), filepath.Join(dir, "conf.d", "arm.yaml")
-	open := func(path string) (file, error) {
-		f := file{io.NopCloser(strings.NewReader("rules: []\n")), 0o644, 0}
-		switch path {
-		case main:
-		case dropIn:
-			f.uid = 1000
-		default:
-			f.mode = fs.ModeDir | fs.ModeSticky | 0o777
-		}
-		return f, nil
-	}
-	_, err = loader{open}.load(main, Options{Trusted: true})
+	_, err := Load(path, Options{Trusted: true})
 	if err == nil || !strings.Contains(err.Error(), "arm.yaml: the file belongs to uid 1000, not to root") {
 		t.Errorf("got %v, want the drop-in refused", err)
 	}
-	if _, err := (loader{open}).load(main, Options{}); err != nil {
+	if _, err := Load(path, Options{}); err != nil {
 		t.Errorf("untrusted: %v", err)
 	}
 }
 
-// TestOpenFile is the real look at the file system.
+// TestOpenFile is the look at the file system of whoever need not care.
 func TestOpenFile(t *testing.T) {
 	dir := write(t, map[string]string{"config.yaml": "rules: []\n"})
-	f, err := openFile(filepath.Join(dir, "config.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.Close()
-	if f.uid != uint32(os.Geteuid()) || f.mode.Perm() != 0o644 {
-		t.Errorf("got uid %d, mode %v", f.uid, f.mode)
-	}
 	fifo := filepath.Join(dir, "fifo")
 	if err := unix.Mkfifo(fifo, 0o644); err != nil {
 		t.Fatal(err)

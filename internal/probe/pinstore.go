@@ -8,13 +8,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
 	"github.com/abot-trace/abot-trace/internal/dirlock"
+	"github.com/abot-trace/abot-trace/internal/rootfile"
 )
 
 // DefaultPins is where objects are pinned when there is no service manager.
@@ -31,30 +31,24 @@ type PinStore struct {
 var ErrNoBPFFS = errors.New("not in a BPF file system")
 
 // NewPinStore makes the directory where it is missing, and locks it: two readers of
-// one ring corrupt it. The error is a [dirlock.BusyError] where another process has it.
+// one ring corrupt it. Nobody but root and this process's user can write there. The error is a [dirlock.BusyError] where another process has it.
 func NewPinStore(dir string) (*PinStore, error) {
-	made := os.Mkdir(dir, 0o700)
-	if made != nil && !errors.Is(made, fs.ErrExist) {
-		return nil, fmt.Errorf("pins: %w", made)
+	_, before := os.Lstat(dir)
+	// Anyone may make directories where BPF file systems are mounted by default.
+	held, err := rootfile.Own.MakeDir(dir, 0o700)
+	if err != nil {
+		return nil, fmt.Errorf("pins: %w", err)
 	}
+	defer held.Close()
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
 		return nil, fmt.Errorf("pins %s: %w", dir, err)
 	}
 	if st.Type != unix.BPF_FS_MAGIC {
-		if made == nil {
+		if before != nil {
 			_ = os.Remove(dir)
 		}
 		return nil, fmt.Errorf("pins %s: %w", dir, ErrNoBPFFS)
-	}
-	info, err := os.Lstat(dir)
-	if err != nil {
-		return nil, fmt.Errorf("pins: %w", err)
-	}
-	// Anyone may make directories where BPF file systems are mounted by default.
-	owner, _ := info.Sys().(*syscall.Stat_t)
-	if info.Mode().Perm()&0o022 != 0 || owner == nil || int(owner.Uid) != os.Geteuid() {
-		return nil, fmt.Errorf("pins %s: others can write there", dir)
 	}
 	lock, err := dirlock.Acquire(dir)
 	if err != nil {

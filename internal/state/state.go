@@ -14,12 +14,12 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/dirlock"
+	"github.com/abot-trace/abot-trace/internal/rootfile"
 )
 
 // MaxBytes bounds the file.
@@ -28,7 +28,6 @@ const MaxBytes = 64 << 20
 // Names in the directory.
 const (
 	fileName   = "state"
-	newName    = fileName + ".new"
 	asideMark  = ".corrupt-"
 	maxAside   = 3
 	magic      = "abot-trace state 1\n"
@@ -50,37 +49,54 @@ type Sections map[string][]byte
 
 // A Dir is the directory of the state, locked: one daemon uses it at a time.
 type Dir struct {
-	path   string
+	dir    *rootfile.Dir
 	boot   string
 	layout string
 	lock   *dirlock.Lock
 }
 
 // Open makes the directory where it is missing, and locks it. layout names the version
-// of all sections together. The error is a [dirlock.BusyError] where another process
-// has it. Close it.
+// of all sections together. It belongs to this process's user or to root, and nobody
+// else can write there: whoever can says what this process knows. The error is a
+// [rootfile.UntrustedError] where that does not hold, and a [dirlock.BusyError] where
+// another process has it. Close it.
 func Open(path, layout string) (*Dir, error) {
-	if err := os.MkdirAll(path, 0o700); err != nil {
+	return open(path, layout, func() (*rootfile.Dir, error) { return rootfile.Own.MakeDir(path, 0o700) })
+}
+
+// Forget removes the state in a directory that may be another user's, with what was set
+// aside, and returns how many files that were. The error is a [dirlock.BusyError] while
+// a process uses the directory.
+func Forget(path string) (removed int, err error) {
+	d, err := open(path, "", func() (*rootfile.Dir, error) { return rootfile.Own.ForeignDir(path, 0) })
+	if err != nil {
+		return 0, err
+	}
+	removed, err = d.forget()
+	return removed, errors.Join(err, d.Close())
+}
+
+func open(path, layout string, openDir func() (*rootfile.Dir, error)) (*Dir, error) {
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
 		return nil, fmt.Errorf("state: %w", err)
 	}
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	dir, err := openDir()
 	if err != nil {
 		return nil, fmt.Errorf("state: %w", err)
 	}
 	lock, err := dirlock.Acquire(path)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, dir.Close())
 	}
-	return &Dir{path: path, boot: strings.TrimSpace(string(boot)), layout: layout, lock: lock}, nil
+	return &Dir{dir: dir, boot: strings.TrimSpace(string(boot)), layout: layout, lock: lock}, nil
 }
 
 // Close lets another process use the directory.
-func (d *Dir) Close() error { return d.lock.Release() }
+func (d *Dir) Close() error { return errors.Join(d.lock.Release(), d.dir.Close()) }
 
 // Path is where the directory is.
-func (d *Dir) Path() string { return d.path }
-
-func (d *Dir) file(name string) string { return filepath.Join(d.path, name) }
+func (d *Dir) Path() string { return d.dir.Path() }
 
 // Save replaces the file. When it returns, the new state is on the disk, or the old one
 // is untouched.
@@ -89,45 +105,17 @@ func (d *Dir) Save(s Sections) error {
 	if err != nil {
 		return err
 	}
-	if err := writeFile(d.file(newName), b); err != nil {
-		_ = os.Remove(d.file(newName)) // it may be what has filled the disk
-		return fmt.Errorf("state: %w", err)
-	}
-	if err := os.Rename(d.file(newName), d.file(fileName)); err != nil {
-		return fmt.Errorf("state: %w", err)
-	}
-	return d.sync()
-}
-
-func writeFile(path string, b []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	return errors.Join(err, f.Close())
-}
-
-// sync makes a rename last.
-func (d *Dir) sync() error {
-	dir, err := os.Open(d.path)
-	if err != nil {
-		return fmt.Errorf("state: %w", err)
-	}
-	defer dir.Close()
-	if err := dir.Sync(); err != nil {
+	if err := d.dir.Replace(fileName, b, 0o600); err != nil {
 		return fmt.Errorf("state: %w", err)
 	}
 	return nil
 }
 
 // Load returns the state, nil where there is none. A file that is corrupt or foreign is
-// set aside, and the error says so and why: ErrCorrupt, ErrForeign or ErrTooLarge.
+// set aside, and the error says so and why: ErrCorrupt, ErrForeign or ErrTooLarge, or a
+// [rootfile.UntrustedError] for what is no file of ours.
 func (d *Dir) Load() (Sections, error) {
-	b, err := readFile(d.file(fileName))
+	b, err := d.read()
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -140,13 +128,13 @@ func (d *Dir) Load() (Sections, error) {
 	if aside := d.Discard(); aside != nil {
 		return nil, errors.Join(err, aside)
 	}
-	return nil, fmt.Errorf("%w (set aside in %s)", err, d.path)
+	return nil, fmt.Errorf("%w (set aside in %s)", err, d.Path())
 }
 
-func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
+func (d *Dir) read() ([]byte, error) {
+	f, err := d.dir.Open(fileName)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("state: %w", err)
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, MaxBytes+1))
@@ -163,7 +151,7 @@ func readFile(path string) ([]byte, error) {
 // room.
 func (d *Dir) Discard() error {
 	name := fileName + asideMark + time.Now().UTC().Format("20060102T150405.000000000")
-	if err := os.Rename(d.file(fileName), d.file(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := d.dir.Rename(fileName, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("state: %w", err)
 	}
 	aside, err := d.aside()
@@ -171,7 +159,7 @@ func (d *Dir) Discard() error {
 		return err
 	}
 	for len(aside) > maxAside {
-		if err := os.Remove(d.file(aside[0])); err != nil {
+		if err := d.dir.Remove(aside[0]); err != nil {
 			return fmt.Errorf("state: %w", err)
 		}
 		aside = aside[1:]
@@ -181,30 +169,29 @@ func (d *Dir) Discard() error {
 
 // aside lists what was set aside, oldest first.
 func (d *Dir) aside() ([]string, error) {
-	entries, err := os.ReadDir(d.path)
+	all, err := d.dir.Names()
 	if err != nil {
 		return nil, fmt.Errorf("state: %w", err)
 	}
 	var names []string
-	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), fileName+asideMark) {
-			names = append(names, e.Name())
+	for _, name := range all {
+		if strings.HasPrefix(name, fileName+asideMark) {
+			names = append(names, name)
 		}
 	}
 	slices.Sort(names) // by time
 	return names, nil
 }
 
-// Forget removes the state, and what was set aside, and returns how many files that
-// were.
-func (d *Dir) Forget() (removed int, err error) {
+// forget removes the state, and what was set aside.
+func (d *Dir) forget() (removed int, err error) {
 	names, err := d.aside()
 	if err != nil {
 		return 0, err
 	}
 	var errs []error
-	for _, name := range append(names, fileName, newName) {
-		switch err := os.Remove(d.file(name)); {
+	for _, name := range append(names, fileName, fileName+".new") {
+		switch err := d.dir.Remove(name); {
 		case err == nil:
 			removed++
 		case !errors.Is(err, fs.ErrNotExist):

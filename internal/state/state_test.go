@@ -17,6 +17,7 @@ import (
 
 	"github.com/abot-trace/abot-trace/internal/dirlock"
 	"github.com/abot-trace/abot-trace/internal/proctest"
+	"github.com/abot-trace/abot-trace/internal/rootfile"
 )
 
 func mustOpen(t *testing.T, path, layout string) *Dir {
@@ -55,15 +56,15 @@ func TestSaveLoad(t *testing.T) {
 			}
 		}
 	}
-	info, err := os.Stat(d.file(fileName))
+	info, err := os.Stat(filepath.Join(d.Path(), fileName))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if info.Mode() != 0o600 {
 		t.Errorf("mode %v, want 0600", info.Mode())
 	}
-	if _, err := os.Stat(d.file(newName)); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("%s is left: %v", newName, err)
+	if _, err := os.Stat(filepath.Join(d.Path(), fileName+".new")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s is left: %v", fileName+".new", err)
 	}
 }
 
@@ -96,12 +97,12 @@ func TestAside(t *testing.T) {
 			if err := d.Save(Sections{"tree": []byte("some")}); err != nil {
 				t.Fatal(err)
 			}
-			b, err := os.ReadFile(d.file(fileName))
+			b, err := os.ReadFile(filepath.Join(d.Path(), fileName))
 			if err != nil {
 				t.Fatal(err)
 			}
 			damaged := test.damage(b)
-			if err := os.WriteFile(d.file(fileName), damaged, 0o600); err != nil {
+			if err := os.WriteFile(filepath.Join(d.Path(), fileName), damaged, 0o600); err != nil {
 				t.Fatal(err)
 			}
 			d.layout = test.layout
@@ -115,7 +116,7 @@ func TestAside(t *testing.T) {
 			if err != nil || len(names) != 1 {
 				t.Fatalf("set aside: %v, %v", names, err)
 			}
-			if kept, err := os.ReadFile(d.file(names[0])); err != nil || !bytes.Equal(kept, damaged) {
+			if kept, err := os.ReadFile(filepath.Join(d.Path(), names[0])); err != nil || !bytes.Equal(kept, damaged) {
 				t.Errorf("what was set aside differs (%v)", err)
 			}
 		})
@@ -123,9 +124,12 @@ func TestAside(t *testing.T) {
 }
 
 func TestAsideIsBounded(t *testing.T) {
-	d := mustOpen(t, t.TempDir(), "1")
+	d, err := Open(t.TempDir(), "1")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for range maxAside + 3 {
-		if err := os.WriteFile(d.file(fileName), []byte("rubbish"), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(d.Path(), fileName), []byte("rubbish"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := d.Load(); !errors.Is(err, ErrCorrupt) {
@@ -136,10 +140,13 @@ func TestAsideIsBounded(t *testing.T) {
 	if err != nil || len(names) != maxAside {
 		t.Errorf("%v, %v; want %d", names, err, maxAside)
 	}
-	if n, err := d.Forget(); n != maxAside || err != nil {
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := Forget(d.Path()); n != maxAside || err != nil {
 		t.Fatalf("forgot %d, %v", n, err)
 	}
-	entries, err := os.ReadDir(d.path)
+	entries, err := os.ReadDir(d.Path())
 	if err != nil || len(entries) != 0 {
 		t.Errorf("after Forget: %v, %v", entries, err)
 	}
@@ -156,10 +163,10 @@ func TestSaveFails(t *testing.T) {
 		t.Errorf("too large: %v", err)
 	}
 	// A directory in the way of the new file fails for root, too.
-	if err := os.Mkdir(d.file(newName), 0o700); err != nil {
+	if err := os.Mkdir(filepath.Join(d.Path(), fileName+".new"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Save(Sections{"tree": []byte("bad")}); err == nil || !strings.Contains(err.Error(), newName) {
+	if err := d.Save(Sections{"tree": []byte("bad")}); err == nil || !strings.Contains(err.Error(), fileName+".new") {
 		t.Errorf("in the way: %v", err)
 	}
 	if got, err := d.Load(); err != nil || !bytes.Equal(got["tree"], want["tree"]) {
@@ -187,8 +194,8 @@ func TestDiskFull(t *testing.T) {
 	if err := d.Save(Sections{"tree": make([]byte, 1<<20)}); !errors.Is(err, unix.ENOSPC) {
 		t.Errorf("got %v, want %v", err, unix.ENOSPC)
 	}
-	if _, err := os.Stat(d.file(newName)); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("%s still fills the disk: %v", newName, err)
+	if _, err := os.Stat(filepath.Join(d.Path(), fileName+".new")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s still fills the disk: %v", fileName+".new", err)
 	}
 	if got, err := d.Load(); err != nil || !bytes.Equal(got["tree"], want) {
 		t.Errorf("got %v, %v", got, err)
@@ -249,4 +256,69 @@ func FuzzDecode(f *testing.F) {
 			t.Error("accepted without a checksum")
 		}
 	})
+}
+
+// TestUntrustedDirectory: whoever can write the state says what the daemon knows.
+func TestUntrustedDirectory(t *testing.T) {
+	proctest.NeedRoot(t)
+	for _, test := range []struct {
+		name  string
+		spoil func(path string) error
+	}{
+		{"another user's", func(path string) error { return os.Chown(path, 1000, 1000) }},
+		{"writable by all", func(path string) error { return os.Chmod(path, 0o777) }},
+		{"writable by a group", func(path string) error { return os.Chmod(path, 0o770) }},
+		{"a link", func(path string) error {
+			return errors.Join(os.Rename(path, path+".real"), os.Symlink(path+".real", path))
+		}},
+		{"below another user's", func(path string) error { return os.Chown(filepath.Dir(path), 1000, 1000) }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "above", "state")
+			if err := mustOpen(t, path, "1").Save(Sections{"tree": []byte("x")}); err != nil {
+				t.Fatal(err)
+			}
+			if err := test.spoil(path); err != nil {
+				t.Fatal(err)
+			}
+			var refused *rootfile.UntrustedError
+			if _, err := Open(path, "1"); !errors.As(err, &refused) {
+				t.Errorf("got %v, want it refused", err)
+			}
+		})
+	}
+}
+
+// TestUntrustedFile: what is no file of ours is set aside, and nothing waits for it.
+func TestUntrustedFile(t *testing.T) {
+	d := mustOpen(t, t.TempDir(), "1")
+	path := filepath.Join(d.Path(), fileName)
+	outside := filepath.Join(t.TempDir(), "outside")
+	if err := os.WriteFile(outside, []byte("untouched"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, plant := range []func(string) error{
+		func(path string) error { return unix.Mkfifo(path, 0o600) },
+		func(path string) error { return os.Symlink(outside, path) },
+		func(path string) error { return os.Mkdir(path, 0o700) },
+		func(path string) error { return errors.Join(os.WriteFile(path, nil, 0o600), os.Chmod(path, 0o666)) },
+	} {
+		if err := errors.Join(plant(path), plant(path+".new")); err != nil {
+			t.Fatal(err)
+		}
+		var refused *rootfile.UntrustedError
+		if s, err := d.Load(); s != nil || !errors.As(err, &refused) {
+			t.Errorf("got %v, %v; want it refused", s, err)
+		}
+		_ = unix.Rmdir(path + ".new") // a directory is in the way, and told
+		if err := d.Save(Sections{"tree": []byte("x")}); err != nil {
+			t.Error(err)
+		}
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if b, err := os.ReadFile(outside); err != nil || string(b) != "untouched" {
+		t.Errorf("outside: %q, %v", b, err)
+	}
 }
