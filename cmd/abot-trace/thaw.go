@@ -10,6 +10,7 @@ import (
 
 	"github.com/abot-trace/abot-trace/internal/daemon"
 	"github.com/abot-trace/abot-trace/internal/dirlock"
+	"github.com/abot-trace/abot-trace/internal/rootfile"
 )
 
 func thawCommand() *cli.Command {
@@ -36,6 +37,11 @@ Examples:
 			var busy *dirlock.BusyError
 			if errors.As(err, &busy) {
 				return withHint(err, "a daemon runs: it needs no help")
+			}
+			var refused *rootfile.UntrustedError
+			if errors.As(err, &refused) {
+				return withHint(err, "what another user could have written sends no signals as root; "+
+					"the service thaws by itself: systemctl restart abot-trace")
 			}
 			return explained(err)
 		},

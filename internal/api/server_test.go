@@ -17,6 +17,9 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/internal/proctest"
 	"github.com/abot-trace/abot-trace/internal/trace"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
@@ -375,6 +378,45 @@ func TestListen(t *testing.T) {
 	}
 	if b, _ := os.ReadFile(file); string(b) != "precious" {
 		t.Error("the file was touched")
+	}
+}
+
+// TestListenInForeignDirectory: nothing but the socket gets the socket's mode, whatever
+// is planted in its place, and nobody else can replace it.
+func TestListenInForeignDirectory(t *testing.T) {
+	proctest.NeedRoot(t)
+	dir, outside := filepath.Join(t.TempDir(), "run"), filepath.Join(t.TempDir(), "outside")
+	path := filepath.Join(dir, "s")
+	err := errors.Join(os.Mkdir(dir, 0o755), os.Chown(dir, 1000, 1000), os.WriteFile(outside, nil, 0o600), os.Symlink(outside, path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Listen(path); err == nil || !strings.Contains(err.Error(), "something else is there") {
+		t.Errorf("over a link: %v", err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	old := unix.Umask(0o077) // as in the unit
+	l, err := Listen(path)
+	if got := unix.Umask(old); got != 0o077 {
+		t.Errorf("the umask became %o", got)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if info, err := os.Lstat(path); err != nil || info.Mode() != os.ModeSocket|0o666 {
+		t.Errorf("socket: %v, %v", info, err)
+	}
+	if info, err := os.Stat(outside); err != nil || info.Mode() != 0o600 {
+		t.Errorf("outside: %v, %v", info, err)
+	}
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Listen(filepath.Join(dir, "other")); err == nil || !strings.Contains(err.Error(), "chmod go-w") {
+		t.Errorf("in everyone's directory: %v", err)
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -52,7 +51,7 @@ func Run(ctx context.Context, s Settings) error {
 	if err != nil {
 		return err
 	}
-	listener, err := listen(s.Socket)
+	listener, err := api.Listen(s.Socket)
 	if err != nil {
 		return err
 	}
@@ -102,13 +101,6 @@ func loadConfig(path string) (*config.Config, error) {
 		return config.Default(), nil
 	}
 	return cfg, err
-}
-
-func listen(socket string) (net.Listener, error) {
-	if err := os.MkdirAll(filepath.Dir(socket), 0o755); err != nil {
-		return nil, fmt.Errorf("socket directory: %w", err)
-	}
-	return api.Listen(socket)
 }
 
 type daemon struct {

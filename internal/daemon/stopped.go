@@ -11,6 +11,7 @@ import (
 	"github.com/abot-trace/abot-trace/internal/dirlock"
 	"github.com/abot-trace/abot-trace/internal/enforce"
 	"github.com/abot-trace/abot-trace/internal/procfs"
+	"github.com/abot-trace/abot-trace/internal/rootfile"
 )
 
 // stoppedDir is where the daemon at a socket writes down whom it has stopped.
@@ -22,10 +23,15 @@ func stoppedDir(socket string) string { return filepath.Join(filepath.Dir(socket
 // [dirlock.BusyError]: it thaws by itself, and needs its notes until then.
 func Thaw(socket string) (int, error) {
 	dir := stoppedDir(socket)
-	lock, err := dirlock.Acquire(dir)
+	held, err := rootfile.Own.OpenDir(dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return 0, nil // no daemon was ever here
 	}
+	if err != nil {
+		return 0, fmt.Errorf("notes on stopped processes: %w", err)
+	}
+	defer held.Close()
+	lock, err := dirlock.Acquire(dir)
 	if err != nil {
 		return 0, err
 	}
@@ -50,10 +56,11 @@ func (d *daemon) stopJournal() enforce.Journal {
 
 func (d *daemon) openStopped() (enforce.Dir, error) {
 	dir := stoppedDir(d.Socket)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	held, err := rootfile.Own.MakeDir(dir, 0o700)
+	if err != nil {
 		return "", fmt.Errorf("journal of stopped processes: %w", err)
 	}
-	var err error
+	defer held.Close()
 	if d.stopped, err = dirlock.Acquire(dir); err != nil {
 		return "", fmt.Errorf("journal of stopped processes: %w", err)
 	}

@@ -22,6 +22,7 @@ import (
 
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/procfs"
+	"github.com/abot-trace/abot-trace/internal/rootfile"
 )
 
 // Journal remembers who is stopped by us, so that nobody stays so if we die.
@@ -50,6 +51,10 @@ type journaledProcess struct {
 }
 
 const journalSuffix = ".stopped"
+
+// maxEntry bounds what is read of one kill's notes: 64 lines, each of as many processes
+// as there can be pids, are not reached.
+const maxEntry = 64 << 20
 
 func (d Dir) path(killID string) string {
 	return filepath.Join(string(d), url.PathEscape(killID)+journalSuffix)
@@ -93,7 +98,7 @@ func appendTo(path string, line []byte) error {
 	}
 	here := unix.AT_FDCWD
 	fd, _, errno := unix.RawSyscall6(unix.SYS_OPENAT, uintptr(here), uintptr(unsafe.Pointer(name)),
-		unix.O_WRONLY|unix.O_CREAT|unix.O_APPEND|unix.O_CLOEXEC, 0o600, 0, 0)
+		unix.O_WRONLY|unix.O_CREAT|unix.O_APPEND|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600, 0, 0)
 	if errno != 0 {
 		return &fs.PathError{Op: "open", Path: path, Err: errno}
 	}
@@ -149,8 +154,12 @@ var globEscape = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`)
 
 // readEntry returns the last line of an entry that is whole: it names everybody.
 func readEntry(path string) (entry journalEntry, err error) {
-	text, err := os.ReadFile(path)
+	f, err := rootfile.Own.Open(path)
 	if err != nil {
+		return entry, err
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxEntry))
+	if err = errors.Join(err, f.Close()); err != nil {
 		return entry, err
 	}
 	lines := bytes.Split(bytes.TrimSuffix(text, []byte{'\n'}), []byte{'\n'})

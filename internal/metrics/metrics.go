@@ -6,15 +6,19 @@
 package metrics
 
 import (
+	"bytes"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"path/filepath"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/common/expfmt"
 
+	"github.com/abot-trace/abot-trace/internal/rootfile"
 	"github.com/abot-trace/abot-trace/internal/safetext"
 )
 
@@ -103,12 +107,37 @@ func (m *Metrics) Handler() http.Handler {
 }
 
 // WriteTextfile writes the metrics to a file for node_exporter's textfile
-// collector, whole or not at all. The name must end in .prom to be read.
+// collector, whole or not at all. The name must end in .prom to be read. The directory
+// may be the collector's: no link in it is followed.
 func (m *Metrics) WriteTextfile(path string) error {
-	if err := prometheus.WriteToTextfile(path, m.registry); err != nil {
+	text, err := m.text()
+	if err != nil {
+		return fmt.Errorf("metrics file: %w", err)
+	}
+	dir, err := rootfile.Own.ForeignDir(filepath.Dir(path), 0)
+	if err != nil {
+		return fmt.Errorf("metrics file: %w", err)
+	}
+	defer dir.Close()
+	if err := dir.Replace(filepath.Base(path), text, 0o644); err != nil {
 		return fmt.Errorf("metrics file: %w", err)
 	}
 	return nil
+}
+
+// text is all metrics in the text format.
+func (m *Metrics) text() ([]byte, error) {
+	families, err := m.registry.Gather()
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	for _, family := range families {
+		if _, err := expfmt.MetricFamilyToText(&b, family); err != nil {
+			return nil, err
+		}
+	}
+	return b.Bytes(), nil
 }
 
 // errorLog passes the handler's complaints to slog.

@@ -5,6 +5,7 @@ package metrics
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http/httptest"
 	"os"
@@ -131,6 +132,30 @@ func TestHandlerAndTextfile(t *testing.T) {
 	}
 	if err := m.WriteTextfile("/does/not/exist/x.prom"); err == nil {
 		t.Error("no error for a directory that is not there")
+	}
+}
+
+// TestTextfileFollowsNoLink: the directory may be the collector's, which can plant there
+// what it likes.
+func TestTextfileFollowsNoLink(t *testing.T) {
+	dir, outside := t.TempDir(), filepath.Join(t.TempDir(), "outside")
+	if err := errors.Join(os.Chmod(dir, 0o777), os.WriteFile(outside, []byte("untouched"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "abot-trace.prom")
+	if err := errors.Join(os.Symlink(outside, path), os.Symlink(outside, path+".new")); err != nil {
+		t.Fatal(err)
+	}
+	if err := New(full, "1").WriteTextfile(path); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Lstat(path)
+	if err != nil || info.Mode() != 0o644 {
+		t.Errorf("made %v, %v", info, err)
+	}
+	info, err = os.Stat(outside)
+	if b, _ := os.ReadFile(outside); err != nil || string(b) != "untouched" || info.Mode() != 0o600 {
+		t.Errorf("outside: %q, %v, %v", b, info.Mode(), err)
 	}
 }
 

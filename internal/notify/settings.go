@@ -29,8 +29,9 @@ type Webhook struct {
 	URL         string   `json:"url"`
 	MinSeverity Severity `json:"min_severity"`
 	// HMACSecretFile holds the key of the signature; empty for none. The helper
-	// reads it.
+	// reads it. It is root's, or with OwnSecret that of the helper's own user.
 	HMACSecretFile string `json:"hmac_secret_file,omitempty"`
+	OwnSecret      bool   `json:"own_secret,omitempty"`
 	// Template is a text/template over [Message] that makes the body; empty for the
 	// event's JSON.
 	Template string `json:"template,omitempty"`

@@ -24,6 +24,15 @@ type Dir struct {
 // Path is where the directory was when it was opened.
 func (d *Dir) Path() string { return d.f.Name() }
 
+// Shared reports whether others than its owner could replace what is in the directory.
+func (d *Dir) Shared() (bool, error) {
+	st, err := stat(d.f)
+	if err != nil {
+		return false, err
+	}
+	return openToOthers(st), nil
+}
+
 // Close lets the directory go.
 func (d *Dir) Close() error { return d.f.Close() }
 
@@ -96,7 +105,7 @@ func (d *Dir) Mode(name string) (fs.FileMode, error) {
 	if err := plain(name); err != nil {
 		return 0, err
 	}
-	info, err := os.Lstat(d.through(name))
+	info, err := os.Lstat(filepath.Join("/proc/self/fd", strconv.Itoa(int(d.f.Fd())), name))
 	if err != nil {
 		return 0, err
 	}
@@ -112,14 +121,6 @@ func (d *Dir) Names() ([]string, error) {
 	}
 	defer f.Close()
 	return f.Readdirnames(-1)
-}
-
-// Socket returns a path by which bind(2) and connect(2), which take nothing else, reach
-// a name in this directory, wherever that is now.
-func (d *Dir) Socket(name string) string { return d.through(name) }
-
-func (d *Dir) through(name string) string {
-	return filepath.Join("/proc/self/fd", strconv.Itoa(int(d.f.Fd())), name)
 }
 
 func plain(name string) error {

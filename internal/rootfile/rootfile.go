@@ -234,11 +234,17 @@ func (r Rule) judge(what, path string, st *unix.Stat_t) error {
 	if err := r.owner(what, path, st.Uid); err != nil {
 		return err
 	}
-	sticky := st.Mode&unix.S_IFMT == unix.S_IFDIR && st.Mode&unix.S_ISVTX != 0
-	if st.Mode&0o022 != 0 && !sticky {
+	if openToOthers(st) {
 		return fmt.Errorf("%s can be written by others than %s (mode %04o): chmod go-w %s", what, r.owners(), st.Mode&0o777, path)
 	}
 	return nil
+}
+
+// openToOthers reports whether others than the owner can write a file, or replace what
+// is in a directory.
+func openToOthers(st *unix.Stat_t) bool {
+	sticky := st.Mode&unix.S_IFMT == unix.S_IFDIR && st.Mode&unix.S_ISVTX != 0
+	return st.Mode&0o022 != 0 && !sticky
 }
 
 func (r Rule) owner(what, path string, uid uint32) error {

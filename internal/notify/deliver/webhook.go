@@ -15,13 +15,13 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
-	"os"
 	"strconv"
 	texttemplate "text/template"
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/notify"
 	"github.com/abot-trace/abot-trace/internal/notify/template"
+	"github.com/abot-trace/abot-trace/internal/rootfile"
 )
 
 // Bounds of one webhook delivery.
@@ -62,7 +62,7 @@ func newWebhook(label string, s notify.Webhook) (*webhook, error) {
 		}
 	}
 	if s.HMACSecretFile != "" {
-		if w.secret, err = readSecret(s.HMACSecretFile); err != nil {
+		if w.secret, err = readSecret(s.HMACSecretFile, s.OwnSecret); err != nil {
 			return nil, fmt.Errorf("%s: secret: %w", label, err)
 		}
 	}
@@ -76,9 +76,14 @@ func newWebhook(label string, s notify.Webhook) (*webhook, error) {
 	return w, nil
 }
 
-// readSecret reads a key, without the line end that editors leave.
-func readSecret(path string) ([]byte, error) {
-	f, err := os.Open(path)
+// readSecret reads a key, without the line end that editors leave. The key is root's to
+// set, but for who tries notices for himself.
+func readSecret(path string, own bool) ([]byte, error) {
+	rule := rootfile.Root
+	if own {
+		rule = rootfile.Own
+	}
+	f, err := rule.Open(path)
 	if err != nil {
 		return nil, err
 	}

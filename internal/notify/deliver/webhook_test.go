@@ -4,6 +4,7 @@ package deliver
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -209,7 +210,11 @@ func TestSecretFile(t *testing.T) {
 	if err := os.WriteFile(empty, []byte("\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{empty, "/does/not/exist"} {
+	shared := filepath.Join(t.TempDir(), "shared")
+	if err := errors.Join(os.WriteFile(shared, []byte("key\n"), 0o600), os.Chmod(shared, 0o622)); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{empty, shared, "/does/not/exist"} {
 		if _, err := newWebhook("w", notify.Webhook{URL: "http://h/", HMACSecretFile: path}); err == nil {
 			t.Errorf("%s: no error", path)
 		}
