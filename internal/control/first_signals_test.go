@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/trace"
 	"github.com/abot-trace/abot-trace/internal/tracker"
@@ -86,11 +87,11 @@ func TestRecentAdjustment(t *testing.T) {
 	w := newWorld(t, "rules: []\n")
 	id := event.ID{PID: unused + 1, Start: w.began}
 	w.on(func(*tracker.Tree) {
-		w.bind().facts[id] = details{oomAdj: 17, at: trace.BootNow()}
+		w.bind().facts[id] = details{oomAdj: 17, at: boottime.Now()}
 		if adj, err := w.view.oomAdj(id); adj != 17 || err != nil {
 			t.Errorf("got %d, %v: want what was found a moment ago", adj, err)
 		}
-		w.view.facts[id] = details{oomAdj: 17, at: trace.BootNow() - uint64(cacheFor)}
+		w.view.facts[id] = details{oomAdj: 17, at: boottime.Now() - uint64(cacheFor)}
 		if adj, err := w.view.oomAdj(id); err == nil {
 			t.Errorf("got %d of nobody", adj)
 		}

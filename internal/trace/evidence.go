@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/procfs"
 	"github.com/abot-trace/abot-trace/internal/safetext"
@@ -152,7 +153,7 @@ func (t *Tracer) facts(p *tracker.Process) verdict.Facts {
 func (t *Tracer) rejudge(id event.ID) {
 	p, ok := t.tree.Get(id)
 	if !ok || p.Dead || p.Orphan == nil || p.Orphan.Verdict != verdict.Unknown || p.Orphan.Leaker == nil ||
-		!p.Orphan.Direct || BootNow()-p.Orphan.Since > uint64(verdict.Settles) {
+		!p.Orphan.Direct || boottime.Now()-p.Orphan.Since > uint64(verdict.Settles) {
 		return
 	}
 	facts := t.facts(&p)

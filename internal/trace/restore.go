@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 )
@@ -109,6 +110,6 @@ func (t *Tracer) orphanEventID(id event.ID) string {
 // NoteLost tells that records were lost before this tracer began. Before Run.
 func (t *Tracer) NoteLost(records uint64) {
 	if records > 0 {
-		t.lost(records, BootNow())
+		t.lost(records, boottime.Now())
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/procfs"
 	"github.com/abot-trace/abot-trace/internal/tracker"
@@ -205,7 +206,7 @@ func New(source Source, opt Options) *Tracer {
 	}
 	t.names = newResolver(t.tree)
 	t.conv = newConverter(t.names)
-	t.conv.offset = bootOffset()
+	t.conv.offset = boottime.Offset()
 	t.views.conv, t.drawingViews.conv = newConverter(newResolver(nil)), newConverter(newResolver(nil))
 	t.drawingViews.conv.drawn = true
 	t.canary.init()
@@ -222,7 +223,7 @@ func eventIDPrefix() string {
 		}
 		return string(b[:8])
 	}
-	return fmt.Sprintf("%s-%s-%x", short("/etc/machine-id"), short("/proc/sys/kernel/random/boot_id"), BootNow()/1e6)
+	return fmt.Sprintf("%s-%s-%x", short("/etc/machine-id"), short("/proc/sys/kernel/random/boot_id"), boottime.Now()/1e6)
 }
 
 // Run reads the source until ctx ends. It returns nil then, and an error when the
@@ -249,7 +250,7 @@ func (t *Tracer) Run(ctx context.Context) error {
 			continue
 		}
 		rested = false
-		if now := BootNow(); n > 0 && t.onLag != nil && now > t.last {
+		if now := boottime.Now(); n > 0 && t.onLag != nil && now > t.last {
 			t.onLag(time.Duration(now - t.last))
 		}
 		t.runCommands()
@@ -283,7 +284,7 @@ func (t *Tracer) read() (n int) {
 
 // waitTime is how long the loop may sleep.
 func (t *Tracer) waitTime(busy bool) time.Duration {
-	now := BootNow()
+	now := boottime.Now()
 	d := waitIdle
 	if now > t.last {
 		d = min(max(time.Duration(now-t.last)/2, waitIdle), waitQuiet)
@@ -324,12 +325,12 @@ func (t *Tracer) tick() {
 		fn()
 	}
 	if news := t.tree.NoteRefused(t.source.Refused()); news > 0 {
-		t.lost(news, BootNow())
+		t.lost(news, boottime.Now())
 	}
 	t.publishLost()
 	now := time.Now()
 	if now.Sub(t.offsetAt) > time.Second {
-		t.conv.offset, t.offsetAt = bootOffset(), now
+		t.conv.offset, t.offsetAt = boottime.Offset(), now
 	}
 	t.names.now = now
 	if t.resyncWhy != "" && now.Sub(t.resyncAt) >= resyncPause {
@@ -407,7 +408,7 @@ func (t *Tracer) publishLost() {
 	}
 	lost := t.missing
 	t.missing = wire.Lost{}
-	t.publish(&wire.Event{Type: wire.TypeLost, Lost: &lost}, BootNow())
+	t.publish(&wire.Event{Type: wire.TypeLost, Lost: &lost}, boottime.Now())
 	t.needResync(fmt.Sprintf("%d records lost", lost.Records))
 }
 
