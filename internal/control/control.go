@@ -23,6 +23,7 @@ import (
 	"github.com/abot-trace/abot-trace/internal/config"
 	"github.com/abot-trace/abot-trace/internal/enforce"
 	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/lease"
 	"github.com/abot-trace/abot-trace/internal/policy"
 	"github.com/abot-trace/abot-trace/internal/sample"
 	"github.com/abot-trace/abot-trace/internal/trace"
@@ -70,7 +71,7 @@ type Controller struct {
 
 	killsInFlight     map[string]*killInFlight // by kill id, while they run
 	kills             uint64
-	waiting           []trace.Lease          // ended, and the queue was full
+	waiting           []lease.Lease          // ended, and the queue was full
 	refusalsPublished map[budgetRefusal]bool // budget refusals that were told
 	exhaustedSince    map[string]time.Time   // rules whose budget is used up, since when
 	wall              int64                  // last offset of the wall clock, to notice steps
@@ -90,7 +91,7 @@ type budgetRefusal struct {
 type killInFlight struct {
 	decision *policy.Decision // nil for a lease
 	engine   *policy.Engine   // whose decision it is
-	lease    *trace.Lease
+	lease    *lease.Lease
 	lapsed   bool            // its rule was found not to hold any more
 	done     func(wire.Kill) // nil, or who waits for it
 	root     *wire.Process   // the tree's, as it was before; nil where it is not known

@@ -13,6 +13,7 @@ import (
 
 	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/lease"
 	"github.com/abot-trace/abot-trace/internal/trace"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
@@ -41,7 +42,7 @@ func (w *world) leased() *exec.Cmd {
 		event.Event{Kind: event.KindFork, Subject: id, Time: w.began + 2, Fork: event.Fork{Spawner: holder, Caller: holder}},
 		event.Event{Kind: event.KindExec, Subject: id, Time: w.began + 3, Ordinal: 1, Exec: event.Exec{MarksKnown: true}},
 	)
-	w.on(func(*tracker.Tree) { w.tracer.HoldLease(trace.Lease{Holder: holder, Grace: time.Hour}) })
+	w.on(func(*tracker.Tree) { w.tracer.Leases().Hold(lease.Lease{Holder: holder, Grace: time.Hour}) })
 	w.write(event.Event{Kind: event.KindExit, Subject: holder, Time: w.began + 4,
 		Exit: event.Exit{Status: event.Status(unix.SIGKILL), HasChildren: true}})
 	return child

@@ -119,8 +119,8 @@ func (t *Tracer) facts(p *tracker.Process) verdict.Facts {
 		MarksKnown:   p.MarksKnown,
 		Keep:         p.Keep,
 		Leash:        p.Leash,
-		LeaseEnded:   t.leaseEnded(p),
 	}
+	_, f.LeaseEnded = t.leases.Ended(p.ID)
 	if l := o.Leaker; l != nil {
 		f.LeakerPID = l.ID.PID
 		f.LeakerComm = safetext.Field(l.Comm.String())

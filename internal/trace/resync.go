@@ -23,7 +23,7 @@ func (t *Tracer) resync() {
 		t.needResync(why)
 		return
 	}
-	tasks, _ = addMissingParents(t.proc, tasks)
+	tasks, _ = t.proc.AddMissingParents(tasks)
 	s := t.tree.Begin(tasks, began)
 	// What the ring holds by now explains most differences. Records that come
 	// meanwhile may wait.

@@ -66,7 +66,7 @@ func (t *Tracer) remember(c *tracker.Change) *tracker.Process {
 	case tracker.Forked:
 		t.canary.observeFork(p)
 	case tracker.Exited:
-		t.observeExit(p)
+		t.leases.ObserveExit(p)
 	}
 	if kind := lifecycleKinds[c.Kind]; t.hub.wants(kind) {
 		if t.hub.shares(kind) {

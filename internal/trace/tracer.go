@@ -23,6 +23,7 @@ import (
 
 	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/lease"
 	"github.com/abot-trace/abot-trace/internal/procfs"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
@@ -110,7 +111,7 @@ type Options struct {
 	OnLag func(time.Duration)
 	// OnLeaseEnd is called on the loop when the holder of a lease has died, before
 	// OnOrphans is for its descendants: the lease is the judgement. It must not block.
-	OnLeaseEnd func(Lease)
+	OnLeaseEnd func(lease.Lease)
 }
 
 // Tracer keeps the tree. Make it with New, run it with Run.
@@ -123,7 +124,7 @@ type Tracer struct {
 	onOrphans func([]event.ID)
 	onEvent   func(*wire.Event)
 	onTick    func() uint64
-	onLease   func(Lease)
+	onLease   func(lease.Lease)
 	onLag     func(time.Duration)
 	last      uint64 // time of the record that was handled last
 	wakeAt    uint64 // what onTick asked for
@@ -159,7 +160,7 @@ type Tracer struct {
 	// afterYield is what is to be done when the loop has rested.
 	afterYield  []func()
 	unconfirmed []unconfirmed // adopters to confirm
-	leases      leases
+	leases      *lease.Table
 
 	missing   wire.Lost // not told yet
 	offsetAt  time.Time // when the wall clock was last asked
@@ -204,6 +205,7 @@ func New(source Source, opt Options) *Tracer {
 	if t.log == nil {
 		t.log = slog.Default()
 	}
+	t.leases = lease.NewTable(t.tree)
 	t.names = newResolver(t.tree)
 	t.conv = newConverter(t.names)
 	t.conv.offset = boottime.Offset()
@@ -339,7 +341,7 @@ func (t *Tracer) tick() {
 	if len(t.unconfirmed) > 0 {
 		t.confirm()
 	}
-	t.expireLeases()
+	t.leases.Expire()
 	t.canary.tick(now)
 	t.fill.tick(t)
 	t.stats.note(t)

@@ -166,7 +166,7 @@ func (t *Tracer) usage() (func(event.ID) (Use, bool), error) {
 	if err != nil {
 		return nil, err
 	}
-	tasks, places := addMissingParents(t.proc, tasks)
+	tasks, places := t.proc.AddMissingParents(tasks)
 	return func(id event.ID) (Use, bool) {
 		i, ok := places[id]
 		if !ok {
