@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/config"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/policy"
@@ -31,7 +30,7 @@ func (c *Controller) Explain(ctx context.Context, pid int32) (*wire.Explain, err
 	var rules []wire.ExplainRule
 	id := event.ID{PID: p.PID, Start: p.StartNS}
 	err = c.tracer.DoDrained(ctx, func(*tracker.Tree) {
-		now := boottime.Now()
+		now := trace.BootNow()
 		for _, r := range c.engine.Explain(c.bind(), &c.host, id, now) {
 			rule := wire.ExplainRule{Name: r.Name, Applies: r.Applies, Why: r.Why}
 			if r.ActsAt != 0 {
@@ -68,7 +67,7 @@ func (c *Controller) Pass(ctx context.Context, cfg *config.Config, enforce bool,
 	err := c.tracer.DoDrained(ctx, func(*tracker.Tree) {
 		var p plan
 		if p.engine, p.err = c.newEngine(cfg); p.err == nil {
-			p.decisions = p.engine.Evaluate(c.bind(), &c.host, boottime.Now())
+			p.decisions = p.engine.Evaluate(c.bind(), &c.host, trace.BootNow())
 		}
 		planned <- p
 	})
@@ -126,7 +125,7 @@ func (c *Controller) runDecision(ctx context.Context, engine *policy.Engine, d *
 // On the loop.
 func (c *Controller) submitWithinBudget(engine *policy.Engine, d *policy.Decision, armed bool, result chan<- wire.Kill) time.Duration {
 	if armed {
-		now := boottime.Now()
+		now := trace.BootNow()
 		grant := c.budget.Take(now, c.stopped())
 		if pause := time.Duration(grant.RetryAt - now); !grant.OK && grant.RetryAt > now && !grant.Exhausted && pause <= c.spec.Pause {
 			return pause

@@ -38,6 +38,19 @@ type UIDs struct{ Real, Effective, Saved uint32 }
 // Is reports whether all three are uid.
 func (u UIDs) Is(uid uint32) bool { return u == UIDs{uid, uid, uid} }
 
+// CouldSignal reports whether whoever could have ended a process with the ids u by a signal
+// could have ended one with the ids t himself: root anyone, else t's real and saved ids are
+// u's. It is what to ask before ending t because of u's end: a user can end his own program
+// that has gained root's ids, and must not have reached root's others by that.
+func (u UIDs) CouldSignal(t UIDs) bool {
+	for _, who := range [...]uint32{u.Real, u.Saved} {
+		if who != 0 && (t.Real != who || t.Saved != who) {
+			return false
+		}
+	}
+	return true
+}
+
 // Kind says what an Event reports.
 type Kind uint8
 

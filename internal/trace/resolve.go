@@ -12,7 +12,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/procfs"
 	"github.com/abot-trace/abot-trace/internal/tracker"
@@ -68,7 +67,7 @@ func newResolver(tree *tracker.Tree) *resolver {
 		byID:    make(map[uint64]group),
 		byProc:  make(map[event.ID]place),
 		tree:    tree,
-		since:   boottime.Now(),
+		since:   BootNow(),
 	}
 }
 
@@ -155,7 +154,7 @@ func (r *resolver) place(id event.ID) group {
 		if len(r.byProc) > maxGroups {
 			r.forget()
 		}
-		r.byProc[id] = place{g, boottime.Now()}
+		r.byProc[id] = place{g, BootNow()}
 	}
 	return g
 }
@@ -235,7 +234,7 @@ func (r *resolver) moved(id event.ID) {
 func (r *resolver) forget() {
 	clear(r.byProc)
 	r.lastAnswers = [len(r.lastAnswers)]groupAnswer{}
-	r.since = boottime.Now()
+	r.since = BootNow()
 }
 
 // unitName is the unit that the process belongs to, a user's own where there is one.

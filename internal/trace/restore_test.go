@@ -10,7 +10,6 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/abot-trace/abot-trace/internal/event"
-	"github.com/abot-trace/abot-trace/internal/lease"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -130,10 +129,10 @@ func TestRestoreLeases(t *testing.T) {
 	s := newScript()
 	s.tasks = []event.Task{task(0, 0)}
 	first := start(t, s, Options{})
-	held := lease.Lease{Holder: proc(1), UID: 7, Grace: time.Second}
-	ended := lease.Lease{Holder: proc(2), UID: 8, Grace: 2 * time.Second}
+	held := Lease{Holder: proc(1), UID: 7, Grace: time.Second}
+	ended := Lease{Holder: proc(2), UID: 8, Grace: 2 * time.Second}
 	s.send(fork(0, 1), fork(0, 2), fork(2, 3))
-	if err := first.Do(t.Context(), func(*tracker.Tree) { first.Leases().Hold(held); first.Leases().Hold(ended) }); err != nil {
+	if err := first.Do(t.Context(), func(*tracker.Tree) { first.HoldLease(held); first.HoldLease(ended) }); err != nil {
 		t.Fatal(err)
 	}
 	sub := first.Subscribe(wire.TypeExit)
@@ -142,10 +141,10 @@ func TestRestoreLeases(t *testing.T) {
 	next(t, sub)
 	sections := saved(t, first)
 
-	told := make(chan lease.Lease, 2)
+	told := make(chan Lease, 2)
 	gap := newScript()
 	gap.tasks = []event.Task{task(0, 0), task(1, 0), task(3, 0)}
-	second := New(gap, Options{OnLeaseEnd: func(l lease.Lease) { told <- l }})
+	second := New(gap, Options{OnLeaseEnd: func(l Lease) { told <- l }})
 	if err := second.Restore(sections, 0); err != nil {
 		t.Fatal(err)
 	}
@@ -153,14 +152,14 @@ func TestRestoreLeases(t *testing.T) {
 	gap.send(fork(0, 4))
 	select {
 	case l := <-told:
-		if l != ended {
+		if ended.ExitSeen = true; l != ended {
 			t.Errorf("got %+v, want %+v", l, ended)
 		}
 	case <-time.After(time.Minute):
 		t.Fatal("the end of the lease was not told")
 	}
-	var leases []lease.Lease
-	if err := second.Do(t.Context(), func(*tracker.Tree) { leases = second.Leases().Held() }); err != nil {
+	var leases []Lease
+	if err := second.Do(t.Context(), func(*tracker.Tree) { leases = second.Leases() }); err != nil {
 		t.Fatal(err)
 	}
 	if len(leases) != 1 || leases[0] != held {
@@ -171,7 +170,6 @@ func TestRestoreLeases(t *testing.T) {
 // TestRestoreRefuses changes nothing when a section is of no use.
 func TestRestoreRefuses(t *testing.T) {
 	s := newScript()
-	s.tasks = []event.Task{task(0, 0), task(1, 0)}
 	good := saved(t, start(t, s, Options{}))
 	for name, sections := range map[string]map[string][]byte{
 		"nothing":    {},
@@ -181,10 +179,11 @@ func TestRestoreRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			tracer := New(newScript(), Options{})
+			before := tracer.tree
 			if err := tracer.Restore(sections, 0); err == nil {
 				t.Error("restored")
 			}
-			if tracer.tree.Living() > 0 || len(tracer.leases.Held()) > 0 {
+			if tracer.tree != before || tracer.leases.held != nil {
 				t.Error("something was changed")
 			}
 		})

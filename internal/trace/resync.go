@@ -5,7 +5,6 @@ package trace
 import (
 	"time"
 
-	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -16,14 +15,14 @@ import (
 func (t *Tracer) resync() {
 	why := t.resyncWhy
 	t.resyncWhy, t.resyncAt = "", time.Now()
-	began := boottime.Now()
+	began := BootNow()
 	tasks, err := t.source.Tasks()
 	if err != nil {
 		t.log.Error("resync", "reason", why, "err", err)
 		t.needResync(why)
 		return
 	}
-	tasks, _ = t.proc.AddMissingParents(tasks)
+	tasks, _ = addMissingParents(t.proc, tasks)
 	s := t.tree.Begin(tasks, began)
 	// What the ring holds by now explains most differences. Records that come
 	// meanwhile may wait.
@@ -41,7 +40,7 @@ func (t *Tracer) resync() {
 	t.fill.want()
 	t.publishNews()
 	t.publish(&wire.Event{Type: wire.TypeResync,
-		Resync: &wire.Resync{Reason: why, Found: found, Vanished: vanished}}, boottime.Now())
+		Resync: &wire.Resync{Reason: why, Found: found, Vanished: vanished}}, BootNow())
 }
 
 // maxDrain bounds the reading in a resync, in batches: a storm fills the ring as fast

@@ -12,7 +12,6 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -118,7 +117,7 @@ func (s *script) send(events ...event.Event) {
 	s.mu.Lock()
 	for _, e := range events {
 		if e.Time == 0 {
-			e.Time = boottime.Now()
+			e.Time = BootNow()
 		}
 		e.HostPID = e.Subject.PID
 		e.Refused = s.refused.Load()

@@ -21,9 +21,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
-	"github.com/abot-trace/abot-trace/internal/lease"
 	"github.com/abot-trace/abot-trace/internal/procfs"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
@@ -111,7 +109,10 @@ type Options struct {
 	OnLag func(time.Duration)
 	// OnLeaseEnd is called on the loop when the holder of a lease has died, before
 	// OnOrphans is for its descendants: the lease is the judgement. It must not block.
-	OnLeaseEnd func(lease.Lease)
+	OnLeaseEnd func(Lease)
+	// OnRead is called on the loop when programs and marks were read of processes whose exec
+	// did not tell them. It must not block.
+	OnRead func([]event.ID)
 }
 
 // Tracer keeps the tree. Make it with New, run it with Run.
@@ -124,7 +125,8 @@ type Tracer struct {
 	onOrphans func([]event.ID)
 	onEvent   func(*wire.Event)
 	onTick    func() uint64
-	onLease   func(lease.Lease)
+	onLease   func(Lease)
+	onRead    func([]event.ID)
 	onLag     func(time.Duration)
 	last      uint64 // time of the record that was handled last
 	wakeAt    uint64 // what onTick asked for
@@ -160,7 +162,7 @@ type Tracer struct {
 	// afterYield is what is to be done when the loop has rested.
 	afterYield  []func()
 	unconfirmed []unconfirmed // adopters to confirm
-	leases      *lease.Table
+	leases      leases
 
 	missing   wire.Lost // not told yet
 	offsetAt  time.Time // when the wall clock was last asked
@@ -193,6 +195,7 @@ func New(source Source, opt Options) *Tracer {
 		onEvent:   opt.OnEvent,
 		onTick:    opt.OnTick,
 		onLease:   opt.OnLeaseEnd,
+		onRead:    opt.OnRead,
 		onLag:     opt.OnLag,
 		lifecycle: newRecent[record](recentLifecycle),
 		notable:   newRecent[*wire.Event](recentNotable),
@@ -205,10 +208,9 @@ func New(source Source, opt Options) *Tracer {
 	if t.log == nil {
 		t.log = slog.Default()
 	}
-	t.leases = lease.NewTable(t.tree)
 	t.names = newResolver(t.tree)
 	t.conv = newConverter(t.names)
-	t.conv.offset = boottime.Offset()
+	t.conv.offset = bootOffset()
 	t.views.conv, t.drawingViews.conv = newConverter(newResolver(nil)), newConverter(newResolver(nil))
 	t.drawingViews.conv.drawn = true
 	t.canary.init()
@@ -225,7 +227,7 @@ func eventIDPrefix() string {
 		}
 		return string(b[:8])
 	}
-	return fmt.Sprintf("%s-%s-%x", short("/etc/machine-id"), short("/proc/sys/kernel/random/boot_id"), boottime.Now()/1e6)
+	return fmt.Sprintf("%s-%s-%x", short("/etc/machine-id"), short("/proc/sys/kernel/random/boot_id"), BootNow()/1e6)
 }
 
 // Run reads the source until ctx ends. It returns nil then, and an error when the
@@ -252,7 +254,7 @@ func (t *Tracer) Run(ctx context.Context) error {
 			continue
 		}
 		rested = false
-		if now := boottime.Now(); n > 0 && t.onLag != nil && now > t.last {
+		if now := BootNow(); n > 0 && t.onLag != nil && now > t.last {
 			t.onLag(time.Duration(now - t.last))
 		}
 		t.runCommands()
@@ -286,7 +288,7 @@ func (t *Tracer) read() (n int) {
 
 // waitTime is how long the loop may sleep.
 func (t *Tracer) waitTime(busy bool) time.Duration {
-	now := boottime.Now()
+	now := BootNow()
 	d := waitIdle
 	if now > t.last {
 		d = min(max(time.Duration(now-t.last)/2, waitIdle), waitQuiet)
@@ -327,12 +329,12 @@ func (t *Tracer) tick() {
 		fn()
 	}
 	if news := t.tree.NoteRefused(t.source.Refused()); news > 0 {
-		t.lost(news, boottime.Now())
+		t.lost(news, BootNow())
 	}
 	t.publishLost()
 	now := time.Now()
 	if now.Sub(t.offsetAt) > time.Second {
-		t.conv.offset, t.offsetAt = boottime.Offset(), now
+		t.conv.offset, t.offsetAt = bootOffset(), now
 	}
 	t.names.now = now
 	if t.resyncWhy != "" && now.Sub(t.resyncAt) >= resyncPause {
@@ -341,7 +343,7 @@ func (t *Tracer) tick() {
 	if len(t.unconfirmed) > 0 {
 		t.confirm()
 	}
-	t.leases.Expire()
+	t.expireLeases()
 	t.canary.tick(now)
 	t.fill.tick(t)
 	t.stats.note(t)
@@ -384,7 +386,10 @@ func (t *Tracer) change(c *tracker.Change) {
 		t.needResync("a child that only the kernel knew")
 	case tracker.OOMKilled:
 		t.oom(c)
+	case tracker.Missed:
+		t.missedExec(c.ID)
 	case tracker.Execed:
+		t.fill.readSoon(t.tree, c.ID)
 		if p := t.remember(c); p != nil && p.Orphan != nil {
 			t.rejudge(c.ID)
 		}
@@ -410,7 +415,7 @@ func (t *Tracer) publishLost() {
 	}
 	lost := t.missing
 	t.missing = wire.Lost{}
-	t.publish(&wire.Event{Type: wire.TypeLost, Lost: &lost}, boottime.Now())
+	t.publish(&wire.Event{Type: wire.TypeLost, Lost: &lost}, BootNow())
 	t.needResync(fmt.Sprintf("%d records lost", lost.Records))
 }
 

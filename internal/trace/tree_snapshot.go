@@ -6,7 +6,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -41,7 +40,7 @@ func (g *TreeSnapshot) Len() int { return len(g.snapshot.order) }
 func (g *TreeSnapshot) Each(fn func(*wire.Process)) {
 	g.views.mu.Lock()
 	defer g.views.mu.Unlock()
-	g.views.conv.offset = boottime.Offset()
+	g.views.conv.offset = bootOffset()
 	var r processScratch
 	for _, place := range g.snapshot.order {
 		fn(g.views.conv.fill(&r, &g.snapshot.all[place.at]))

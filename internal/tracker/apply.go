@@ -20,6 +20,9 @@ const (
 	Lost
 	// Unseen reports a child that only the kernel's list knew: reason to resync.
 	Unseen
+	// Missed reports that the process runs a program whose exec was lost: what was known
+	// of its program and marks is not true any more.
+	Missed
 )
 
 // A Change is one thing that an event or a snapshot did to the tree.
@@ -45,6 +48,7 @@ func (t *Tree) report(c Change) { t.changes = append(t.changes, c) }
 // applied before changes nothing. The slice is valid until the next call.
 func (t *Tree) Apply(e *event.Event) []Change {
 	t.changes = t.changes[:0]
+	t.settle()
 	if e.Refused > t.refused {
 		t.report(Change{Kind: Lost, Time: e.Time, Records: e.Refused - t.refused})
 		t.refused = e.Refused
@@ -142,24 +146,13 @@ func (t *Tree) fork(e *event.Event) {
 	if e.Fork.Caller != e.Fork.Spawner {
 		caller = t.find(e.Fork.Caller)
 	}
-	t.inherit(r, caller)
+	t.inherit(r, caller, e.ExecID)
 	t.report(Change{Kind: Forked, ID: e.Subject, Time: e.Time, at: r})
 	// What forks while its spawner is already known to be dead is an orphan at birth:
 	// under CLONE_PARENT the spawner may die while its child forks on its behalf.
 	if spawner != 0 && t.at(spawner).is(flagDead) {
 		t.orphanBorn(r, spawner)
 	}
-}
-
-// inherit gives r the program of the process that it was copied from.
-func (t *Tree) inherit(r, from ref) {
-	n := t.at(r)
-	if from == 0 || n.words != 0 {
-		return
-	}
-	n.words = t.words.share(t.at(from).words)
-	n.execs = t.at(from).execs
-	n.flags |= t.at(from).flags & (flagTruncated | flagMarksKnown | flagKeep | flagLeash | flagKthread)
 }
 
 func (t *Tree) setOrigin(r ref, o event.Origin) {
@@ -180,12 +173,12 @@ func (t *Tree) exec(e *event.Event) {
 		return
 	}
 	n := t.at(r)
-	if e.Ordinal != 0 && e.Ordinal == n.execs {
+	if e.Ordinal != 0 && (later(n.execs, e.Ordinal) || e.Ordinal == n.execs && !n.is(flagUnread)) {
 		return
 	}
 	n.execs = e.Ordinal
 	n.comm, n.uid, n.hostPID = e.Comm, e.UID, e.HostPID
-	n.flags &^= flagTruncated | flagMarksKnown | flagKeep | flagLeash | flagKthread
+	n.flags &^= programFlags | flagKthread
 	n.flags |= flagIf(flagTruncated, e.Exec.Truncated) | flagIf(flagMarksKnown, e.Exec.MarksKnown) |
 		flagIf(flagKeep, e.Exec.Keep) | flagIf(flagLeash, e.Exec.Leash)
 	t.words.drop(n.words)
@@ -208,6 +201,9 @@ func (t *Tree) exit(e *event.Event) {
 	}
 	n := t.at(r)
 	n.comm, n.uid, n.hostPID = e.Comm, e.UID, e.HostPID
+	if later(e.ExecID, n.execs) {
+		t.forgetProgram(r, e.ExecID)
+	}
 	_, victim := t.victims[r]
 	t.die(r, end{
 		time:    e.Time,
@@ -217,6 +213,7 @@ func (t *Tree) exit(e *event.Event) {
 		killer:  t.killer(r, e.Exit.Status),
 		peakRSS: e.Exit.PeakRSS,
 		cpu:     e.Exit.CPUTime,
+		uids:    event.UIDs{Real: e.UID, Effective: e.Exit.EUID, Saved: e.Exit.SUID},
 	}, e.Exit)
 }
 
@@ -266,8 +263,8 @@ func (t *Tree) die(r ref, how end, x event.Exit) {
 	t.reparent(r, adopter)
 	t.detach(byKernel, r)
 	delete(t.atDeath, id)
+	t.justDied = append(t.justDied, r)
 	if t.at(r).held > 0 {
-		t.shorten(r)
 		return
 	}
 	t.retire(r)

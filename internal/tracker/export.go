@@ -13,7 +13,7 @@ import (
 
 // ExportVersion is raised whenever the format below changes in any way. A tree of
 // another version is not read: the kernel can be asked again, a misread tree cannot.
-const ExportVersion = 1
+const ExportVersion = 2
 
 // ErrMerging is returned by Export between Begin and End of a snapshot.
 var ErrMerging = errors.New("tracker: a snapshot is being merged")
@@ -28,6 +28,7 @@ func (t *Tree) Export(dst []byte) ([]byte, error) {
 	if t.merging {
 		return dst, ErrMerging
 	}
+	t.settle()
 	w := writer{b: dst, tree: t}
 	w.uint(ExportVersion)
 	w.uint(t.refused)
@@ -183,8 +184,15 @@ func (w *writer) end(e End) {
 	if e.Killer != nil {
 		w.signal(*e.Killer)
 	}
+	w.uids(e.UIDs)
 	w.uint(e.PeakRSS)
 	w.uint(e.CPU)
+}
+
+func (w *writer) uids(u event.UIDs) {
+	w.uint(uint64(u.Real))
+	w.uint(uint64(u.Effective))
+	w.uint(uint64(u.Saved))
 }
 
 func (w *writer) leaker(l *Leaker) {

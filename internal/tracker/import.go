@@ -47,15 +47,15 @@ func Import(b []byte, history int) (*Tree, error) {
 	if r.err != nil {
 		return nil, r.err
 	}
+	for at := ref(1); at < t.count; at++ {
+		t.at(at).flags &^= flagPinned // by a lease, which whoever knows it takes again
+	}
 	for _, at := range r.retired {
 		t.retire(at)
 	}
+	t.settle()
 	return t, nil
 }
-
-// Replace makes t the tree that other is, which is not to be used any more. Whoever holds
-// t goes on with it.
-func (t *Tree) Replace(other *Tree) { *t = *other }
 
 // A reader takes from b until the first error.
 type reader struct {
@@ -97,6 +97,8 @@ func (r *reader) uint(limit uint64) uint64 {
 func (r *reader) count() int { return int(r.uint(uint64(len(r.b)))) }
 
 func (r *reader) int32() int32 { return int32(uint32(r.uint(math.MaxUint32))) }
+
+func (r *reader) uint32() uint32 { return uint32(r.uint(math.MaxUint32)) }
 
 func (r *reader) bool() bool { return r.uint(1) == 1 }
 
@@ -162,8 +164,13 @@ func (r *reader) end() End {
 		killer := r.signal()
 		e.Killer = &killer
 	}
+	e.UIDs = r.uids()
 	e.PeakRSS, e.CPU = r.uint(math.MaxUint64), r.uint(math.MaxUint64)
 	return e
+}
+
+func (r *reader) uids() event.UIDs {
+	return event.UIDs{Real: r.uint32(), Effective: r.uint32(), Saved: r.uint32()}
 }
 
 func (r *reader) leaker() *Leaker {
@@ -189,7 +196,7 @@ func (r *reader) orphan() *Orphan {
 }
 
 // allFlags are those that an export may hold.
-const allFlags = flagElided<<1 - 1
+const allFlags = flagPinned | (flagPinned - 1)
 
 // node reads one node and places it in the tree.
 func (r *reader) node() {
@@ -241,7 +248,7 @@ func (r *reader) node() {
 func (r *reader) death(at ref) {
 	e := r.end()
 	r.tree.ends[at] = end{time: e.Time, status: e.Status, known: e.Known, oom: e.OOM, killer: e.Killer,
-		peakRSS: e.PeakRSS, cpu: e.CPU, orphan: r.orphan()}
+		uids: e.UIDs, peakRSS: e.PeakRSS, cpu: e.CPU, orphan: r.orphan()}
 }
 
 func (r *reader) life(at ref) {
@@ -262,7 +269,10 @@ func (r *reader) checkLines() {
 	lines := make([]uint8, t.count)
 	for at := ref(1); at < t.count; at++ {
 		if above := t.at(at).spawner.parent; above != 0 && t.at(above).is(flagDead) && t.at(above).held > 0 {
-			if lines[at] = lines[above] + 1; lines[at] > maxDeadLine {
+			if lines[at] = lines[above]; t.at(above).is(flagPinned) {
+				continue
+			}
+			if lines[at]++; lines[at] > maxDeadLine {
 				r.fail("a line of more than %d dead above %v", maxDeadLine, t.at(at).id())
 				return
 			}

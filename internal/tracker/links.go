@@ -5,6 +5,8 @@ package tracker
 import (
 	"math"
 	"slices"
+
+	"github.com/abot-trace/abot-trace/internal/event"
 )
 
 // which selects one of a node's two links.
@@ -110,22 +112,45 @@ func (t *Tree) dropHeld(r ref) {
 	}
 }
 
-// retire takes a dead node that no living descendant needs into the bounded history.
+// retire takes a dead node that no living descendant needs into the history.
 func (t *Tree) retire(r ref) {
 	if t.at(r).is(flagHistory) {
 		return
 	}
 	t.at(r).flags |= flagHistory
 	t.history = append(t.history, r)
-	if len(t.history) <= t.historyCap {
-		return
+}
+
+// settle brings the memory of the dead back within its bounds. It is for the beginning of
+// a call: what the last one has reported must be there for whoever reads the report.
+func (t *Tree) settle() {
+	for _, r := range t.justDied {
+		if n := t.at(r); n.is(flagDead) && n.held > 0 {
+			t.shorten(r)
+		}
 	}
-	oldest := t.history[0]
-	t.history = t.history[1:]
-	t.at(oldest).flags &^= flagHistory
-	// It may have become an ancestor again: a fork's record can follow the death.
-	if t.at(oldest).held == 0 {
-		t.elide(oldest)
+	t.justDied = t.justDied[:0]
+	for len(t.history) > t.historyCap {
+		oldest := t.history[0]
+		t.history = t.history[1:]
+		t.at(oldest).flags &^= flagHistory
+		// It may have become an ancestor again: a fork's record can follow the death.
+		if t.at(oldest).held == 0 {
+			t.elide(oldest)
+		}
+	}
+}
+
+// Pin keeps the node of a process from being forgotten while it has living descendants,
+// however long the line of the dead is that it stands in; Unpin ends that.
+func (t *Tree) Pin(id event.ID) { t.setFlag(id, flagPinned, true) }
+
+// Unpin takes back [Tree.Pin].
+func (t *Tree) Unpin(id event.ID) { t.setFlag(id, flagPinned, false) }
+
+func (t *Tree) setFlag(id event.ID, flag uint16, set bool) {
+	if r := t.find(id); r != 0 {
+		t.at(r).flags = t.at(r).flags&^flag | flagIf(flag, set)
 	}
 }
 
@@ -161,28 +186,32 @@ func (t *Tree) freeNode(r ref) {
 }
 
 // shorten keeps the lines of dead ancestors short after r has died, by forgetting
-// the topmost. r may have joined a line above it to one below.
+// the topmost that is not pinned. r may have joined a line above it to one below. The
+// pinned do not count.
 func (t *Tree) shorten(r ref) {
-	line := 1
+	line := 0
 	for child := t.at(r).spawner.first; child != 0; child = t.at(child).spawner.next {
 		if n := t.at(child); n.is(flagDead) && n.held > 0 {
-			line = max(line, int(n.line)+1)
+			line = max(line, int(n.line))
 		}
 	}
 	t.path = t.path[:0]
 	for at := r; at != 0 && t.at(at).is(flagDead); at = t.at(at).spawner.parent {
+		if !t.at(at).is(flagPinned) {
+			line++
+			t.path = append(t.path, at)
+		}
 		t.at(at).line = uint8(min(max(int(t.at(at).line), line), math.MaxUint8))
-		t.path = append(t.path, at)
-		line++
 	}
 	limit := maxDeadLine
 	if len(t.dead) > crowd {
 		limit = crowdedLine
 	}
 	for _, at := range slices.Backward(t.path) {
-		if line--; line <= limit {
+		if line <= limit {
 			return
 		}
 		t.elide(at)
+		line--
 	}
 }

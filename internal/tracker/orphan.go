@@ -85,7 +85,7 @@ func (t *Tree) orphan(child ref, leaker *Leaker, adopter event.ID, kind event.Ad
 		Direct:      true,
 		Root:        n.id(),
 		Leaker:      leaker,
-		Observed:    n.lineage == LineageObserved && leaker.End.Known,
+		Observed:    n.knownLineage() == LineageObserved && leaker.End.Known,
 		Adopter:     adopter,
 		AdopterKind: kind,
 	}
@@ -122,7 +122,7 @@ func (t *Tree) strand(r ref, above *Orphan) {
 			Since:    above.Since,
 			Root:     above.Root,
 			Leaker:   above.Leaker,
-			Observed: above.Observed && n.lineage == LineageObserved,
+			Observed: above.Observed && n.knownLineage() == LineageObserved,
 		}
 		o.Lived = lived(n, o)
 		t.orphans[child] = o
@@ -196,44 +196,6 @@ func (t *Tree) passVerdict(r ref, from *Orphan) {
 			t.passVerdict(child, from)
 		}
 	}
-}
-
-// SetCmdline records the program and arguments of a process whose exec was not seen. It
-// changes nothing where they are known.
-func (t *Tree) SetCmdline(id event.ID, filename, cmdline string, truncated bool) {
-	r := t.find(id)
-	if r == 0 || t.at(r).words != 0 {
-		return
-	}
-	n := t.at(r)
-	n.words = t.words.put(words{filename, cmdline})
-	n.flags |= flagIf(flagTruncated, truncated)
-}
-
-// SetMarks records the marks in the environment of a process where its exec did not
-// tell them.
-func (t *Tree) SetMarks(id event.ID, keep, leash bool) {
-	r := t.find(id)
-	if r == 0 || t.at(r).is(flagMarksKnown) {
-		return
-	}
-	t.at(r).flags |= flagMarksKnown | flagIf(flagKeep, keep) | flagIf(flagLeash, leash)
-}
-
-// MissingCmdline returns at most limit living processes, kernel threads apart, whose program
-// is not known, of those that accept says.
-func (t *Tree) MissingCmdline(limit int, accept func(event.ID) bool) []event.ID {
-	var ids []event.ID
-	for _, r := range t.live {
-		n := t.at(r)
-		if n.words != 0 || n.is(flagKthread) || !accept(n.id()) {
-			continue
-		}
-		if ids = append(ids, n.id()); len(ids) == limit {
-			break
-		}
-	}
-	return ids
 }
 
 // ConfirmParent records that the kernel was asked for the parent of id: its adopter

@@ -19,13 +19,14 @@ type End struct {
 	OOM    bool
 	// Killer is the signal that ended it and its sender; nil where not known.
 	Killer  *event.Signal
-	PeakRSS uint64 // bytes, an upper bound
-	CPU     uint64 // ns
+	UIDs    event.UIDs // the user ids that it died with; meaningful where Known
+	PeakRSS uint64     // bytes, an upper bound
+	CPU     uint64     // ns
 }
 
 func (e *end) public() End {
 	return End{Time: e.time, Status: e.status, Known: e.known, OOM: e.oom, Killer: e.killer,
-		PeakRSS: e.peakRSS, CPU: e.cpu}
+		UIDs: e.uids, PeakRSS: e.peakRSS, CPU: e.cpu}
 }
 
 // A Process is one process as the tree knows it: a copy, valid for ever.
@@ -53,6 +54,12 @@ type Process struct {
 
 	Kthread, Subreaper, NSInit bool
 	MarksKnown, Keep, Leash    bool
+	// Program tells its programs apart: it grows with each exec.
+	Program uint32
+	// Unread says that what it runs was neither seen at the exec nor read since: Filename
+	// and Cmdline are empty then. Missed says that the exec was lost; its lineage is only
+	// inferred for as long as it runs that program.
+	Unread, Missed bool
 
 	Dead bool
 	End  End // when Dead
@@ -75,7 +82,7 @@ func (t *Tree) copyTo(r ref, p *Process) {
 		HostPID:     n.hostPID,
 		Spawner:     event.ID{PID: n.spawnPID, Start: n.spawnAt},
 		Caller:      t.callers[r],
-		Lineage:     n.lineage,
+		Lineage:     n.knownLineage(),
 		Comm:        n.comm,
 		Filename:    w.filename,
 		Cmdline:     w.cmdline,
@@ -90,6 +97,9 @@ func (t *Tree) copyTo(r ref, p *Process) {
 		MarksKnown:  n.is(flagMarksKnown),
 		Keep:        n.is(flagKeep),
 		Leash:       n.is(flagLeash),
+		Program:     n.execs,
+		Unread:      n.is(flagUnread),
+		Missed:      n.is(flagMissed),
 		Orphan:      t.orphans[r],
 	}
 	if n.kernel.parent != 0 {
@@ -106,6 +116,15 @@ func (t *Tree) copyTo(r ref, p *Process) {
 		e := t.ends[r]
 		p.Dead, p.End, p.Orphan = true, e.public(), e.orphan
 	}
+}
+
+// knownLineage is what may be made of its lineage: of who runs what nobody has seen it
+// execute, no more than of anyone in a snapshot.
+func (n *node) knownLineage() Lineage {
+	if n.lineage == LineageObserved && n.is(flagMissed) {
+		return LineageInferred
+	}
+	return n.lineage
 }
 
 // Describe writes into p what Get returns of the process that changed. The tree must not

@@ -21,12 +21,14 @@ type Snapshot struct {
 	tree  *Tree
 	began uint64
 	seen  map[event.ID]struct{}
+	tasks []event.Task
 	found int
 }
 
 // Begin merges tasks, a pass that began at the CLOCK_BOOTTIME instant began.
 func (t *Tree) Begin(tasks []event.Task, began uint64) *Snapshot {
-	s := &Snapshot{tree: t, began: began, seen: make(map[event.ID]struct{}, len(tasks))}
+	t.settle()
+	s := &Snapshot{tree: t, began: began, seen: make(map[event.ID]struct{}, len(tasks)), tasks: tasks}
 	first := !t.synced
 	if first {
 		t.bootAt = began
@@ -83,6 +85,10 @@ func (s *Snapshot) take(task *event.Task) (r ref, isNew bool) {
 		isNew = t.at(r).is(flagStub)
 	}
 	t.describe(r, task)
+	if n := t.at(r); isNew && n.words == 0 && !later(n.execs, task.ExecID) {
+		n.execs = task.ExecID
+		n.flags |= flagIf(flagUnread, !task.Kthread)
+	}
 	return r, isNew
 }
 
@@ -152,6 +158,8 @@ func (s *Snapshot) End() (found, vanished int, changes []Change) {
 	t := s.tree
 	t.merging = false
 	t.changes = t.changes[:0]
+	t.settle()
+	s.missed()
 	var gone []ref
 	for _, r := range t.live {
 		n := t.at(r)
@@ -173,4 +181,16 @@ func (s *Snapshot) End() (found, vanished int, changes []Change) {
 		t.die(r, end{}, event.Exit{})
 	}
 	return s.found, len(gone), t.changes
+}
+
+// missed finds those that run another program by now than the last one whose exec was seen
+// or read, with all records applied that could have told of it.
+func (s *Snapshot) missed() {
+	t := s.tree
+	for i := range s.tasks {
+		task := &s.tasks[i]
+		if r := t.living(t.find(task.ID)); r != 0 && later(task.ExecID, t.at(r).execs) {
+			t.miss(r, task.ExecID)
+		}
+	}
 }

@@ -66,6 +66,9 @@ const (
 	flagHistory // waits in the history to be forgotten
 	flagMoved   // at its fork into other control groups than its caller's
 	flagElided  // dead ancestors between it and its spawner in the tree were forgotten
+	flagUnread  // what it runs was neither seen at the exec nor read since
+	flagMissed  // the exec of what it runs was not seen, although the tracer was there
+	flagPinned  // a lease's holder: never forgotten while it has living descendants
 )
 
 // A node is one process. It holds no pointers, so that the garbage collector does
@@ -84,7 +87,7 @@ type node struct {
 	origin   interned
 	cgroup   interned
 	held     int32  // children in the lineage that live or have living descendants
-	execs    uint32 // ordinal of its last exec
+	execs    uint32 // which of its programs it runs: the kernel's self_exec_id
 	flags    uint16
 	line     uint8 // dead: how many dead follow each other from here down, at most
 	lineage  Lineage
@@ -110,6 +113,7 @@ type end struct {
 	killer  *event.Signal
 	peakRSS uint64
 	cpu     uint64
+	uids    event.UIDs
 	orphan  *Orphan // what it was when it died
 }
 
@@ -147,6 +151,7 @@ type Tree struct {
 
 	history    []ref // the dead that no living descendant needs, oldest first
 	historyCap int
+	justDied   []ref // since the last call of settle
 	path       []ref // scratch of shorten
 
 	refused uint64
