@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	jsonv2 "github.com/go-json-experiment/json"
 	"golang.org/x/sys/unix"
@@ -27,8 +28,13 @@ import (
 // ErrNoDaemon says that nobody serves the socket.
 var ErrNoDaemon = errors.New("no daemon")
 
-// A Client asks the daemon. It is safe for concurrent use.
+// A Client asks the daemon. It is safe for concurrent use. No call waits for a daemon
+// that says nothing: it fails with an [UnansweredError].
 type Client struct {
+	// Patience is how long the daemon may say nothing, [DefaultPatience] at first. It is
+	// set before the first call.
+	Patience time.Duration
+
 	socket  string
 	http    *http.Client
 	stream  *http.Client
@@ -37,7 +43,7 @@ type Client struct {
 
 // NewClient returns a client of the daemon behind the socket.
 func NewClient(socket string) *Client {
-	c := &Client{socket: socket}
+	c := &Client{socket: socket, Patience: DefaultPatience}
 	c.http, c.stream = c.newHTTP(0), c.newHTTP(streamBuffer)
 	return c
 }
@@ -131,7 +137,7 @@ func (c *Client) Lines(ctx context.Context, types []string, since uint64, follow
 	if follow {
 		q.Set("follow", "1")
 	}
-	body, err := c.open(ctx, c.stream, http.MethodGet, "/v1/events", q, nil)
+	body, err := c.open(ctx, c.stream, http.MethodGet, "/v1/events", q, nil, stream)
 	if err != nil {
 		return err
 	}
@@ -152,9 +158,12 @@ func (c *Client) Lines(ctx context.Context, types []string, since uint64, follow
 			}
 			buf = buf[:copy(buf, buf[end:])]
 		}
+		var silent *UnansweredError
 		switch {
 		case ctx.Err() != nil || errors.Is(err, io.EOF):
 			return nil
+		case errors.As(err, &silent):
+			return silent
 		case err != nil:
 			return fmt.Errorf("read events from %s: %w", c.socket, err)
 		}
@@ -170,25 +179,29 @@ func get[T any](ctx context.Context, c *Client, path string, q url.Values) (T, e
 }
 
 // Call sends a request with a JSON body, where there is one, and decodes the answer.
-func Call[T any](ctx context.Context, c *Client, method, path string, q url.Values, in any) (out T, err error) {
-	body, err := c.open(ctx, c.http, method, path, q, in)
+func Call[T any](ctx context.Context, c *Client, method, path string, q url.Values, in any) (T, error) {
+	return call[T](ctx, c, method, path, q, in, brief)
+}
+
+func call[T any](ctx context.Context, c *Client, method, path string, q url.Values, in any, l length) (out T, err error) {
+	body, err := c.open(ctx, c.http, method, path, q, in, l)
 	if err != nil {
 		return out, err
 	}
 	defer body.Close()
 	if err := jsonv2.UnmarshalRead(body, &out); err != nil {
-		return out, fmt.Errorf("answer of %s: %w", c.socket, err)
+		return out, c.unreadable(err)
 	}
 	return out, nil
 }
 
 // open sends a request and returns the body of a good answer.
-func (c *Client) open(ctx context.Context, by *http.Client, method, path string, q url.Values, in any) (io.ReadCloser, error) {
+func (c *Client) open(ctx context.Context, by *http.Client, method, path string, q url.Values, in any, l length) (io.ReadCloser, error) {
 	req, err := newRequest(ctx, method, path, q, in)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := c.sendBy(by, req)
+	resp, err := c.sendBy(by, req, l)
 	if err != nil {
 		return nil, err
 	}
@@ -212,17 +225,8 @@ func newRequest(ctx context.Context, method, path string, q url.Values, in any) 
 	return req, nil
 }
 
-// send returns a good answer, whose body is the caller's to close.
-func (c *Client) send(req *http.Request) (*http.Response, error) { return c.sendBy(c.http, req) }
-
-func (c *Client) sendBy(by *http.Client, req *http.Request) (*http.Response, error) {
-	resp, err := by.Do(req)
-	if err != nil {
-		return nil, c.explain(err)
-	}
-	if resp.StatusCode == http.StatusOK {
-		return resp, nil
-	}
+// refusal is the error that an answer other than 200 holds.
+func refusal(resp *http.Response) error {
 	defer resp.Body.Close()
 	var answer struct {
 		Error string `json:"error"`
@@ -230,7 +234,16 @@ func (c *Client) sendBy(by *http.Client, req *http.Request) (*http.Response, err
 	if json.NewDecoder(io.LimitReader(resp.Body, 64<<10)).Decode(&answer) != nil || answer.Error == "" {
 		answer.Error = resp.Status
 	}
-	return nil, &StatusError{resp.StatusCode, answer.Error}
+	return &StatusError{resp.StatusCode, answer.Error}
+}
+
+// unreadable says why an answer could not be read.
+func (c *Client) unreadable(err error) error {
+	var silent *UnansweredError
+	if errors.As(err, &silent) {
+		return silent
+	}
+	return fmt.Errorf("answer of %s: %w", c.socket, err)
 }
 
 // explain tells the absence of a daemon from other troubles with the socket.
@@ -242,6 +255,8 @@ func (c *Client) explain(err error) error {
 	switch {
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, unix.ECONNREFUSED):
 		return fmt.Errorf("%w at %s", ErrNoDaemon, c.socket)
+	case errors.Is(err, unix.EAGAIN): // connect(2): the backlog is full
+		return &UnansweredError{Socket: c.socket, Request: "a connection"}
 	default:
 		return fmt.Errorf("socket %s: %w", c.socket, err)
 	}
@@ -256,9 +271,9 @@ type CleanupRequest struct {
 	Config string `json:"config,omitempty"`
 }
 
-// Cleanup asks for one pass of the rules.
+// Cleanup asks for one pass of the rules. It takes as long as the pass does.
 func (c *Client) Cleanup(ctx context.Context, req CleanupRequest) ([]wire.Kill, error) {
-	return Call[[]wire.Kill](ctx, c, http.MethodPost, "/v1/cleanup", nil, req)
+	return call[[]wire.Kill](ctx, c, http.MethodPost, "/v1/cleanup", nil, req, long)
 }
 
 // Explain asks what speaks for which verdict on a process, and which rules apply.

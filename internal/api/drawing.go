@@ -103,7 +103,7 @@ func (c *Client) DrawTree(ctx context.Context, w io.Writer, opt render.TreeOptio
 		return err
 	}
 	req.Header.Set("Accept", drawingType)
-	resp, err := c.send(req)
+	resp, err := c.sendBy(c.http, req, brief)
 	if err != nil {
 		return err
 	}
@@ -111,14 +111,14 @@ func (c *Client) DrawTree(ctx context.Context, w io.Writer, opt render.TreeOptio
 	if !strings.HasPrefix(resp.Header.Get("Content-Type"), drawingType) {
 		var doc *wire.Tree
 		if err := jsonv2.UnmarshalRead(resp.Body, &doc); err != nil {
-			return fmt.Errorf("answer of %s: %w", c.socket, err)
+			return c.unreadable(err)
 		}
 		return render.Tree(w, doc, opt)
 	}
 	// All of it first: who reads w may take any time, and the daemon does not wait.
 	text := make([]byte, max(resp.ContentLength, 0))
 	if _, err := io.ReadFull(resp.Body, text); err != nil {
-		return fmt.Errorf("answer of %s: %w", c.socket, err)
+		return c.unreadable(err)
 	}
 	_, err = w.Write(text)
 	return err

@@ -8,6 +8,7 @@ package doctor
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -25,6 +26,15 @@ type Settings struct {
 	Config string // the configuration's main file
 	Unit   string // the service's name
 	Root   string // of /proc, /sys and /run; "" is the real one
+	// Patience is how long the daemon, and then systemd, may take to answer; 0 is 5 s.
+	Patience time.Duration
+}
+
+func (s Settings) patience() time.Duration {
+	if s.Patience == 0 {
+		return 5 * time.Second
+	}
+	return s.Patience
 }
 
 // A Report is what was found, in the order of reading.

@@ -3,6 +3,7 @@
 package doctor
 
 import (
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -59,6 +60,25 @@ func TestHints(t *testing.T) {
 	}
 	if got := find(t, r, "socket"); got.Status != Degraded || !strings.Contains(got.Detail, "no daemon") {
 		t.Errorf("socket: got %v", got)
+	}
+}
+
+// TestStoppedDaemon proves that a daemon that holds the socket and says nothing is no
+// host that can be traced, whoever asks: the probe of the DaemonSet looks at that.
+func TestStoppedDaemon(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", path) // the kernel takes connections that nobody accepts
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	r := Examine(t.Context(), Settings{Socket: path, Config: "/nonexistent/config.yaml", Unit: "abot-trace", Patience: 50 * time.Millisecond})
+	got := find(t, r, "socket")
+	if got.Status != Missing || !strings.Contains(got.Detail, "waited 50ms for GET /v1/status") || strings.Contains(got.Hint, "root") {
+		t.Errorf("socket: got %v", got)
+	}
+	if r.CanTrace() {
+		t.Error("it can be traced")
 	}
 }
 

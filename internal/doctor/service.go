@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/http"
 	"os"
 	"time"
 
@@ -23,14 +24,20 @@ const canaryPatience = 30 * time.Second
 // service looks at the daemon through its socket and through systemd. It reports
 // whether a daemon traces.
 func (r *Report) service(ctx context.Context, s Settings) (traced bool) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	status, err := api.NewClient(s.Socket).Status(ctx)
+	client := api.NewClient(s.Socket)
+	client.Patience = s.patience()
+	status, err := client.Status(ctx)
+	var silent *api.UnansweredError
+	var refused *api.StatusError
 	switch {
 	case errors.Is(err, api.ErrNoDaemon):
 		r.add("socket", Degraded, "no daemon at "+s.Socket, "start it: systemctl start "+s.Unit)
-	case err != nil:
+	case errors.As(err, &silent):
+		r.need("socket", Missing, err.Error(), fmt.Sprintf("it was stopped or hangs: systemctl status %s, systemctl restart %s", s.Unit, s.Unit))
+	case errors.As(err, &refused) && refused.Code == http.StatusForbidden, errors.Is(err, fs.ErrPermission):
 		r.add("socket", Degraded, err.Error(), "run it as root, or join the group of socket.group")
+	case err != nil:
+		r.need("socket", Missing, err.Error(), fmt.Sprintf("journalctl -u %s may say why", s.Unit))
 	default:
 		r.add("socket", OK, fmt.Sprintf("daemon %d answers: %d processes, %d orphans", status.PID, status.Living, status.Orphans), "")
 		traced = r.stream(status, time.Now())
@@ -38,6 +45,8 @@ func (r *Report) service(ctx context.Context, s Settings) (traced bool) {
 			r.add("daemon", Degraded, trouble, "it goes on without; its log says since when")
 		}
 	}
+	ctx, cancel := context.WithTimeout(ctx, s.patience())
+	defer cancel()
 	r.unit(ctx, s)
 	return traced
 }

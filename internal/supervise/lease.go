@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -131,12 +132,12 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte, reply
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return fmt.Errorf("socket %s: %w", c.path, errors.Unwrap(err))
+		return c.trouble(err, method, path)
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, 16<<20))
 	if err != nil {
-		return fmt.Errorf("socket %s: %w", c.path, err)
+		return c.trouble(err, method, path)
 	}
 	if resp.StatusCode != http.StatusOK {
 		why := strings.TrimSpace(string(answer[:min(len(answer), 200)]))
@@ -146,6 +147,19 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte, reply
 		return fmt.Errorf("daemon's answer to %s: %w", path, err)
 	}
 	return nil
+}
+
+// trouble says what the exchange failed by; what took too long is named.
+func (c *Client) trouble(err error, method, path string) error {
+	var timeout net.Error
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		return fmt.Errorf("socket %s: the daemon does not answer: waited %v for %s %s", c.path, leaseTimeout, method, path)
+	}
+	var request *url.Error
+	if errors.As(err, &request) {
+		err = request.Err
+	}
+	return fmt.Errorf("socket %s: %w", c.path, err)
 }
 
 // lease registers the tree before CMD starts, so that no child is ever without.

@@ -198,6 +198,23 @@ func TestDial(t *testing.T) {
 	}
 }
 
+// TestSilentDaemon proves that a daemon that does not answer is told as such.
+func TestSilentDaemon(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "sock")
+	l, err := net.Listen("unix", path) // nobody accepts
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	client, err := Dial(path, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Lease(t.Context(), time.Second); err == nil || !strings.Contains(err.Error(), "waited 1s for POST /v1/lease") {
+		t.Errorf("got %v, want what was waited for", err)
+	}
+}
+
 func TestDialRefusesAStrangersSocket(t *testing.T) {
 	proctest.NeedRoot(t)
 	path := newDaemon(t, http.StatusOK).path
