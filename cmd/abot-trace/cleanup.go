@@ -45,11 +45,12 @@ or the stop file.
 Examples:
    abot-trace cleanup
    sudo abot-trace cleanup --enforce
+   sudo abot-trace cleanup --no-daemon
    sudo abot-trace cleanup --config ./rules.yaml`,
 		Flags: []cli.Flag{
 			configFlag(),
 			&cli.BoolFlag{Name: "enforce", Usage: "carry out what rules in mode enforce decide"},
-			jsonFlag(), colorFlag(), socketFlag(),
+			jsonFlag(), colorFlag(), socketFlag(), noDaemonFlag(),
 		},
 		Action: runCleanup,
 	}
@@ -88,33 +89,67 @@ func survived(k wire.Kill) bool { return k.Outcome == wire.KillPartial || k.Outc
 
 // cleanup has the daemon do the pass, or does it here.
 func cleanup(ctx context.Context, c *cli.Context) ([]wire.Kill, error) {
-	req := api.CleanupRequest{Enforce: c.Bool("enforce")}
-	if path := configPath(c); path != "" {
-		abs, err := filepath.Abs(path)
-		if err != nil {
-			return nil, fmt.Errorf("configuration: %w", err)
-		}
-		req.Config = abs
-	}
 	progress := newProgress(c)
 	defer progress.clear()
-	client := api.NewClient(c.String("socket"))
-	stop := progress.follow(ctx, client)
-	kills, err := client.Cleanup(ctx, req)
-	stop()
-	var status *api.StatusError
-	if errors.As(err, &status) && status.Code == http.StatusBadRequest {
-		return nil, &exitError{exitUsage, err}
+	if err := refuseBesideDaemon(ctx, c); err != nil {
+		return nil, err
 	}
-	if !errors.Is(err, api.ErrNoDaemon) || c.IsSet("socket") {
-		return kills, err
+	client, err := reach(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if client != nil {
+		config, err := absoluteConfig(c)
+		if err != nil {
+			return nil, err
+		}
+		stop := progress.follow(ctx, client)
+		defer stop()
+		kills, err := client.Cleanup(ctx, api.CleanupRequest{Enforce: c.Bool("enforce"), Config: config})
+		return kills, refusedConfig(err)
 	}
 	own, closer, err := ownControl(ctx, c)
 	if err != nil {
 		return nil, err
 	}
 	defer closer()
-	return own.Pass(ctx, nil, req.Enforce, progress.step)
+	return own.Pass(ctx, nil, c.Bool("enforce"), progress.step)
+}
+
+// refuseBesideDaemon keeps a pass of our own from ending anything where a daemon holds the
+// socket: that one knows more, and what it ends it counts.
+func refuseBesideDaemon(ctx context.Context, c *cli.Context) error {
+	if !c.Bool("enforce") || !c.Bool("no-daemon") {
+		return nil
+	}
+	if err := api.NewClient(c.String("socket")).Reach(ctx); errors.Is(err, api.ErrNoDaemon) {
+		return nil
+	}
+	return usageError("cleanup: --enforce with --no-daemon, but a daemon holds %s: leave out one of them", c.String("socket"))
+}
+
+// absoluteConfig is the path that --config gives, as the daemon can use it; empty without
+// the flag.
+func absoluteConfig(c *cli.Context) (string, error) {
+	path := configPath(c)
+	if path == "" {
+		return "", nil
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", fmt.Errorf("configuration: %w", err)
+	}
+	return abs, nil
+}
+
+// refusedConfig is exit 2 where the daemon found a fault in the configuration that it was
+// given.
+func refusedConfig(err error) error {
+	var status *api.StatusError
+	if errors.As(err, &status) && status.Code == http.StatusBadRequest {
+		return &exitError{exitUsage, err}
+	}
+	return err
 }
 
 // A progress tells on a terminal's stderr how far a pass is.
@@ -221,6 +256,7 @@ func ownControl(ctx context.Context, c *cli.Context) (*control.Controller, func(
 		closer()
 		return nil, nil, err
 	}
+	sayOwnLook(c)
 	return ctrl, closer, nil
 }
 

@@ -86,15 +86,18 @@ func noArgs(c *cli.Context) error {
 func explained(err error) error {
 	var status *api.StatusError
 	var invalid config.Errors
+	var silent *api.UnansweredError
 	switch hint := probe.Hint(err); {
 	case err == nil:
 		return nil
+	case errors.As(err, &silent):
+		return withHint(err, "it was stopped or hangs: abot-trace doctor says more, systemctl restart abot-trace begins anew")
 	case errors.As(err, &invalid):
 		return &exitError{exitUsage, err}
 	case hint != "":
 		return withHint(err, "%s", hint)
 	case errors.As(err, &status) && status.Code == 403, errors.Is(err, os.ErrPermission):
-		return withHint(err, "run it as root, or join the group that the daemon's socket is open to")
+		return withHint(err, "run it as root, or become a member of the group that may ask the daemon (socket.group)")
 	default:
 		return err
 	}

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -33,7 +34,7 @@ Examples:
 			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on with new events until interrupted"},
 			&cli.StringFlag{Name: "type", Usage: "only these `TYPES`, separated by commas: " + strings.Join(wire.Types, ", ")},
 			&cli.StringFlag{Name: "since", Usage: "only events since `T`: an age as 90s, 1h or 7d, or a time as 2026-01-31T15:04:05Z"},
-			jsonFlag(), colorFlag(), socketFlag(),
+			jsonFlag(), colorFlag(), socketFlag(), noDaemonFlag(),
 		},
 		Action: showEvents,
 	}
@@ -56,11 +57,18 @@ func showEvents(c *cli.Context) error {
 	}
 	ctx, stop := interruptible(c)
 	defer stop()
+	if c.Bool("no-daemon") && !c.Bool("follow") {
+		return usageError("events: --no-daemon wants --follow: without a daemon there is no past")
+	}
 	from, closer, err := inspect(ctx, c)
 	if err != nil {
 		return err
 	}
 	defer closer()
+	if _, own := from.(*local); own && !c.Bool("follow") {
+		return withHint(errors.New("no daemon runs here, and without one there is no past"),
+			"--follow traces from now on")
+	}
 	if c.Bool("json") {
 		out := rawWriter(c.App.Writer)
 		return explained(from.Lines(ctx, types, since, c.Bool("follow"), func(lines []byte) error {

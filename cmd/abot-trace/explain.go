@@ -4,14 +4,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/abot-trace/abot-trace/internal/api"
 	"github.com/abot-trace/abot-trace/internal/render"
-	"github.com/abot-trace/abot-trace/internal/trace"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -23,10 +20,13 @@ func explainCommand() *cli.Command {
 		Description: `Prints the verdict with its evidence, then each rule with why it applies or not and
 when it would act. It never kills.
 
+With a daemon its rules are explained, or with --config, which takes root, those of
+FILE.
+
 Examples:
    abot-trace explain 4711
    abot-trace explain 4711 --json | jq '.rules[] | select(.applies)'`,
-		Flags: []cli.Flag{configFlag(), jsonFlag(), colorFlag(), socketFlag()},
+		Flags: []cli.Flag{configFlag(), jsonFlag(), colorFlag(), socketFlag(), noDaemonFlag()},
 		Action: func(c *cli.Context) error {
 			pid, err := pidArg(c)
 			if err != nil {
@@ -38,12 +38,11 @@ Examples:
 			ctx, stop := interruptible(c)
 			defer stop()
 			out, err := explain(ctx, c, pid)
-			var status *api.StatusError
-			if errors.Is(err, trace.ErrNoProcess) || errors.As(err, &status) && status.Code == 404 {
+			if isUnknownProcess(err) {
 				return withHint(err, "abot-trace tree lists the processes that are known")
 			}
 			if err != nil {
-				return explained(err)
+				return explained(refusedConfig(err))
 			}
 			if c.Bool("json") {
 				return writeJSON(c.App.Writer, out)
@@ -55,15 +54,21 @@ Examples:
 
 // explain asks the daemon, or looks for itself.
 func explain(ctx context.Context, c *cli.Context, pid int32) (*wire.Explain, error) {
-	client := api.NewClient(c.String("socket"))
-	out, err := client.Explain(ctx, pid)
-	if !errors.Is(err, api.ErrNoDaemon) || c.IsSet("socket") {
-		return out, err
+	client, err := reach(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if client != nil {
+		config, err := absoluteConfig(c)
+		if err != nil {
+			return nil, err
+		}
+		return client.Explain(ctx, pid, config)
 	}
 	own, closer, err := ownControl(ctx, c)
 	if err != nil {
 		return nil, err
 	}
 	defer closer()
-	return own.Explain(ctx, pid)
+	return own.Explain(ctx, nil, pid)
 }

@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"log/slog"
 	"os"
@@ -40,21 +39,18 @@ type inspector interface {
 // inspect returns the daemon behind the socket or, when there is none, a tracer of our
 // own that begins now. Close what it returns.
 func inspect(ctx context.Context, c *cli.Context) (inspector, func(), error) {
-	client := api.NewClient(c.String("socket"))
-	err := client.Reach(ctx)
-	if err == nil {
-		return client, func() {}, nil
-	}
-	if !errors.Is(err, api.ErrNoDaemon) {
+	client, err := reach(ctx, c)
+	if err != nil {
 		return nil, nil, explained(err)
 	}
-	if c.IsSet("socket") {
-		return nil, nil, withHint(err, "start one with: sudo abot-trace daemon --socket %s", c.String("socket"))
+	if client != nil {
+		return client, func() {}, nil
 	}
 	own, closer, err := ownInspector(ctx)
 	if err != nil {
 		return nil, nil, explained(err)
 	}
+	sayOwnLook(c)
 	return own, closer, nil
 }
 

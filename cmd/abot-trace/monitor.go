@@ -16,7 +16,6 @@ import (
 	"github.com/abot-trace/abot-trace/internal/monitor"
 	"github.com/abot-trace/abot-trace/internal/render"
 	"github.com/abot-trace/abot-trace/internal/sample"
-	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
 const (
@@ -32,7 +31,7 @@ func monitorCommand() *cli.Command {
 		Description: `Holds memory, CPU, file systems, old orphans and large processes against the
 thresholds of the configuration. Exits 0 where all is well, 1 at a warning, 2 at a
 critical value, 3 where something could not be measured. Orphans are known only to a
-running daemon.
+running daemon: where one is expected and does not answer that is unknown, too.
 
 Examples:
    abot-trace monitor
@@ -41,7 +40,7 @@ Examples:
 		Flags: []cli.Flag{
 			configFlag(), jsonFlag(),
 			&cli.BoolFlag{Name: "watch", Usage: "look again every two seconds, until interrupted"},
-			colorFlag(), socketFlag(),
+			colorFlag(), socketFlag(), noDaemonFlag(),
 		},
 		Action: func(c *cli.Context) error {
 			if err := noArgs(c); err != nil {
@@ -73,7 +72,7 @@ func runMonitor(c *cli.Context) error {
 	}
 	ctx, stop := interruptible(c)
 	defer stop()
-	m := &samplerState{settings: monitor.FromConfig(cfg.Monitor), host: sample.NewHostReader(""),
+	m := &samplerState{command: c, settings: monitor.FromConfig(cfg.Monitor), host: sample.NewHostReader(""),
 		tasks: sample.NewSampler(sample.Procfs{}, nil), daemon: api.NewClient(c.String("socket"))}
 	// The first look only begins the measurement of CPU.
 	m.sample(ctx)
@@ -85,11 +84,11 @@ func runMonitor(c *cli.Context) error {
 		look := m.sample(ctx)
 		doc := monitor.Report(m.settings, look)
 		status = doc.Status
+		if m.trouble != nil {
+			printError(c.App.ErrWriter, fmt.Errorf("nothing is known of orphans: %w", m.trouble), c.Command.Name)
+		}
 		if c.Bool("json") {
 			return writeJSON(c.App.Writer, doc)
-		}
-		if !look.OrphansKnown {
-			fmt.Fprintln(c.App.ErrWriter, "No daemon answers: nothing is known of orphans.")
 		}
 		return render.Monitor(c.App.Writer, &doc, styleOf(c))
 	}
@@ -134,7 +133,9 @@ type samplerState struct {
 	settings monitor.Settings
 	host     *sample.HostReader
 	tasks    *sample.Sampler
+	command  *cli.Context
 	daemon   *api.Client
+	trouble  error // why the daemon did not tell of orphans
 }
 
 func (m *samplerState) sample(ctx context.Context) monitor.Snapshot {
@@ -143,8 +144,21 @@ func (m *samplerState) sample(ctx context.Context) monitor.Snapshot {
 	if pass, err := m.tasks.Pass(); err == nil {
 		l.Pass = pass
 	}
-	var orphans []wire.Process
+	if m.command.Bool("no-daemon") {
+		return l
+	}
 	orphans, err := m.daemon.Orphans(ctx)
 	l.Orphans, l.OrphansKnown = orphans, err == nil
+	if m.trouble = explained(err); err == nil {
+		return l
+	}
+	if errors.Is(err, api.ErrNoDaemon) {
+		missed := missedDaemon(m.command, err)
+		if missed == nil { // none is expected
+			return l
+		}
+		m.trouble = missed
+	}
+	l.OrphansError = m.trouble.Error()
 	return l
 }

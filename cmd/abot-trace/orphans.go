@@ -3,6 +3,7 @@
 package main
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -26,7 +27,7 @@ Examples:
    abot-trace orphans --json | jq '.[] | {pid, verdict: .orphan.verdict}'`,
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "verdict", Usage: "only orphans with this `VERDICT`: leaked, deliberate or unknown; may be repeated"},
-			jsonFlag(), colorFlag(), socketFlag(),
+			jsonFlag(), colorFlag(), socketFlag(), noDaemonFlag(),
 		},
 		Action: showOrphans,
 	}
@@ -63,6 +64,10 @@ func showOrphans(c *cli.Context) error {
 			list = []wire.Process{}
 		}
 		return writeJSON(c.App.Writer, list)
+	}
+	if _, own := from.(*local); own && len(list) == 0 {
+		_, err := fmt.Fprintln(c.App.Writer, "No orphans were made during this look; those from before are not known.")
+		return err
 	}
 	return render.Orphans(c.App.Writer, list, time.Now(), styleOf(c))
 }

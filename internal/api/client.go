@@ -276,9 +276,14 @@ func (c *Client) Cleanup(ctx context.Context, req CleanupRequest) ([]wire.Kill, 
 	return call[[]wire.Kill](ctx, c, http.MethodPost, "/v1/cleanup", nil, req, long)
 }
 
-// Explain asks what speaks for which verdict on a process, and which rules apply.
-func (c *Client) Explain(ctx context.Context, pid int32) (*wire.Explain, error) {
-	return get[*wire.Explain](ctx, c, "/v1/explain", url.Values{"pid": {strconv.Itoa(int(pid))}})
+// Explain asks what speaks for which verdict on a process, and which rules apply: the
+// daemon's, or root's own from the file at the absolute path config, unless that is empty.
+func (c *Client) Explain(ctx context.Context, pid int32, config string) (*wire.Explain, error) {
+	q := url.Values{"pid": {strconv.Itoa(int(pid))}}
+	if config != "" {
+		q.Set("config", config)
+	}
+	return get[*wire.Explain](ctx, c, "/v1/explain", q)
 }
 
 // Monitor asks for the host's figures against the thresholds, as last measured.

@@ -52,7 +52,7 @@ func TestEveryCallGivesUp(t *testing.T) {
 		"GET /v1/orphans":  func(ctx context.Context, c *Client) error { _, err := c.Orphans(ctx); return err },
 		"GET /v1/process":  func(ctx context.Context, c *Client) error { _, err := c.Process(ctx, 1); return err },
 		"GET /v1/status":   func(ctx context.Context, c *Client) error { _, err := c.Status(ctx); return err },
-		"GET /v1/explain":  func(ctx context.Context, c *Client) error { _, err := c.Explain(ctx, 1); return err },
+		"GET /v1/explain":  func(ctx context.Context, c *Client) error { _, err := c.Explain(ctx, 1, ""); return err },
 		"GET /v1/monitor":  func(ctx context.Context, c *Client) error { _, err := c.Monitor(ctx); return err },
 		"POST /v1/cleanup": func(ctx context.Context, c *Client) error { _, err := c.Cleanup(ctx, CleanupRequest{}); return err },
 		"GET /v1/tree": func(ctx context.Context, c *Client) error {
@@ -87,7 +87,7 @@ func TestLongCallsLast(t *testing.T) {
 		<-release
 		return WriteJSON(w, []wire.Kill{})
 	})
-	d.server.Troubles = func() []string {
+	d.server.Conditions = func() []string {
 		// The third question for the status is later than the patience.
 		if asked.Add(1) == 3 {
 			close(release)

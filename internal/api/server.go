@@ -113,11 +113,22 @@ type HandlerFunc func(w http.ResponseWriter, r *http.Request) error
 func (s *Server) Handle(pattern string, fn HandlerFunc) {
 	s.HandleAny(pattern, func(w http.ResponseWriter, r *http.Request) error {
 		if !s.trusted(PeerOf(r.Context())) {
-			return &StatusError{http.StatusForbidden,
-				"permission denied: only root and the group of the socket may ask this"}
+			return &StatusError{http.StatusForbidden, "permission denied: only " + s.mayAsk() + " may ask this"}
 		}
 		return fn(w, r)
 	})
+}
+
+// mayAsk names those who may ask everything.
+func (s *Server) mayAsk() string {
+	if s.gid < 0 {
+		return "root"
+	}
+	id := strconv.Itoa(s.gid)
+	if g, err := user.LookupGroupId(id); err == nil {
+		id = g.Name
+	}
+	return "root and the members of group " + id
 }
 
 // HandleAny adds an endpoint for everyone, which decides by PeerOf.

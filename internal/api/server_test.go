@@ -164,7 +164,7 @@ func TestPeerDecides(t *testing.T) {
 					if err != nil || code != tt.code {
 						t.Errorf("%s: got %d %q %v, want %d", path, code, text, err, tt.code)
 					}
-					if code == 403 && !strings.Contains(text, "permission denied: only root and the group") {
+					if code == 403 && !strings.Contains(text, "permission denied: only root and the members of group 4711 may ask this") {
 						t.Errorf("%s: says %q", path, text)
 					}
 				}

@@ -9,46 +9,11 @@ import (
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/config"
-	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/policy"
 	"github.com/abot-trace/abot-trace/internal/trace"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
-
-// Explain says of a process what speaks for which verdict, and of each rule whether
-// it applies, why, and when it acts. From any goroutine.
-func (c *Controller) Explain(ctx context.Context, pid int32) (*wire.Explain, error) {
-	// A process that was made a moment ago is known, too.
-	if err := c.tracer.DoDrained(ctx, func(*tracker.Tree) {}); err != nil {
-		return nil, err
-	}
-	p, err := c.tracer.Process(ctx, pid)
-	if err != nil {
-		return nil, err
-	}
-	var rules []wire.ExplainRule
-	id := event.ID{PID: p.PID, Start: p.StartNS}
-	err = c.tracer.DoDrained(ctx, func(*tracker.Tree) {
-		now := trace.BootNow()
-		for _, r := range c.engine.Explain(c.bind(), &c.host, id, now) {
-			rule := wire.ExplainRule{Name: r.Name, Applies: r.Applies, Why: r.Why}
-			if r.ActsAt != 0 {
-				at := time.Now().Add(time.Duration(int64(r.ActsAt) - int64(now)))
-				rule.ActsAt = &at
-			}
-			rules = append(rules, rule)
-		}
-	})
-	if err != nil {
-		return nil, err
-	}
-	out := &wire.Explain{Process: *p, Evidence: []string{}, Rules: append([]wire.ExplainRule{}, rules...)}
-	if p.Orphan != nil {
-		out.Evidence = p.Orphan.Evidence
-	}
-	return out, nil
-}
 
 // Pass evaluates every rule once, now, as if the daemon had just come to it, so that
 // what must hold for some time does not hold yet. With enforce, what the armed rules

@@ -39,7 +39,11 @@ func (d *daemon) explain(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	out, err := d.control.Explain(r.Context(), pid)
+	cfg, err := broughtConfig(r, r.URL.Query().Get("config"))
+	if err != nil {
+		return err
+	}
+	out, err := d.control.Explain(r.Context(), cfg, pid)
 	if err != nil {
 		return err
 	}
@@ -56,17 +60,9 @@ func (d *daemon) cleanup(w http.ResponseWriter, r *http.Request) error {
 	if err := readBody(r, &req); err != nil {
 		return err
 	}
-	cfg := (*config.Config)(nil)
-	if req.Config != "" {
-		// Other rules than the daemon's own are root's to bring: with them anything
-		// could be ended.
-		if api.PeerOf(r.Context()).UID != 0 {
-			return &api.StatusError{Code: http.StatusForbidden, Text: "permission denied: only root may bring a configuration"}
-		}
-		var err error
-		if cfg, err = config.Load(req.Config, config.Options{Trusted: true}); err != nil {
-			return &api.StatusError{Code: http.StatusBadRequest, Text: err.Error()}
-		}
+	cfg, err := broughtConfig(r, req.Config)
+	if err != nil {
+		return err
 	}
 	kills, err := d.control.Pass(r.Context(), cfg, req.Enforce, nil)
 	if err != nil {
@@ -76,6 +72,23 @@ func (d *daemon) cleanup(w http.ResponseWriter, r *http.Request) error {
 		kills = []wire.Kill{}
 	}
 	return api.WriteJSON(w, kills)
+}
+
+// broughtConfig loads the configuration at path that a request brings; nil without one.
+// Other rules than the daemon's own are root's to bring: with them anything could be
+// ended.
+func broughtConfig(r *http.Request, path string) (*config.Config, error) {
+	if path == "" {
+		return nil, nil
+	}
+	if api.PeerOf(r.Context()).UID != 0 {
+		return nil, &api.StatusError{Code: http.StatusForbidden, Text: "permission denied: only root may bring a configuration"}
+	}
+	cfg, err := config.Load(path, config.Options{Trusted: true})
+	if err != nil {
+		return nil, &api.StatusError{Code: http.StatusBadRequest, Text: err.Error()}
+	}
+	return cfg, nil
 }
 
 func readBody(r *http.Request, v any) error {

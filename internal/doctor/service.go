@@ -152,4 +152,19 @@ func (r *Report) configuration(s Settings) {
 		}
 		r.add("configuration", OK, fmt.Sprintf("%s: %d rules, %d armed", s.Config, len(rules), armed), "")
 	}
+	if err != nil {
+		cfg = config.Default()
+	}
+	r.stopFile(cfg.BudgetSpec().StopFile)
+}
+
+// stopFile tells of the file by which somebody has called off all kills.
+func (r *Report) stopFile(path string) {
+	if path == "" {
+		return
+	}
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	r.add("stop file", Degraded, path+" is there: nothing is ended, whatever the rules say", "remove it when kills may go on: rm "+path)
 }

@@ -73,6 +73,9 @@ type Snapshot struct {
 	// has watched, and nothing is said of them.
 	Orphans      []wire.Process
 	OrphansKnown bool
+	// OrphansError says why the daemon, which is to know them, did not tell; empty where
+	// it did, or where none is expected.
+	OrphansError string
 }
 
 // Readings returns what alerts are made of. Names: "memory", "cpu", "disk:/var",
@@ -94,6 +97,10 @@ func measure(s Settings, l Snapshot) []alert.Reading {
 		old := OldOrphans(s, l)
 		out = append(out, alert.Reading{Name: "orphans", Unit: alert.UnitCount, Value: float64(len(old)),
 			Thresholds: alert.Thresholds{Warning: 1}, Detail: orphanDetail(s, old)})
+	}
+	if l.OrphansError != "" {
+		out = append(out, alert.Reading{Name: "orphans", Unit: alert.UnitCount, Value: math.NaN(),
+			Thresholds: alert.Thresholds{Warning: 1}, Detail: l.OrphansError})
 	}
 	value, detail := math.NaN(), ""
 	if l.Pass != nil {

@@ -153,3 +153,21 @@ func TestDefaultsAreTheConfigurations(t *testing.T) {
 		t.Errorf("-Defaults +configuration:\n%s", diff)
 	}
 }
+
+// TestSilentDaemonIsUnknown proves that a monitor that was not told of orphans, and should
+// have been, says so by a check and by its exit code.
+func TestSilentDaemonIsUnknown(t *testing.T) {
+	l := Snapshot{Time: time.Now(), Pass: &sample.Pass{}, OrphansError: "no daemon at /run/x"}
+	l.Host.Memory = &sample.Memory{Total: 100, Available: 90}
+	l.Host.CPU = &sample.CPU{Percent: 1, Cores: 1}
+	doc := Report(Defaults(), l)
+	if doc.Status != StatusUnknown || ExitCode(doc.Status) != 3 {
+		t.Errorf("got status %q and exit %d, want unknown and 3", doc.Status, ExitCode(doc.Status))
+	}
+	if c := doc.Checks[0]; c.Name != "orphans" || c.Status != StatusUnknown || c.Detail != l.OrphansError {
+		t.Errorf("got %+v first, want orphans unknown, and why", c)
+	}
+	if l.OrphansError = ""; Report(Defaults(), l).Status != wire.AlertOK {
+		t.Error("without a daemon that is expected it is not ok")
+	}
+}

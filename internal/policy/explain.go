@@ -12,6 +12,7 @@ import (
 type RuleReason struct {
 	Name    string
 	Applies bool   // it acts, would act, or waits only for time to pass
+	Ends    bool   // what it does is a kill that is carried out, not reported
 	Why     string // one sentence
 	ActsAt  uint64 // the instant at which it acts if nothing changes; 0 if none
 }
@@ -76,6 +77,7 @@ func (e *Engine) explain(c *candidate, i int, r *rule, reason *RuleReason) {
 		reason.Why, waiting = condition.describe(c), max(waiting, at)
 	}
 	reason.Applies = true
+	reason.Ends = r.Action == ActionKill && r.Mode == ModeEnforce && e.blocker(r, &c.p) == ""
 	s := e.state[stateKey{i, c.p.ID}]
 	if waiting != 0 {
 		reason.Why = "it will apply with time: " + reason.Why

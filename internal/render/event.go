@@ -70,7 +70,7 @@ func about(e *wire.Event) string {
 	switch e.Type {
 	case wire.TypeFork:
 		if p.SpawnedBy != nil {
-			return fmt.Sprintf("%d %s spawned %d", p.SpawnedBy.PID, safetext.Field(p.SpawnedBy.Comm), p.PID)
+			return fmt.Sprintf("%d %s spawned %d", p.SpawnedBy.PID, safetext.Name(p.SpawnedBy.Comm), p.PID)
 		}
 	case wire.TypeExit:
 		return fmt.Sprintf("%s: %s", who, Exit(p.Exit))
@@ -95,7 +95,7 @@ func aboutSignal(who string, s *wire.Signal) string {
 	if s.Sender == nil {
 		return fmt.Sprintf("%s: %s from the kernel", who, s.Signal)
 	}
-	return fmt.Sprintf("%s: %s from %d %s", who, s.Signal, s.Sender.PID, safetext.Field(s.Sender.Comm))
+	return fmt.Sprintf("%s: %s from %d %s", who, s.Signal, s.Sender.PID, safetext.Name(s.Sender.Comm))
 }
 
 func aboutKill(k *wire.Kill) string {

@@ -20,13 +20,9 @@ func Explain(w io.Writer, x *wire.Explain, now time.Time, style Style) error {
 	fmt.Fprintf(&b, "  user %s, %s, started %s ago, lineage %s\n", safetext.Field(p.User), p.State,
 		Since(now, p.StartedAt), p.Lineage)
 	if p.SpawnedBy != nil {
-		fmt.Fprintf(&b, "  spawned by %d %s\n", p.SpawnedBy.PID, safetext.Field(p.SpawnedBy.Comm))
+		fmt.Fprintf(&b, "  spawned by %d %s\n", p.SpawnedBy.PID, safetext.Name(p.SpawnedBy.Comm))
 	}
-	if p.Orphan == nil {
-		b.WriteString("  no orphan\n")
-	} else {
-		fmt.Fprintf(&b, "  %s\n", style.paint(verdictColor(p.Orphan.Verdict), orphanNote(p.Orphan, now)))
-	}
+	b.WriteString(fate(x, now, style))
 	if len(x.Evidence) > 0 {
 		b.WriteString("\nEvidence:\n")
 		for _, line := range x.Evidence {
@@ -50,6 +46,30 @@ func Explain(w io.Writer, x *wire.Explain, now time.Time, style Style) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// fate says whether it is an orphan, and of a dead process how it ended. An orphan's age
+// stops with its life.
+func fate(x *wire.Explain, now time.Time, style Style) string {
+	p, text := &x.Process, ""
+	if p.State == wire.StateDead {
+		note, _ := noteOf(p, now)
+		text = fmt.Sprintf("  %s\n", style.paint(dim, note))
+		if p.ExitedAt != nil {
+			now = *p.ExitedAt
+		}
+	}
+	if k := x.EndedBy; k != nil {
+		text += fmt.Sprintf("  %s\n", style.paint(yellow, "ended by "+aboutKill(k)+", "+safetext.Field(k.KillID)))
+	}
+	if p.Orphan == nil {
+		return text + "  no orphan\n"
+	}
+	note := orphanNote(p.Orphan, now)
+	if p.State == wire.StateDead {
+		note = "was " + note
+	}
+	return text + fmt.Sprintf("  %s\n", style.paint(verdictColor(p.Orphan.Verdict), note))
 }
 
 // Kills prints what a pass of the rules did, or would do: a tree for each.
@@ -78,7 +98,7 @@ func oneKill(w io.Writer, k *wire.Kill, style Style) error {
 	}
 	fmt.Fprintf(&b, "  %7s  %-16s %-17s %9s\n", "PID", "NAME", "OUTCOME", "MEMORY")
 	for _, p := range k.Processes {
-		fmt.Fprintf(&b, "  %7d  %-16s %-17s %9s", p.PID, safetext.Field(p.Comm),
+		fmt.Fprintf(&b, "  %7d  %-16s %-17s %9s", p.PID, safetext.Name(p.Comm),
 			strings.ReplaceAll(p.Outcome, "_", " "), Memory(p.RSSBytes, p.SwapBytes))
 		if p.Signal != "" {
 			fmt.Fprintf(&b, "  %s, %s", p.Signal, Duration(time.Duration(p.WaitMS*float64(time.Millisecond))))

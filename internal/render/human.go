@@ -91,9 +91,9 @@ func appendCommand(b []byte, p *wire.Process) []byte {
 	}
 	if p.Kthread {
 		b = append(b, '[')
-		return append(append(b, safetext.Field(p.Comm)...), ']')
+		return append(append(b, safetext.Name(p.Comm)...), ']')
 	}
-	return append(b, safetext.Field(p.Comm)...)
+	return append(b, safetext.Name(p.Comm)...)
 }
 
 // Exit says how a process ended: "exit 3", "SIGKILL, from pid 99 (bash)".
@@ -112,7 +112,7 @@ func Exit(x *wire.Exit) string {
 		s += ", out of memory"
 	}
 	if x.KilledBy != nil {
-		s += fmt.Sprintf(", from pid %d (%s)", x.KilledBy.PID, safetext.Field(x.KilledBy.Comm))
+		s += fmt.Sprintf(", from pid %d (%s)", x.KilledBy.PID, safetext.Name(x.KilledBy.Comm))
 	}
 	return s
 }

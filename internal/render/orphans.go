@@ -53,13 +53,13 @@ func orphanRow(p *wire.Process, now time.Time) []string {
 	o := p.Orphan
 	leaker, adopter, tree, memory := "not seen", "-", "-", "-"
 	if o.Leaker != nil {
-		leaker = fmt.Sprintf("%d %s, %s", o.Leaker.PID, safetext.Field(o.Leaker.Comm), Exit(o.Leaker.Exit))
+		leaker = fmt.Sprintf("%d %s, %s", o.Leaker.PID, safetext.Name(o.Leaker.Comm), Exit(o.Leaker.Exit))
 	}
 	switch {
 	case !o.Direct:
 		adopter = "(stranded)"
 	case o.Adopter != nil:
-		adopter = fmt.Sprintf("%d %s", o.Adopter.PID, safetext.Field(o.Adopter.Comm))
+		adopter = fmt.Sprintf("%d %s", o.Adopter.PID, safetext.Name(o.Adopter.Comm))
 	}
 	if o.Tree != nil {
 		tree = fmt.Sprintf("%d proc", o.Tree.Processes)

@@ -3,6 +3,7 @@
 package render
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -14,6 +15,9 @@ import (
 	"github.com/abot-trace/abot-trace/internal/safetext"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
+
+// ErrNoProcess says that what is to be drawn is not there.
+var ErrNoProcess = errors.New("no such process")
 
 // TreeOptions choose what Tree draws.
 type TreeOptions struct {
@@ -123,11 +127,11 @@ func appendBlanks(b []byte, n int) []byte {
 }
 
 // Append appends the drawing of all that was added. complete says that every lineage in
-// it was observed. It is an error when the options name a process that is not there. It is
-// called once.
+// it was observed. It is an [ErrNoProcess] when the options name a process that is not
+// there. It is called once.
 func (d *Drawing) Append(b []byte, complete bool) ([]byte, error) {
 	if d.opt.Root != 0 && !d.has(d.opt.Root) {
-		return nil, fmt.Errorf("no such process: %d", d.opt.Root)
+		return nil, fmt.Errorf("%w: %d", ErrNoProcess, d.opt.Root)
 	}
 	d.link()
 	d.choose()
@@ -275,13 +279,13 @@ func orphanNote(o *wire.Orphan, now time.Time) string {
 		b.WriteString(" for " + Since(now, o.Since))
 	}
 	if o.Leaker != nil {
-		fmt.Fprintf(&b, ", left by %d %s", o.Leaker.PID, safetext.Field(o.Leaker.Comm))
+		fmt.Fprintf(&b, ", left by %d %s", o.Leaker.PID, safetext.Name(o.Leaker.Comm))
 		if o.Leaker.Exit != nil {
 			b.WriteString(" (" + Exit(o.Leaker.Exit) + ")")
 		}
 	}
 	if a := o.Adopter; a != nil && o.Direct {
-		fmt.Fprintf(&b, ", adopted by %d %s", a.PID, safetext.Field(a.Comm))
+		fmt.Fprintf(&b, ", adopted by %d %s", a.PID, safetext.Name(a.Comm))
 	}
 	return b.String()
 }

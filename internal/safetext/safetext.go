@@ -9,6 +9,7 @@
 package safetext
 
 import (
+	"strings"
 	"unicode"
 	"unicode/utf8"
 )
@@ -24,6 +25,28 @@ const maxMarks = 4
 // nothing to do.
 func Terminal(s string) string {
 	return escape(s, true)
+}
+
+// Name returns a process's name as Terminal does, for a sentence or a column: it may hold
+// spaces, as "tmux: client" does, but none that could end a column or pass for a margin,
+// which become \x20. The empty string becomes "-".
+func Name(s string) string {
+	if s == "" {
+		return "-"
+	}
+	s = Terminal(s)
+	if !strings.HasPrefix(s, " ") && !strings.HasSuffix(s, " ") && !strings.Contains(s, "  ") {
+		return s
+	}
+	var b strings.Builder
+	for i := range len(s) {
+		if s[i] == ' ' && (i == 0 || i == len(s)-1 || s[i-1] == ' ' || s[i+1] == ' ') {
+			b.WriteString(`\x20`)
+		} else {
+			b.WriteByte(s[i])
+		}
+	}
+	return b.String()
 }
 
 // Field returns s as Terminal does and with its spaces as \x20 too: one word, for

@@ -68,6 +68,26 @@ func TestField(t *testing.T) {
 	}
 }
 
+func TestName(t *testing.T) {
+	for in, want := range map[string]string{
+		"":              "-",
+		"python3":       "python3",
+		"tmux: client":  "tmux: client",
+		" a":            `\x20a`,
+		"a ":            `a\x20`,
+		"a  b":          `a\x20\x20b`,
+		" ":             `\x20`,
+		"kworker/0:1\n": `kworker/0:1\n`,
+	} {
+		if got := Name(in); got != want {
+			t.Errorf("Name(%q) = %q, want %q", in, got, want)
+		}
+		if got := Name(want); got != want {
+			t.Errorf("Name(%q) = %q, want it unchanged", want, got)
+		}
+	}
+}
+
 func TestArgs(t *testing.T) {
 	tests := []struct {
 		name string

@@ -113,7 +113,7 @@ func (t *Tracer) facts(p *tracker.Process) verdict.Facts {
 		AtForkKnown:  p.AtForkKnown,
 		AtDeath:      o.AtDeath,
 		AtDeathKnown: o.AtDeathKnown,
-		AdopterComm:  safetext.Field(o.AdopterComm.String()),
+		AdopterComm:  safetext.Name(o.AdopterComm.String()),
 		AdopterKind:  o.AdopterKind,
 		MarksKnown:   p.MarksKnown,
 		Keep:         p.Keep,
@@ -122,10 +122,10 @@ func (t *Tracer) facts(p *tracker.Process) verdict.Facts {
 	}
 	if l := o.Leaker; l != nil {
 		f.LeakerPID = l.ID.PID
-		f.LeakerComm = safetext.Field(l.Comm.String())
+		f.LeakerComm = safetext.Name(l.Comm.String())
 		f.Status, f.StatusKnown, f.OOM = l.End.Status, l.End.Known, l.End.OOM
 		if k := l.End.Killer; k != nil && !k.FromKernel {
-			f.KilledBy = fmt.Sprintf("pid %d (%s)", k.Sender.PID, safetext.Field(k.SenderComm.String()))
+			f.KilledBy = fmt.Sprintf("pid %d (%s)", k.Sender.PID, safetext.Name(k.SenderComm.String()))
 		}
 	}
 	if !f.AtDeathKnown {

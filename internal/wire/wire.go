@@ -271,6 +271,7 @@ type Explain struct {
 	Process  Process       `json:"process"`
 	Evidence []string      `json:"evidence"`
 	Rules    []ExplainRule `json:"rules"`
+	EndedBy  *Kill         `json:"ended_by,omitempty"` // of a dead process, the kill that reached it
 }
 
 // ExplainRule says whether one rule applies to the process, and why.
