@@ -16,6 +16,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/abot-trace/abot-trace/internal/api"
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/config"
 	"github.com/abot-trace/abot-trace/internal/control"
 	"github.com/abot-trace/abot-trace/internal/probe"
@@ -191,7 +192,7 @@ func (p *progress) follow(ctx context.Context, client *api.Client) (stop func())
 	go func() {
 		defer close(ended)
 		// Whatever is wrong shows in the answer to the request itself.
-		_ = client.Events(ctx, []string{wire.TypeKill}, trace.BootNow(), true, func(e *wire.Event) error {
+		_ = client.Events(ctx, []string{wire.TypeKill}, boottime.Now(), true, func(e *wire.Event) error {
 			p.step(*e.Kill, 0)
 			return nil
 		})

@@ -11,9 +11,9 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/abot-trace/abot-trace/internal/api"
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/config"
 	"github.com/abot-trace/abot-trace/internal/render"
-	"github.com/abot-trace/abot-trace/internal/trace"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -96,7 +96,7 @@ func parseSince(text string) (uint64, error) {
 		}
 		age = time.Since(at)
 	}
-	now := trace.BootNow()
+	now := boottime.Now()
 	if age < 0 {
 		return now, nil
 	}

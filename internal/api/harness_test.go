@@ -20,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/trace"
 	"github.com/abot-trace/abot-trace/internal/tracker"
@@ -112,7 +113,7 @@ func killed(n int, comm string) event.Event {
 func (s *source) send(events ...event.Event) {
 	s.mu.Lock()
 	for _, e := range events {
-		e.Time, e.HostPID = trace.BootNow(), e.Subject.PID
+		e.Time, e.HostPID = boottime.Now(), e.Subject.PID
 		s.waiting = append(s.waiting, e)
 	}
 	s.mu.Unlock()

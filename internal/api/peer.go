@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/abot-trace/abot-trace/internal/trace"
+	"github.com/abot-trace/abot-trace/internal/boottime"
 )
 
 // A Peer is the process at the other end of a connection, as the kernel vouches for it
@@ -45,7 +45,7 @@ func peerOf(conn net.Conn) (Peer, error) {
 	if err != nil {
 		return Peer{}, fmt.Errorf("peer credentials: %w", err)
 	}
-	p := Peer{Since: trace.BootNow()}
+	p := Peer{Since: boottime.Now()}
 	var sockErr error
 	err = raw.Control(func(fd uintptr) {
 		var cred *unix.Ucred

@@ -27,6 +27,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/nearest"
 	"github.com/abot-trace/abot-trace/internal/rootfile"
 	"github.com/abot-trace/abot-trace/internal/trace"
@@ -389,7 +390,7 @@ func sinceParam(text string) (uint64, error) {
 // Missed is the event that tells one slow reader how many events it missed, and since
 // when (CLOCK_BOOTTIME ns). It has no id: it is nobody else's.
 func Missed(count, since uint64) *wire.Event {
-	return &wire.Event{Schema: wire.Schema, Type: wire.TypeLost, Time: time.Now(), TimeNS: trace.BootNow(),
+	return &wire.Event{Schema: wire.Schema, Type: wire.TypeLost, Time: time.Now(), TimeNS: boottime.Now(),
 		Lost: &wire.Lost{Records: count, SinceNS: since}}
 }
 

@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/proctest"
 	"github.com/abot-trace/abot-trace/internal/trace"
 	"github.com/abot-trace/abot-trace/internal/tracker"
@@ -334,7 +335,7 @@ func TestFollowInAStorm(t *testing.T) {
 	enough := errors.New("enough")
 	for range 100 {
 		last := uint64(0)
-		err := d.client.Events(ctx, []string{wire.TypeFork}, trace.BootNow(), true, func(e *wire.Event) error {
+		err := d.client.Events(ctx, []string{wire.TypeFork}, boottime.Now(), true, func(e *wire.Event) error {
 			if last != 0 && e.Seq != last+1 {
 				return fmt.Errorf("%d follows %d", e.Seq, last)
 			}

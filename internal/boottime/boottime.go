@@ -4,6 +4,7 @@
 package boottime
 
 import (
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -18,3 +19,10 @@ func Now() uint64 {
 	_, _, _ = unix.RawSyscall(unix.SYS_CLOCK_GETTIME, unix.CLOCK_BOOTTIME, uintptr(unsafe.Pointer(&ts)), 0)
 	return uint64(ts.Nano())
 }
+
+// Offset is the wall clock at boot in ns, as far as the wall clock is right now. It is for
+// display alone: the wall clock steps.
+func Offset() int64 { return time.Now().UnixNano() - int64(Now()) }
+
+// Wall turns an instant of CLOCK_BOOTTIME, in ns, into wall time by an Offset.
+func Wall(offset int64, ns uint64) time.Time { return time.Unix(0, offset+int64(ns)) }

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/enforce"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/policy"
@@ -190,7 +191,7 @@ func (c *Controller) check(req *enforce.Request, permitted bool) *membersCache {
 	}
 	v := c.bind()
 	if !permitted && a.decision != nil {
-		if ok, why := a.engine.Holds(v, &c.host, a.decision, trace.BootNow()); !ok {
+		if ok, why := a.engine.Holds(v, &c.host, a.decision, boottime.Now()); !ok {
 			a.lapsed = true
 			m.refusal = fmt.Errorf("%w: %s", errLapsed, why)
 			return m

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/config"
 	"github.com/abot-trace/abot-trace/internal/policy"
 	"github.com/abot-trace/abot-trace/internal/trace"
@@ -32,7 +33,7 @@ func (c *Controller) Pass(ctx context.Context, cfg *config.Config, enforce bool,
 	err := c.tracer.DoDrained(ctx, func(*tracker.Tree) {
 		var p plan
 		if p.engine, p.err = c.newEngine(cfg); p.err == nil {
-			p.decisions = p.engine.Evaluate(c.bind(), &c.host, trace.BootNow())
+			p.decisions = p.engine.Evaluate(c.bind(), &c.host, boottime.Now())
 		}
 		planned <- p
 	})
@@ -90,7 +91,7 @@ func (c *Controller) runDecision(ctx context.Context, engine *policy.Engine, d *
 // On the loop.
 func (c *Controller) submitWithinBudget(engine *policy.Engine, d *policy.Decision, armed bool, result chan<- wire.Kill) time.Duration {
 	if armed {
-		now := trace.BootNow()
+		now := boottime.Now()
 		grant := c.budget.Take(now, c.stopped())
 		if pause := time.Duration(grant.RetryAt - now); !grant.OK && grant.RetryAt > now && !grant.Exhausted && pause <= c.spec.Pause {
 			return pause

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
-	"github.com/abot-trace/abot-trace/internal/trace"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 )
 
@@ -67,7 +67,7 @@ func BenchmarkPass(b *testing.B) {
 		b.ReportAllocs()
 		w.on(func(*tracker.Tree) {
 			for b.Loop() {
-				if d := w.engine.Evaluate(w.bind(), &w.host, trace.BootNow()); len(d) > 0 {
+				if d := w.engine.Evaluate(w.bind(), &w.host, boottime.Now()); len(d) > 0 {
 					b.Fatalf("%d decisions", len(d))
 				}
 			}
@@ -77,7 +77,7 @@ func BenchmarkPass(b *testing.B) {
 		b.ReportAllocs()
 		w.on(func(*tracker.Tree) {
 			for b.Loop() {
-				w.engine.EvaluateOrphan(w.bind(), &w.host, last, trace.BootNow())
+				w.engine.EvaluateOrphan(w.bind(), &w.host, last, boottime.Now())
 			}
 		})
 	})

@@ -19,9 +19,11 @@ import (
 	"os"
 	"time"
 
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/config"
 	"github.com/abot-trace/abot-trace/internal/enforce"
 	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/lease"
 	"github.com/abot-trace/abot-trace/internal/policy"
 	"github.com/abot-trace/abot-trace/internal/sample"
 	"github.com/abot-trace/abot-trace/internal/trace"
@@ -69,7 +71,7 @@ type Controller struct {
 
 	killsInFlight     map[string]*killInFlight // by kill id, while they run
 	kills             uint64
-	waiting           []trace.Lease          // ended, and the queue was full
+	waiting           []lease.Lease          // ended, and the queue was full
 	refusalsPublished map[budgetRefusal]bool // budget refusals that were told
 	exhaustedSince    map[string]time.Time   // rules whose budget is used up, since when
 	wall              int64                  // last offset of the wall clock, to notice steps
@@ -89,7 +91,7 @@ type budgetRefusal struct {
 type killInFlight struct {
 	decision *policy.Decision // nil for a lease
 	engine   *policy.Engine   // whose decision it is
-	lease    *trace.Lease
+	lease    *lease.Lease
 	lapsed   bool            // its rule was found not to hold any more
 	done     func(wire.Kill) // nil, or who waits for it
 	root     *wire.Process   // the tree's, as it was before; nil where it is not known
@@ -153,7 +155,7 @@ func (c *Controller) Configure(cfg *config.Config) error {
 		c.spec.WarmUp = 0
 	}
 	if c.budget == nil {
-		c.budget = policy.NewBudget(c.spec, trace.BootNow())
+		c.budget = policy.NewBudget(c.spec, boottime.Now())
 	} else {
 		c.budget.Reconfigure(c.spec)
 	}
@@ -172,10 +174,10 @@ func (c *Controller) OnEvent(e *wire.Event) {
 	switch {
 	case e.Type == wire.TypeLost:
 		// From here to the end of the resync the tree is known to be incomplete.
-		c.budget.Hold("loss of records", trace.BootNow())
+		c.budget.Hold("loss of records", boottime.Now())
 	case e.Type == wire.TypeResync:
-		c.budget.Hold("resync", trace.BootNow())
-		c.decide(c.engine.Evaluate(c.bind(), &c.host, trace.BootNow()))
+		c.budget.Hold("resync", boottime.Now())
+		c.decide(c.engine.Evaluate(c.bind(), &c.host, boottime.Now()))
 	}
 }
 
@@ -185,7 +187,7 @@ func (c *Controller) OnOrphans(ids []event.ID) {
 	c.deferNotices = true
 	defer func() { c.deferNotices = false }()
 	for _, id := range ids {
-		c.decide(c.engine.EvaluateOrphan(c.bind(), &c.host, id, trace.BootNow()))
+		c.decide(c.engine.EvaluateOrphan(c.bind(), &c.host, id, boottime.Now()))
 	}
 }
 
@@ -212,7 +214,7 @@ func (c *Controller) flushNotices() {
 // at their very instant.
 func (c *Controller) OnTick() uint64 {
 	c.flushNotices()
-	now := trace.BootNow()
+	now := boottime.Now()
 	c.noticeStep(now)
 	c.endWaiting()
 	at, ok := c.engine.NextDeadline()
@@ -246,7 +248,7 @@ func (c *Controller) noticeStep(now uint64) {
 // OnSample takes new figures: a pass over the processes and the host's. On the loop.
 func (c *Controller) OnSample(pass *sample.Pass, host policy.Host) {
 	c.SetSample(pass, host)
-	c.decide(c.engine.Evaluate(c.bind(), &c.host, trace.BootNow()))
+	c.decide(c.engine.Evaluate(c.bind(), &c.host, boottime.Now()))
 }
 
 // SetSample is OnSample without consequences. On the loop.
@@ -273,7 +275,7 @@ func (c *Controller) decide(decisions []policy.Decision) {
 
 // spend submits a kill if the budget allows it now, else when it will.
 func (c *Controller) spend(d *policy.Decision, mark trace.Mark) {
-	grant := c.budget.Take(trace.BootNow(), c.stopped())
+	grant := c.budget.Take(boottime.Now(), c.stopped())
 	if grant.OK {
 		delete(c.refusalsPublished, budgetRefusal{d.Rule, d.Root, false})
 		delete(c.refusalsPublished, budgetRefusal{d.Rule, d.Root, true})

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/policy"
-	"github.com/abot-trace/abot-trace/internal/trace"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -53,7 +53,7 @@ func TestClockStepHolds(t *testing.T) {
 		w.budget.Reconfigure(w.spec)
 		w.wall -= int64(time.Minute)
 	})
-	w.on(func(*tracker.Tree) { w.noticeStep(trace.BootNow()) })
+	w.on(func(*tracker.Tree) { w.noticeStep(boottime.Now()) })
 	pid := w.leak(1)
 	k := w.next("kill", isKillOf(pid)).Kill
 	if k.Outcome != wire.KillBudget || !strings.Contains(k.Reason, "step of the clock") {

@@ -11,7 +11,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/lease"
 	"github.com/abot-trace/abot-trace/internal/trace"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
@@ -40,7 +42,7 @@ func (w *world) leased() *exec.Cmd {
 		event.Event{Kind: event.KindFork, Subject: id, Time: w.began + 2, Fork: event.Fork{Spawner: holder, Caller: holder}},
 		event.Event{Kind: event.KindExec, Subject: id, Time: w.began + 3, Ordinal: 1, Exec: event.Exec{MarksKnown: true}},
 	)
-	w.on(func(*tracker.Tree) { w.tracer.HoldLease(trace.Lease{Holder: holder, Grace: time.Hour}) })
+	w.on(func(*tracker.Tree) { w.tracer.Leases().Hold(lease.Lease{Holder: holder, Grace: time.Hour}) })
 	w.write(event.Event{Kind: event.KindExit, Subject: holder, Time: w.began + 4,
 		Exit: event.Exit{Status: event.Status(unix.SIGKILL), HasChildren: true}})
 	return child
@@ -86,11 +88,11 @@ func TestRecentAdjustment(t *testing.T) {
 	w := newWorld(t, "rules: []\n")
 	id := event.ID{PID: unused + 1, Start: w.began}
 	w.on(func(*tracker.Tree) {
-		w.bind().facts[id] = details{oomAdj: 17, at: trace.BootNow()}
+		w.bind().facts[id] = details{oomAdj: 17, at: boottime.Now()}
 		if adj, err := w.view.oomAdj(id); adj != 17 || err != nil {
 			t.Errorf("got %d, %v: want what was found a moment ago", adj, err)
 		}
-		w.view.facts[id] = details{oomAdj: 17, at: trace.BootNow() - uint64(cacheFor)}
+		w.view.facts[id] = details{oomAdj: 17, at: boottime.Now() - uint64(cacheFor)}
 		if adj, err := w.view.oomAdj(id); err == nil {
 			t.Errorf("got %d of nobody", adj)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/enforce"
 	"github.com/abot-trace/abot-trace/internal/policy"
 	"github.com/abot-trace/abot-trace/internal/trace"
@@ -34,7 +35,7 @@ func (c *Controller) submit(engine *policy.Engine, d *policy.Decision, mark trac
 	if err == nil {
 		return
 	}
-	engine.Defer(d, trace.BootNow()+uint64(time.Second))
+	engine.Defer(d, boottime.Now()+uint64(time.Second))
 	if done != nil {
 		kill := c.outline(d)
 		kill.Outcome, kill.Reason = wire.KillBudget, err.Error()
@@ -104,7 +105,7 @@ func (c *Controller) report(req enforce.Request, kill wire.Kill) {
 		a := c.killsInFlight[req.KillID]
 		delete(c.killsInFlight, req.KillID)
 		if req.Mode == policy.ModeEnforce {
-			c.budget.Rest(trace.BootNow())
+			c.budget.Rest(boottime.Now())
 		}
 		if a != nil && a.lapsed && a.decision != nil {
 			// Should it hold again, the rule has not acted yet.

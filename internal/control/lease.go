@@ -10,9 +10,9 @@ import (
 	"github.com/abot-trace/abot-trace/internal/config"
 	"github.com/abot-trace/abot-trace/internal/enforce"
 	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/lease"
 	"github.com/abot-trace/abot-trace/internal/policy"
 	"github.com/abot-trace/abot-trace/internal/procfs"
-	"github.com/abot-trace/abot-trace/internal/trace"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -20,7 +20,7 @@ import (
 // OnLeaseEnd is the tracer's hook: the holder of a lease has died, and what it
 // leaves is leaked by its own declaration. The built-in rule ends it; neither warm-up
 // nor budget holds it back, the stop file does.
-func (c *Controller) OnLeaseEnd(l trace.Lease) {
+func (c *Controller) OnLeaseEnd(l lease.Lease) {
 	list, unsure := c.leaseMembers(c.bind(), l)
 	if len(unsure) == 0 {
 		c.endMembers(l, list)
@@ -39,12 +39,12 @@ func (c *Controller) OnLeaseEnd(l trace.Lease) {
 }
 
 // endLease has the members of an ended lease ended. On the loop.
-func (c *Controller) endLease(l trace.Lease) {
+func (c *Controller) endLease(l lease.Lease) {
 	list, _ := c.leaseMembers(c.bind(), l)
 	c.endMembers(l, list)
 }
 
-func (c *Controller) endMembers(l trace.Lease, list []policy.Target) {
+func (c *Controller) endMembers(l lease.Lease, list []policy.Target) {
 	if len(list) == 0 {
 		return
 	}
@@ -87,7 +87,7 @@ func (c *Controller) endWaiting() {
 // lineage only, without those whose owner says to keep them, protected ones, and those
 // that the holder's user could not have signalled, each with its descendants. Unsure
 // are those, left out as well, of which it is not known whether they say so.
-func (c *Controller) leaseMembers(v *view, l trace.Lease) (list []policy.Target, unsure []event.ID) {
+func (c *Controller) leaseMembers(v *view, l lease.Lease) (list []policy.Target, unsure []event.ID) {
 	var visit func(event.ID) bool
 	visit = func(id event.ID) bool {
 		var p policy.Process
@@ -114,7 +114,7 @@ func (c *Controller) leaseMembers(v *view, l trace.Lease) (list []policy.Target,
 
 // leaseSpares reports whether the lease leaves a living process alone, with its
 // descendants.
-func (c *Controller) leaseSpares(t *tracker.Process, p *policy.Process, l trace.Lease) bool {
+func (c *Controller) leaseSpares(t *tracker.Process, p *policy.Process, l lease.Lease) bool {
 	return p.Keep || l.Marked && !t.Leash || c.engine.Protection().Reason(p) != "" || !maySignal(l.UID, p.ID.PID)
 }
 

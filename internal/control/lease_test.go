@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/event"
-	"github.com/abot-trace/abot-trace/internal/trace"
+	"github.com/abot-trace/abot-trace/internal/lease"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 )
 
@@ -20,18 +20,18 @@ func TestLeaseReach(t *testing.T) {
 	}
 	tests := []struct {
 		name  string
-		lease trace.Lease
+		lease lease.Lease
 		child event.Exec
 		want  bool // the child and its own child, or neither
 	}{
 		{name: "anybody below", child: exec(event.Exec{}), want: true},
 		{name: "marked to be kept", child: exec(event.Exec{Keep: true})},
 		{name: "marks not known, and not to be found out", child: event.Exec{}},
-		{name: "not marked, of a marked holder", lease: trace.Lease{Marked: true}, child: exec(event.Exec{})},
-		{name: "marked, of a marked holder", lease: trace.Lease{Marked: true}, child: exec(event.Exec{Leash: true}), want: true},
-		{name: "kept and marked", lease: trace.Lease{Marked: true}, child: exec(event.Exec{Leash: true, Keep: true})},
+		{name: "not marked, of a marked holder", lease: lease.Lease{Marked: true}, child: exec(event.Exec{})},
+		{name: "marked, of a marked holder", lease: lease.Lease{Marked: true}, child: exec(event.Exec{Leash: true}), want: true},
+		{name: "kept and marked", lease: lease.Lease{Marked: true}, child: exec(event.Exec{Leash: true, Keep: true})},
 		{name: "a guardian", child: exec(event.Exec{Filename: "/usr/sbin/sshd", Cmdline: "sshd\x00"})},
-		{name: "a user who may not", lease: trace.Lease{UID: 65534}, child: exec(event.Exec{})},
+		{name: "a user who may not", lease: lease.Lease{UID: 65534}, child: exec(event.Exec{})},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

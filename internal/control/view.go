@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/policy"
 	"github.com/abot-trace/abot-trace/internal/procfs"
@@ -157,7 +158,7 @@ func (v *view) details(p *policy.Process) details {
 	// it changes nothing.
 	d := details{program: p.Exe}
 	d.exe, _ = v.proc.Exe(p.ID.PID)
-	now := trace.BootNow()
+	now := boottime.Now()
 	var err error
 	if d.oomAdj, err = v.proc.OOMScoreAdj(p.ID.PID); err == nil {
 		d.at = now
@@ -168,7 +169,7 @@ func (v *view) details(p *policy.Process) details {
 
 // oomAdj is the process's oom_score_adj as it was read, now or less than cacheFor ago.
 func (v *view) oomAdj(id event.ID) (int, error) {
-	if d, ok := v.facts[id]; ok && d.at+uint64(cacheFor) > trace.BootNow() {
+	if d, ok := v.facts[id]; ok && d.at+uint64(cacheFor) > boottime.Now() {
 		return d.oomAdj, nil
 	}
 	return v.proc.OOMScoreAdj(id.PID)

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/config"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/trace"
@@ -121,7 +122,7 @@ func newWorld(t testing.TB, text string, tasks ...event.Task) *world {
 		t.Fatal(err)
 	}
 	quiet := slog.New(slog.DiscardHandler)
-	w := &world{t: t, script: &script{tasks: tasks, wake: make(chan struct{}, 1)}, began: trace.BootNow() - uint64(time.Minute),
+	w := &world{t: t, script: &script{tasks: tasks, wake: make(chan struct{}, 1)}, began: boottime.Now() - uint64(time.Minute),
 		events: make(chan *wire.Event, 1024)}
 	alert := func(a wire.Alert) { w.tracer.PublishOnLoop(&wire.Event{Type: wire.TypeAlert, Alert: &a}) }
 	w.Controller = New(Options{Identity: w.script, Log: quiet, OnAlert: alert})

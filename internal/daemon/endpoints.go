@@ -12,8 +12,8 @@ import (
 	"github.com/abot-trace/abot-trace/internal/api"
 	"github.com/abot-trace/abot-trace/internal/config"
 	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/lease"
 	"github.com/abot-trace/abot-trace/internal/monitor"
-	"github.com/abot-trace/abot-trace/internal/trace"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -119,12 +119,12 @@ func (d *daemon) lease(w http.ResponseWriter, r *http.Request) error {
 		return &api.StatusError{Code: http.StatusBadRequest, Text: fmt.Sprintf("holder %q: want caller or nothing", req.Holder)}
 	}
 	peer := api.PeerOf(r.Context())
-	var lease trace.Lease
+	var held lease.Lease
 	var refusal error
 	err := d.tracer.DoDrained(r.Context(), func(tree *tracker.Tree) {
-		if lease, refusal = leaseOf(tree, peer, req.Holder == "caller"); refusal == nil {
-			lease.Grace = grace
-			d.tracer.HoldLease(lease)
+		if held, refusal = leaseOf(tree, peer, req.Holder == "caller"); refusal == nil {
+			held.Grace = grace
+			d.tracer.Leases().Hold(held)
 		}
 	})
 	if err != nil {
@@ -133,7 +133,7 @@ func (d *daemon) lease(w http.ResponseWriter, r *http.Request) error {
 	if refusal != nil {
 		return refusal
 	}
-	return api.WriteJSON(w, map[string]string{"lease_id": lease.Holder.String()})
+	return api.WriteJSON(w, map[string]string{"lease_id": held.Holder.String()})
 }
 
 // maxGrace is the longest grace that a lease may ask for.
@@ -141,24 +141,24 @@ const maxGrace = time.Hour
 
 // leaseOf is the lease that the peer, or its caller, takes. A user can speak for its
 // own processes only, and a lease reaches only what its holder's user could signal.
-func leaseOf(tree *tracker.Tree, peer api.Peer, caller bool) (trace.Lease, error) {
+func leaseOf(tree *tracker.Tree, peer api.Peer, caller bool) (lease.Lease, error) {
 	id, err := peerID(tree, peer)
 	if err != nil || !caller {
-		return trace.Lease{Holder: id, UID: peer.UID}, err
+		return lease.Lease{Holder: id, UID: peer.UID}, err
 	}
 	self, _ := tree.Get(id)
 	parent, ok := tree.Get(self.Parent)
 	switch {
 	case !ok || parent.Dead || self.Spawner != self.Parent:
 		// Whoever adopted the peer has not called it.
-		return trace.Lease{}, &api.StatusError{Code: http.StatusConflict, Text: "the caller is gone"}
+		return lease.Lease{}, &api.StatusError{Code: http.StatusConflict, Text: "the caller is gone"}
 	case parent.ID.PID == 1:
-		return trace.Lease{}, &api.StatusError{Code: http.StatusConflict, Text: "the caller is pid 1, which holds no lease"}
+		return lease.Lease{}, &api.StatusError{Code: http.StatusConflict, Text: "the caller is pid 1, which holds no lease"}
 	case peer.UID != 0 && parent.UID != peer.UID:
-		return trace.Lease{}, &api.StatusError{Code: http.StatusForbidden,
+		return lease.Lease{}, &api.StatusError{Code: http.StatusForbidden,
 			Text: fmt.Sprintf("permission denied: the caller, pid %d, is another user's", parent.ID.PID)}
 	}
-	return trace.Lease{Holder: parent.ID, UID: parent.UID}, nil
+	return lease.Lease{Holder: parent.ID, UID: parent.UID}, nil
 }
 
 // peerID identifies the process at the other end of a connection. One that got the

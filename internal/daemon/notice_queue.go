@@ -5,7 +5,7 @@ package daemon
 import (
 	"time"
 
-	"github.com/abot-trace/abot-trace/internal/trace"
+	"github.com/abot-trace/abot-trace/internal/boottime"
 )
 
 // noticeDelay is how long what happened waits to be told, maxNotices how much of it.
@@ -25,7 +25,7 @@ type noticeQueue struct {
 
 func (t *noticeQueue) add(fn func()) {
 	if len(t.waiting) == 0 {
-		t.due = trace.BootNow() + uint64(noticeDelay)
+		t.due = boottime.Now() + uint64(noticeDelay)
 	}
 	if t.waiting = append(t.waiting, fn); len(t.waiting) == maxNotices {
 		t.deliver()
@@ -37,7 +37,7 @@ func (t *noticeQueue) deliverDue() uint64 {
 	if len(t.waiting) == 0 {
 		return 0
 	}
-	if trace.BootNow() < t.due {
+	if boottime.Now() < t.due {
 		return t.due
 	}
 	t.deliver()

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/abot-trace/abot-trace/internal/trace"
+	"github.com/abot-trace/abot-trace/internal/boottime"
 )
 
 // TestNoticeQueue wants everything delivered in order: not before it is due, then at once, and at
@@ -19,17 +19,17 @@ func TestNoticeQueue(t *testing.T) {
 	if at := tell.deliverDue(); at != 0 {
 		t.Fatalf("due at %d with nothing to tell", at)
 	}
-	before := trace.BootNow()
+	before := boottime.Now()
 	say(0)
 	say(1)
 	if tell.due < before+uint64(noticeDelay) {
 		t.Fatalf("due %d ns after it happened", tell.due-before)
 	}
-	tell.due = trace.BootNow() + uint64(time.Hour)
+	tell.due = boottime.Now() + uint64(time.Hour)
 	if at := tell.deliverDue(); at != tell.due || len(delivered) != 0 {
 		t.Fatalf("delivered %v, due at %d instead of %d", delivered, at, tell.due)
 	}
-	tell.due = trace.BootNow()
+	tell.due = boottime.Now()
 	if at := tell.deliverDue(); at != 0 || !slices.Equal(delivered, []int{0, 1}) {
 		t.Fatalf("delivered %v, then due at %d", delivered, at)
 	}

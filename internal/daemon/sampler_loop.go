@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/alert"
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/control"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/monitor"
@@ -119,7 +120,7 @@ func (w *samplerLoop) sampleOnce(ctx context.Context) {
 	look.Orphans, look.OrphansKnown = orphans, err == nil
 
 	w.alerts.Configure(settings.Alerts)
-	now := alert.Instant{Boot: time.Duration(trace.BootNow()), Wall: look.Time}
+	now := alert.Instant{Boot: time.Duration(boottime.Now()), Wall: look.Time}
 	for _, a := range w.alerts.Observe(now, monitor.Readings(settings, look)) {
 		w.d.alert(a)
 	}

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/abot-trace/abot-trace/internal/trace"
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -124,7 +124,7 @@ func TestChaosStalledReaders(t *testing.T) {
 		if i%2 == 0 {
 			inPast = append(inPast, stall(t, d, "/v1/events?follow=1"))
 		} else {
-			inStream = append(inStream, stall(t, d, fmt.Sprintf("/v1/events?follow=1&since=%d", trace.BootNow())))
+			inStream = append(inStream, stall(t, d, fmt.Sprintf("/v1/events?follow=1&since=%d", boottime.Now())))
 		}
 		startStorm(t, forks, "(:)").wait()
 	}

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/abot-trace/abot-trace/internal/lease"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 )
 
@@ -25,6 +26,9 @@ func (t *Tracer) wake() {
 
 // TreeOnLoop returns the tree, for callers on the loop.
 func (t *Tracer) TreeOnLoop() *tracker.Tree { return t.tree }
+
+// Leases returns the table of leases, for callers on the loop.
+func (t *Tracer) Leases() *lease.Table { return t.leases }
 
 // IDPrefix is what the ids of this start's events and kills begin with.
 func (t *Tracer) IDPrefix() string { return t.idPrefix }

@@ -6,6 +6,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/safetext"
 	"github.com/abot-trace/abot-trace/internal/tracker"
@@ -140,7 +141,7 @@ func (c *converter) fill(r *processScratch, p *tracker.Process) *wire.Process {
 		w.HostPID = p.HostPID
 	}
 	if p.ID.Start != 0 {
-		r.started = wallTime(c.offset, p.ID.Start)
+		r.started = boottime.Wall(c.offset, p.ID.Start)
 		w.StartedAt = &r.started
 	}
 	if !p.Kthread && !c.drawn {
@@ -175,7 +176,7 @@ func (c *converter) end(r *processScratch, e *tracker.End) {
 		w.CPUSeconds = &r.seconds
 	}
 	if e.Time != 0 {
-		r.ended = wallTime(c.offset, e.Time)
+		r.ended = boottime.Wall(c.offset, e.Time)
 		w.ExitedAt = &r.ended
 	}
 	if e.PeakRSS != 0 {
@@ -213,7 +214,7 @@ func (c *converter) orphan(o *tracker.Orphan) *wire.Orphan {
 		w.Evidence = []string{}
 	}
 	if o.Since != 0 {
-		at := wallTime(c.offset, o.Since)
+		at := boottime.Wall(c.offset, o.Since)
 		w.Since = &at
 	}
 	if l := o.Leaker; l != nil {

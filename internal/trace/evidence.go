@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/procfs"
 	"github.com/abot-trace/abot-trace/internal/safetext"
@@ -118,8 +119,8 @@ func (t *Tracer) facts(p *tracker.Process) verdict.Facts {
 		MarksKnown:   p.MarksKnown,
 		Keep:         p.Keep,
 		Leash:        p.Leash,
-		LeaseEnded:   t.leaseEnded(p),
 	}
+	_, f.LeaseEnded = t.leases.Ended(p.ID)
 	if l := o.Leaker; l != nil {
 		f.LeakerPID = l.ID.PID
 		f.LeakerComm = safetext.Name(l.Comm.String())
@@ -152,7 +153,7 @@ func (t *Tracer) facts(p *tracker.Process) verdict.Facts {
 func (t *Tracer) rejudge(id event.ID) {
 	p, ok := t.tree.Get(id)
 	if !ok || p.Dead || p.Orphan == nil || p.Orphan.Verdict != verdict.Unknown || p.Orphan.Leaker == nil ||
-		!p.Orphan.Direct || BootNow()-p.Orphan.Since > uint64(verdict.Settles) {
+		!p.Orphan.Direct || boottime.Now()-p.Orphan.Since > uint64(verdict.Settles) {
 		return
 	}
 	facts := t.facts(&p)

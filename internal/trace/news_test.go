@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/lease"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -22,7 +23,7 @@ func TestOrphansActedOnFirst(t *testing.T) {
 	var heard []string
 	acted := make(chan []string, 1)
 	tracer = New(s, Options{
-		OnLeaseEnd: func(Lease) { heard = append(heard, "lease") },
+		OnLeaseEnd: func(lease.Lease) { heard = append(heard, "lease") },
 		OnOrphans: func(ids []event.ID) {
 			for _, id := range ids {
 				p, _ := tracer.TreeOnLoop().Get(id)
@@ -38,7 +39,7 @@ func TestOrphansActedOnFirst(t *testing.T) {
 	defer sub.Close()
 	run(t, tracer)
 	s.send(fork(0, 1), execed(1), fork(1, 2), execed(2), fork(2, 3))
-	if err := tracer.DoDrained(context.Background(), func(*tracker.Tree) { tracer.HoldLease(Lease{Holder: proc(1)}) }); err != nil {
+	if err := tracer.DoDrained(context.Background(), func(*tracker.Tree) { tracer.Leases().Hold(lease.Lease{Holder: proc(1)}) }); err != nil {
 		t.Fatal(err)
 	}
 	s.send(atDeath(1, 2), killed(1))

@@ -47,13 +47,17 @@ type judged struct {
 
 // hasNews reports whether publishNews has anything to do.
 func (t *Tracer) hasNews() bool {
-	return len(t.leases.undelivered) > 0 || len(t.unjudged) > 0 || len(t.judged) > 0
+	return t.leases.HasEnded() || len(t.unjudged) > 0 || len(t.judged) > 0
 }
 
 // publishNews has those act who are to act on ended leases and, once they are judged, on new
 // orphans, and then tells of the orphans. Between two records, so that whoever acts can look at the ring.
 func (t *Tracer) publishNews() {
-	t.leases.deliverEnded(t.onLease)
+	for _, l := range t.leases.TakeEnded() {
+		if t.onLease != nil {
+			t.onLease(l)
+		}
+	}
 	t.yield()
 	unjudged := t.unjudged[:min(len(t.unjudged), newsBatch)]
 	t.unjudged = t.unjudged[len(unjudged):]

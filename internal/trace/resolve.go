@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/procfs"
 	"github.com/abot-trace/abot-trace/internal/tracker"
@@ -67,7 +68,7 @@ func newResolver(tree *tracker.Tree) *resolver {
 		byID:    make(map[uint64]group),
 		byProc:  make(map[event.ID]place),
 		tree:    tree,
-		since:   BootNow(),
+		since:   boottime.Now(),
 	}
 }
 
@@ -154,7 +155,7 @@ func (r *resolver) place(id event.ID) group {
 		if len(r.byProc) > maxGroups {
 			r.forget()
 		}
-		r.byProc[id] = place{g, BootNow()}
+		r.byProc[id] = place{g, boottime.Now()}
 	}
 	return g
 }
@@ -234,7 +235,7 @@ func (r *resolver) moved(id event.ID) {
 func (r *resolver) forget() {
 	clear(r.byProc)
 	r.lastAnswers = [len(r.lastAnswers)]groupAnswer{}
-	r.since = BootNow()
+	r.since = boottime.Now()
 }
 
 // unitName is the unit that the process belongs to, a user's own where there is one.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/procfs"
 	"github.com/abot-trace/abot-trace/internal/tracker"
@@ -47,7 +48,7 @@ func TestInheritedGroup(t *testing.T) {
 	pid := int32(firstPID)
 	fork := func(from event.ID, put bool) event.ID {
 		pid++
-		id := event.ID{PID: pid, Start: BootNow()}
+		id := event.ID{PID: pid, Start: boottime.Now()}
 		tree.Apply(&event.Event{Kind: event.KindFork, Subject: id, Time: id.Start, Fork: event.Fork{Spawner: from, Caller: from, Moved: put}})
 		return id
 	}
@@ -64,7 +65,7 @@ func TestInheritedGroup(t *testing.T) {
 	child := fork(self, false)
 	grandchild := fork(child, false)
 	put := fork(child, true)
-	tree.Apply(&event.Event{Kind: event.KindExit, Subject: child, Time: BootNow()})
+	tree.Apply(&event.Event{Kind: event.KindExit, Subject: child, Time: boottime.Now()})
 	moved := fork(self, false)
 	before := fork(moved, false)
 	r.moved(moved)
@@ -80,7 +81,7 @@ func TestInheritedGroup(t *testing.T) {
 		{"moved later", moved, group{}},
 		{"forked before its spawner was moved", before, group{}}, // true, but not certain any more
 		{"forked after that", after, group{}},
-		{"not of the tree", event.ID{PID: pid + 1, Start: BootNow()}, group{}},
+		{"not of the tree", event.ID{PID: pid + 1, Start: boottime.Now()}, group{}},
 	} {
 		if got := r.group(c.id, 0, true); got != c.want {
 			t.Errorf("%s: %+v, want %+v", c.name, got, c.want)
@@ -106,7 +107,7 @@ func TestInheritedGroupAfterRestore(t *testing.T) {
 	tracer.names.unified = false
 	spawner, want := proc(1), group{path: "/known"}
 	tracer.names.byProc[spawner] = place{want, 1}
-	child := event.ID{PID: spawner.PID + 1, Start: BootNow()}
+	child := event.ID{PID: spawner.PID + 1, Start: boottime.Now()}
 	tracer.tree.Apply(&event.Event{Kind: event.KindFork, Subject: child, Fork: event.Fork{Spawner: spawner, Caller: spawner}})
 	if got := tracer.names.group(child, 0, true); got != want {
 		t.Errorf("got %+v, want %+v", got, want)

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
@@ -79,7 +80,7 @@ func TestDrainedLines(t *testing.T) {
 	tracer := New(s, Options{})
 	run(t, tracer)
 	told := make(chan struct{}, 1)
-	_, lines, err := tracer.Follow(t.Context(), []string{wire.TypeFork}, BootNow(), func() { told <- struct{}{} })
+	_, lines, err := tracer.Follow(t.Context(), []string{wire.TypeFork}, boottime.Now(), func() { told <- struct{}{} })
 	if err != nil {
 		t.Fatal(err)
 	}

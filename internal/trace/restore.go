@@ -3,11 +3,12 @@
 package trace
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/lease"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 )
 
@@ -17,12 +18,6 @@ const (
 	SectionLeases = "leases"
 )
 
-// savedLeases is the section of the leases.
-type savedLeases struct {
-	Held  []Lease `json:"held"`
-	Ended []Lease `json:"ended"`
-}
-
 // Save adds to sections what a successor needs to go on: the tree with its orphans and
 // their verdicts, and the leases. buf is room for the tree, to be used again once the
 // sections are written. On the loop, or when Run has returned.
@@ -31,13 +26,9 @@ func (t *Tracer) Save(sections map[string][]byte, buf []byte) error {
 	if err != nil {
 		return err
 	}
-	saved := savedLeases{Held: t.Leases()}
-	for _, l := range t.leases.ended {
-		saved.Ended = append(saved.Ended, l)
-	}
-	leases, err := json.Marshal(saved)
+	leases, err := t.leases.Save()
 	if err != nil {
-		return fmt.Errorf("leases: %w", err)
+		return err
 	}
 	sections[SectionTree], sections[SectionLeases] = tree, leases
 	return nil
@@ -50,24 +41,12 @@ func (t *Tracer) Restore(sections map[string][]byte, history int) error {
 	if err != nil {
 		return err
 	}
-	var saved savedLeases
-	if err := json.Unmarshal(sections[SectionLeases], &saved); err != nil {
-		return fmt.Errorf("leases: %w", err)
+	leases, err := lease.Decode(sections[SectionLeases])
+	if err != nil {
+		return err
 	}
-	t.tree, t.names.tree = tree, tree
-	for _, l := range saved.Held {
-		t.HoldLease(l)
-	}
-	t.leases.ended = make(map[event.ID]Lease, len(saved.Ended))
-	for _, l := range saved.Ended {
-		t.leases.ended[l.Holder] = l
-		t.tree.Pin(l.Holder)
-	}
-	t.expireLeases()
-	// Whoever was to end their descendants may not have come to it.
-	for _, l := range t.leases.ended {
-		t.leases.undelivered = append(t.leases.undelivered, l)
-	}
+	t.tree.Replace(tree)
+	t.leases.Restore(leases)
 	t.stats.note(t)
 	t.resumeOrphans()
 	return nil
@@ -110,6 +89,6 @@ func (t *Tracer) orphanEventID(id event.ID) string {
 // NoteLost tells that records were lost before this tracer began. Before Run.
 func (t *Tracer) NoteLost(records uint64) {
 	if records > 0 {
-		t.lost(records, BootNow())
+		t.lost(records, boottime.Now())
 	}
 }

@@ -10,6 +10,7 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/lease"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -129,10 +130,10 @@ func TestRestoreLeases(t *testing.T) {
 	s := newScript()
 	s.tasks = []event.Task{task(0, 0)}
 	first := start(t, s, Options{})
-	held := Lease{Holder: proc(1), UID: 7, Grace: time.Second}
-	ended := Lease{Holder: proc(2), UID: 8, Grace: 2 * time.Second}
+	held := lease.Lease{Holder: proc(1), UID: 7, Grace: time.Second}
+	ended := lease.Lease{Holder: proc(2), UID: 8, Grace: 2 * time.Second}
 	s.send(fork(0, 1), fork(0, 2), fork(2, 3))
-	if err := first.Do(t.Context(), func(*tracker.Tree) { first.HoldLease(held); first.HoldLease(ended) }); err != nil {
+	if err := first.Do(t.Context(), func(*tracker.Tree) { first.Leases().Hold(held); first.Leases().Hold(ended) }); err != nil {
 		t.Fatal(err)
 	}
 	sub := first.Subscribe(wire.TypeExit)
@@ -141,10 +142,10 @@ func TestRestoreLeases(t *testing.T) {
 	next(t, sub)
 	sections := saved(t, first)
 
-	told := make(chan Lease, 2)
+	told := make(chan lease.Lease, 2)
 	gap := newScript()
 	gap.tasks = []event.Task{task(0, 0), task(1, 0), task(3, 0)}
-	second := New(gap, Options{OnLeaseEnd: func(l Lease) { told <- l }})
+	second := New(gap, Options{OnLeaseEnd: func(l lease.Lease) { told <- l }})
 	if err := second.Restore(sections, 0); err != nil {
 		t.Fatal(err)
 	}
@@ -158,8 +159,8 @@ func TestRestoreLeases(t *testing.T) {
 	case <-time.After(time.Minute):
 		t.Fatal("the end of the lease was not told")
 	}
-	var leases []Lease
-	if err := second.Do(t.Context(), func(*tracker.Tree) { leases = second.Leases() }); err != nil {
+	var leases []lease.Lease
+	if err := second.Do(t.Context(), func(*tracker.Tree) { leases = second.Leases().Held() }); err != nil {
 		t.Fatal(err)
 	}
 	if len(leases) != 1 || leases[0] != held {
@@ -170,6 +171,7 @@ func TestRestoreLeases(t *testing.T) {
 // TestRestoreRefuses changes nothing when a section is of no use.
 func TestRestoreRefuses(t *testing.T) {
 	s := newScript()
+	s.tasks = []event.Task{task(0, 0), task(1, 0)}
 	good := saved(t, start(t, s, Options{}))
 	for name, sections := range map[string]map[string][]byte{
 		"nothing":    {},
@@ -179,11 +181,10 @@ func TestRestoreRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			tracer := New(newScript(), Options{})
-			before := tracer.tree
 			if err := tracer.Restore(sections, 0); err == nil {
 				t.Error("restored")
 			}
-			if tracer.tree != before || tracer.leases.held != nil {
+			if tracer.tree.Living() > 0 || len(tracer.leases.Held()) > 0 {
 				t.Error("something was changed")
 			}
 		})

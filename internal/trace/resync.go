@@ -5,6 +5,7 @@ package trace
 import (
 	"time"
 
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -15,14 +16,14 @@ import (
 func (t *Tracer) resync() {
 	why := t.resyncWhy
 	t.resyncWhy, t.resyncAt = "", time.Now()
-	began := BootNow()
+	began := boottime.Now()
 	tasks, err := t.source.Tasks()
 	if err != nil {
 		t.log.Error("resync", "reason", why, "err", err)
 		t.needResync(why)
 		return
 	}
-	tasks, _ = addMissingParents(t.proc, tasks)
+	tasks, _ = t.proc.AddMissingParents(tasks)
 	s := t.tree.Begin(tasks, began)
 	// What the ring holds by now explains most differences. Records that come
 	// meanwhile may wait.
@@ -40,7 +41,7 @@ func (t *Tracer) resync() {
 	t.fill.want()
 	t.publishNews()
 	t.publish(&wire.Event{Type: wire.TypeResync,
-		Resync: &wire.Resync{Reason: why, Found: found, Vanished: vanished}}, BootNow())
+		Resync: &wire.Resync{Reason: why, Found: found, Vanished: vanished}}, boottime.Now())
 }
 
 // maxDrain bounds the reading in a resync, in batches: a storm fills the ring as fast

@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -117,7 +118,7 @@ func (s *script) send(events ...event.Event) {
 	s.mu.Lock()
 	for _, e := range events {
 		if e.Time == 0 {
-			e.Time = BootNow()
+			e.Time = boottime.Now()
 		}
 		e.HostPID = e.Subject.PID
 		e.Refused = s.refused.Load()

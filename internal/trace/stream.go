@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
@@ -15,7 +16,7 @@ import (
 // remembers it and hands it out.
 func (t *Tracer) publish(e *wire.Event, ns uint64) {
 	if ns == 0 {
-		ns = BootNow()
+		ns = boottime.Now()
 	}
 	t.seq++
 	t.complete(e, t.seq, ns, t.conv.offset)
@@ -30,17 +31,17 @@ func (t *Tracer) publish(e *wire.Event, ns uint64) {
 
 // Publish adds an event of the caller's own (a kill, an alert) to the stream, which
 // numbers it. From any goroutine but the loop's; e must not be changed afterwards.
-func (t *Tracer) Publish(e *wire.Event) { t.post(func() { t.publish(e, BootNow()) }) }
+func (t *Tracer) Publish(e *wire.Event) { t.post(func() { t.publish(e, boottime.Now()) }) }
 
 // PublishOnLoop is Publish for callers on the loop.
-func (t *Tracer) PublishOnLoop(e *wire.Event) { t.publish(e, BootNow()) }
+func (t *Tracer) PublishOnLoop(e *wire.Event) { t.publish(e, boottime.Now()) }
 
 func (t *Tracer) complete(e *wire.Event, seq, ns uint64, offset int64) {
 	e.Schema, e.Seq, e.TimeNS = wire.Schema, seq, ns
 	if e.ID == "" {
 		e.ID = t.idPrefix + "-" + strconv.FormatUint(seq, 10)
 	}
-	e.Time = wallTime(offset, ns)
+	e.Time = boottime.Wall(offset, ns)
 }
 
 // remember keeps a lifecycle event in short, and hands it out where anyone listens. It
@@ -53,7 +54,7 @@ func (t *Tracer) remember(c *tracker.Change) *tracker.Process {
 	t.lifecycle.keep()
 	t.seq++
 	if c.Time == 0 {
-		c.Time = BootNow() // its exit was not seen, only that it is gone
+		c.Time = boottime.Now() // its exit was not seen, only that it is gone
 	}
 	r.seq, r.time, r.kind, r.signal = t.seq, c.Time, c.Kind, c.Signal
 	p := &r.process
@@ -65,7 +66,7 @@ func (t *Tracer) remember(c *tracker.Change) *tracker.Process {
 	case tracker.Forked:
 		t.canary.observeFork(p)
 	case tracker.Exited:
-		t.observeExit(p)
+		t.leases.ObserveExit(p)
 	}
 	if kind := lifecycleKinds[c.Kind]; t.hub.wants(kind) {
 		if t.hub.shares(kind) {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
@@ -80,7 +81,7 @@ func TestLossIsToldAndHealed(t *testing.T) {
 	defer sub.Close()
 	// Process 1 was forked and process 2 forked by it, and neither was told.
 	lost, below := task(1, 0), task(2, 1)
-	lost.ID.Start = BootNow()
+	lost.ID.Start = boottime.Now()
 	below.ID.Start, below.Parent = lost.ID.Start+1, lost.ID
 	s.mu.Lock()
 	s.tasks = append(s.tasks, lost, below)
@@ -205,7 +206,7 @@ func TestRecentIsOneStream(t *testing.T) {
 		next(t, orphans) // it is asked about beside the loop
 		settled(t, tracer)
 		if i == 10 {
-			middle = BootNow()
+			middle = boottime.Now()
 		}
 	}
 	all, err := tracer.Recent(t.Context(), nil, 0)
@@ -428,9 +429,9 @@ func TestNap(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tracer := New(newScript(), Options{})
-			tracer.last = BootNow() - uint64(tt.silence)
+			tracer.last = boottime.Now() - uint64(tt.silence)
 			if tt.wakeIn != 0 {
-				tracer.wakeAt = uint64(int64(BootNow()) + int64(tt.wakeIn))
+				tracer.wakeAt = uint64(int64(boottime.Now()) + int64(tt.wakeIn))
 			}
 			if got := tracer.waitTime(tt.busy); got < tt.min || got > tt.max {
 				t.Errorf("got %v, want %v to %v", got, tt.min, tt.max)

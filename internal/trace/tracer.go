@@ -21,7 +21,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/lease"
 	"github.com/abot-trace/abot-trace/internal/procfs"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
@@ -109,7 +111,7 @@ type Options struct {
 	OnLag func(time.Duration)
 	// OnLeaseEnd is called on the loop when the holder of a lease has died, before
 	// OnOrphans is for its descendants: the lease is the judgement. It must not block.
-	OnLeaseEnd func(Lease)
+	OnLeaseEnd func(lease.Lease)
 	// OnRead is called on the loop when programs and marks were read of processes whose exec
 	// did not tell them. It must not block.
 	OnRead func([]event.ID)
@@ -125,7 +127,7 @@ type Tracer struct {
 	onOrphans func([]event.ID)
 	onEvent   func(*wire.Event)
 	onTick    func() uint64
-	onLease   func(Lease)
+	onLease   func(lease.Lease)
 	onRead    func([]event.ID)
 	onLag     func(time.Duration)
 	last      uint64 // time of the record that was handled last
@@ -162,7 +164,7 @@ type Tracer struct {
 	// afterYield is what is to be done when the loop has rested.
 	afterYield  []func()
 	unconfirmed []unconfirmed // adopters to confirm
-	leases      leases
+	leases      *lease.Table
 
 	missing   wire.Lost // not told yet
 	offsetAt  time.Time // when the wall clock was last asked
@@ -208,9 +210,10 @@ func New(source Source, opt Options) *Tracer {
 	if t.log == nil {
 		t.log = slog.Default()
 	}
+	t.leases = lease.NewTable(t.tree)
 	t.names = newResolver(t.tree)
 	t.conv = newConverter(t.names)
-	t.conv.offset = bootOffset()
+	t.conv.offset = boottime.Offset()
 	t.views.conv, t.drawingViews.conv = newConverter(newResolver(nil)), newConverter(newResolver(nil))
 	t.drawingViews.conv.drawn = true
 	t.canary.init()
@@ -227,7 +230,7 @@ func eventIDPrefix() string {
 		}
 		return string(b[:8])
 	}
-	return fmt.Sprintf("%s-%s-%x", short("/etc/machine-id"), short("/proc/sys/kernel/random/boot_id"), BootNow()/1e6)
+	return fmt.Sprintf("%s-%s-%x", short("/etc/machine-id"), short("/proc/sys/kernel/random/boot_id"), boottime.Now()/1e6)
 }
 
 // Run reads the source until ctx ends. It returns nil then, and an error when the
@@ -254,7 +257,7 @@ func (t *Tracer) Run(ctx context.Context) error {
 			continue
 		}
 		rested = false
-		if now := BootNow(); n > 0 && t.onLag != nil && now > t.last {
+		if now := boottime.Now(); n > 0 && t.onLag != nil && now > t.last {
 			t.onLag(time.Duration(now - t.last))
 		}
 		t.runCommands()
@@ -288,7 +291,7 @@ func (t *Tracer) read() (n int) {
 
 // waitTime is how long the loop may sleep.
 func (t *Tracer) waitTime(busy bool) time.Duration {
-	now := BootNow()
+	now := boottime.Now()
 	d := waitIdle
 	if now > t.last {
 		d = min(max(time.Duration(now-t.last)/2, waitIdle), waitQuiet)
@@ -329,12 +332,12 @@ func (t *Tracer) tick() {
 		fn()
 	}
 	if news := t.tree.NoteRefused(t.source.Refused()); news > 0 {
-		t.lost(news, BootNow())
+		t.lost(news, boottime.Now())
 	}
 	t.publishLost()
 	now := time.Now()
 	if now.Sub(t.offsetAt) > time.Second {
-		t.conv.offset, t.offsetAt = bootOffset(), now
+		t.conv.offset, t.offsetAt = boottime.Offset(), now
 	}
 	t.names.now = now
 	if t.resyncWhy != "" && now.Sub(t.resyncAt) >= resyncPause {
@@ -343,7 +346,7 @@ func (t *Tracer) tick() {
 	if len(t.unconfirmed) > 0 {
 		t.confirm()
 	}
-	t.expireLeases()
+	t.leases.Expire()
 	t.canary.tick(now)
 	t.fill.tick(t)
 	t.stats.note(t)
@@ -415,7 +418,7 @@ func (t *Tracer) publishLost() {
 	}
 	lost := t.missing
 	t.missing = wire.Lost{}
-	t.publish(&wire.Event{Type: wire.TypeLost, Lost: &lost}, BootNow())
+	t.publish(&wire.Event{Type: wire.TypeLost, Lost: &lost}, boottime.Now())
 	t.needResync(fmt.Sprintf("%d records lost", lost.Records))
 }
 

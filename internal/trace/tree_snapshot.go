@@ -6,6 +6,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -40,7 +41,7 @@ func (g *TreeSnapshot) Len() int { return len(g.snapshot.order) }
 func (g *TreeSnapshot) Each(fn func(*wire.Process)) {
 	g.views.mu.Lock()
 	defer g.views.mu.Unlock()
-	g.views.conv.offset = bootOffset()
+	g.views.conv.offset = boottime.Offset()
 	var r processScratch
 	for _, place := range g.snapshot.order {
 		fn(g.views.conv.fill(&r, &g.snapshot.all[place.at]))

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
@@ -47,7 +48,7 @@ func (t *Tracer) OrphansUsing(ctx context.Context, usage func(event.ID) (Use, bo
 	list := make([]wire.Process, 0, len(orphans))
 	t.views.mu.Lock()
 	defer t.views.mu.Unlock()
-	t.views.conv.offset = bootOffset()
+	t.views.conv.offset = boottime.Offset()
 	for i := range orphans {
 		w := t.views.describe(new(processScratch), &orphans[i], usage)
 		w.Orphan.Tree = totals.sum(orphans[i].ID)

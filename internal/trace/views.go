@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
@@ -40,7 +41,7 @@ func (t *Tracer) Tree(ctx context.Context) (*wire.Tree, error) {
 	scratches := make([]processScratch, len(look.all))
 	t.views.mu.Lock()
 	defer t.views.mu.Unlock()
-	t.views.conv.offset = bootOffset()
+	t.views.conv.offset = boottime.Offset()
 	for _, place := range look.order {
 		p := &look.all[place.at]
 		w := t.views.describe(&scratches[place.at], p, usage)
@@ -165,7 +166,7 @@ func (t *Tracer) usage() (func(event.ID) (Use, bool), error) {
 	if err != nil {
 		return nil, err
 	}
-	tasks, places := addMissingParents(t.proc, tasks)
+	tasks, places := t.proc.AddMissingParents(tasks)
 	return func(id event.ID) (Use, bool) {
 		i, ok := places[id]
 		if !ok {
@@ -215,7 +216,7 @@ func (t *Tracer) Process(ctx context.Context, pid int32) (*wire.Process, error) 
 	}
 	t.views.mu.Lock()
 	defer t.views.mu.Unlock()
-	t.views.conv.offset = bootOffset()
+	t.views.conv.offset = boottime.Offset()
 	return t.views.describe(new(processScratch), &p, usage), nil
 }
 
@@ -245,7 +246,7 @@ func (t *Tracer) past(want typeSet, since uint64) (p pastEvents) {
 func (t *Tracer) buildEvents(p pastEvents) []*wire.Event {
 	t.views.mu.Lock()
 	defer t.views.mu.Unlock()
-	t.views.conv.offset = bootOffset()
+	t.views.conv.offset = boottime.Offset()
 	for i := range p.records {
 		p.events = append(p.events, t.expand(&p.records[i], &t.views.conv))
 	}

@@ -57,6 +57,10 @@ func Import(b []byte, history int) (*Tree, error) {
 	return t, nil
 }
 
+// Replace makes t the tree that other is, which is not to be used any more. Whoever holds
+// t goes on with it.
+func (t *Tree) Replace(other *Tree) { *t = *other }
+
 // A reader takes from b until the first error.
 type reader struct {
 	b    []byte

@@ -15,9 +15,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/probe"
-	"github.com/abot-trace/abot-trace/internal/trace"
 )
 
 // What is left behind runs a program of its own, which is the only one that the armed
@@ -169,7 +169,7 @@ func (b *bench) leave(k kill) (time.Duration, error) {
 			return 0, err
 		}
 	}
-	last := trace.BootNow()
+	last := boottime.Now()
 	died, err := b.deathOf(int32(cmd.Process.Pid))
 	return time.Duration(last - died), err
 }

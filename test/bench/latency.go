@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/abot-trace/abot-trace/internal/api"
-	"github.com/abot-trace/abot-trace/internal/trace"
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -105,10 +105,10 @@ func (b *bench) beside(busy bool, fn func() error) error {
 func (b *bench) listenOurs(ctx context.Context, got func(float64)) (chan struct{}, chan error, error) {
 	client := api.NewClient(b.socket)
 	ready, done := make(chan struct{}), make(chan error, 1)
-	since := trace.BootNow()
+	since := boottime.Now()
 	go func() {
 		done <- client.Lines(ctx, []string{wire.TypeOrphan}, since, true, func(lines []byte) error {
-			now := trace.BootNow() // the line is in hand, as the peer's is
+			now := boottime.Now() // the line is in hand, as the peer's is
 			for line := range bytes.Lines(lines) {
 				var e wire.Event
 				if err := json.Unmarshal(line, &e); err != nil {

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package trace
+package procfs
 
 import (
 	"github.com/abot-trace/abot-trace/internal/event"
-	"github.com/abot-trace/abot-trace/internal/procfs"
 )
 
-// addMissingParents adds the parents that a snapshot refers to but does not show, as procfs
+// AddMissingParents adds the parents that a snapshot refers to but does not show, as procfs
 // has them. Some hosts hide init from the task iterator; without it its children
 // would look as if nobody had them. The places of all tasks are returned too.
-func addMissingParents(proc procfs.FS, tasks []event.Task) ([]event.Task, map[event.ID]int32) {
+func (fs FS) AddMissingParents(tasks []event.Task) ([]event.Task, map[event.ID]int32) {
 	places := make(map[event.ID]int32, len(tasks)+1)
 	for i := range tasks {
 		places[tasks[i].ID] = int32(i)
@@ -21,7 +20,7 @@ func addMissingParents(proc procfs.FS, tasks []event.Task) ([]event.Task, map[ev
 		if _, ok := places[id]; ok || id.PID == 0 || absent[id] {
 			continue
 		}
-		if task, ok := readTask(proc, id); ok {
+		if task, ok := fs.Task(id); ok {
 			places[id] = int32(len(tasks))
 			tasks = append(tasks, task)
 		} else {
@@ -31,10 +30,10 @@ func addMissingParents(proc procfs.FS, tasks []event.Task) ([]event.Task, map[ev
 	return tasks, places
 }
 
-// readTask reads one process from procfs. Its parent's identity is left out: procfs
-// has only a pid.
-func readTask(proc procfs.FS, id event.ID) (event.Task, bool) {
-	p, err := proc.OpenID(id)
+// Task reads one process; false where it is gone or cannot be read. Its parent's identity
+// is left out: procfs has only a pid.
+func (fs FS) Task(id event.ID) (event.Task, bool) {
+	p, err := fs.OpenID(id)
 	if err != nil {
 		return event.Task{}, false
 	}

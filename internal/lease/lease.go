@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package lease keeps the declarations of processes that their descendants are not to
+// outlive them: who holds one, whose holder has died, and whom an ended one covers.
+package lease
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/tracker"
+)
+
+// A Lease is a process's declaration that its descendants are not to outlive it.
+type Lease struct {
+	Holder event.ID
+	UID    uint32 // whose processes it reaches: those that this user could signal
+	Grace  time.Duration
+	Marked bool // declared by a mark in the environment
+	// HolderUIDs are those that the holder died with, where ExitSeen. Only whom both they
+	// and UID could signal is reached.
+	HolderUIDs event.UIDs
+	ExitSeen   bool
+}
+
+// Reaches reports whether the holder's user could have signalled a process with these ids.
+func (l *Lease) Reaches(ids event.UIDs) bool {
+	return event.UIDs{Real: l.UID, Effective: l.UID, Saved: l.UID}.CouldSignal(ids) &&
+		(!l.ExitSeen || l.HolderUIDs.CouldSignal(ids))
+}
+
+// DefaultGrace is the grace of a lease that names none.
+const DefaultGrace = 10 * time.Second
+
+// A Table is the declarations in force, and the holders that have died and still have
+// descendants. It belongs to the goroutine that owns the tree.
+type Table struct {
+	tree        *tracker.Tree
+	held        map[event.ID]Lease
+	ended       map[event.ID]Lease
+	undelivered []Lease // ended, and not taken yet
+}
+
+// NewTable returns a table without leases on the processes of tree.
+func NewTable(tree *tracker.Tree) *Table {
+	return &Table{tree: tree, held: make(map[event.ID]Lease), ended: make(map[event.ID]Lease)}
+}
+
+// Hold declares a lease, in the place of one that its holder has already.
+func (t *Table) Hold(l Lease) {
+	t.held[l.Holder] = l
+	t.tree.Pin(l.Holder)
+}
+
+// Held returns the leases that are held.
+func (t *Table) Held() []Lease {
+	held := make([]Lease, 0, len(t.held))
+	for _, l := range t.held {
+		held = append(held, l)
+	}
+	return held
+}
+
+// Ended returns the lease that covers the process and whose holder is dead: an ancestor
+// that took one, or the outermost of the marked processes (ABOT_TRACE_LEASH=1) above it.
+func (t *Table) Ended(id event.ID) (Lease, bool) {
+	p, ok := t.tree.Get(id)
+	if !ok {
+		return Lease{}, false
+	}
+	for above := range t.tree.Ancestors(p.ID) {
+		if l, ok := t.ended[above.ID]; ok {
+			// A mark covers whom it was handed down to.
+			return l, !l.Marked || p.MarksKnown && p.Leash
+		}
+	}
+	return Lease{}, false
+}
+
+// ObserveExit ends the lease that the process, which has died, held, if any: one that it
+// took, or the one that its mark declared where it was the outermost of the marked.
+func (t *Table) ObserveExit(p *tracker.Process) {
+	lease, held := t.held[p.ID]
+	if !held && p.MarksKnown && p.Leash {
+		spawner, ok := t.tree.Get(p.Spawner)
+		held = ok && spawner.MarksKnown && !spawner.Leash
+		lease = Lease{Holder: p.ID, UID: p.UID, Grace: DefaultGrace, Marked: true}
+	}
+	if !held {
+		return
+	}
+	lease.HolderUIDs, lease.ExitSeen = p.End.UIDs, p.End.Known
+	delete(t.held, p.ID)
+	t.tree.Pin(p.ID)
+	t.ended[p.ID] = lease
+	t.undelivered = append(t.undelivered, lease)
+}
+
+// HasEnded reports whether TakeEnded has anything to return.
+func (t *Table) HasEnded() bool { return len(t.undelivered) > 0 }
+
+// TakeEnded returns the leases that have ended since the last call.
+func (t *Table) TakeEnded() []Lease {
+	ended := t.undelivered
+	t.undelivered = nil
+	return ended
+}
+
+// Expire forgets ended leases that cover nobody any more.
+func (t *Table) Expire() {
+	for id := range t.ended {
+		living := false
+		for range t.tree.Descendants(id) {
+			living = true
+			break
+		}
+		if !living {
+			delete(t.ended, id)
+			t.tree.Unpin(id)
+		}
+	}
+}
+
+// Saved is what a table is saved as.
+type Saved struct {
+	Held  []Lease `json:"held"`
+	Ended []Lease `json:"ended"`
+}
+
+// Save returns what Decode reads.
+func (t *Table) Save() ([]byte, error) {
+	s := Saved{Held: t.Held()}
+	for _, l := range t.ended {
+		s.Ended = append(s.Ended, l)
+	}
+	b, err := json.Marshal(s)
+	if err != nil {
+		return nil, fmt.Errorf("leases: %w", err)
+	}
+	return b, nil
+}
+
+// Decode reads what Save has returned.
+func Decode(b []byte) (Saved, error) {
+	var s Saved
+	if err := json.Unmarshal(b, &s); err != nil {
+		return Saved{}, fmt.Errorf("leases: %w", err)
+	}
+	return s, nil
+}
+
+// Restore goes on from what was saved, with the tree as it was then. Those that had
+// ended are returned by TakeEnded again: whoever was to end their descendants may not have
+// come to it.
+func (t *Table) Restore(s Saved) {
+	for _, l := range s.Held {
+		t.Hold(l)
+	}
+	for _, l := range s.Ended {
+		t.ended[l.Holder] = l
+		t.tree.Pin(l.Holder)
+	}
+	t.Expire()
+	for _, l := range t.ended {
+		t.undelivered = append(t.undelivered, l)
+	}
+}
