@@ -30,14 +30,16 @@ const enum exit_flags *unused_exit_flags __attribute__((unused));
 const enum signal_effect *unused_signal_effect __attribute__((unused));
 const enum task_flags *unused_task_flags __attribute__((unused));
 
-/* The pid namespace that task lives in: unshare and setns move only that of its children,
- * downwards. */
+/*
+ * The pid namespace that task lives in: unshare and setns move only that of its children,
+ * downwards, and setns by as many levels as there are.
+ */
 static __always_inline struct pid_namespace *namespace_of(struct task_struct *task)
 {
 	struct pid_namespace *ns = task->nsproxy->pid_ns_for_children;
 	__u32 level = task->group_leader->thread_pid->level;
 
-	for (int i = 0; i < MAX_NS_CLIMB; i++) {
+	for (int i = 0; i < MAX_NS_DEPTH; i++) {
 		if (ns->level <= level)
 			break;
 		ns = ns->parent;

@@ -25,12 +25,11 @@
 #define WAKE_NS 5000000ULL
 
 /*
- * Ancestors that a walk visits, and pid namespaces that it climbs. The verifier looks
- * up the type of each step anew, at up to 0.1 ms each, so these bounds are paid for at
- * every start; beyond them the adopter is asked for afterwards.
+ * Ancestors that a walk visits. The verifier looks up the type of each step anew, at up
+ * to 0.1 ms each, so this bound is paid for at every start; beyond it the adopter is asked
+ * for afterwards.
  */
 #define MAX_ANCESTORS 20
-#define MAX_NS_CLIMB  3
 
 /* The kernel's limit on nested pid namespaces (MAX_PID_NS_LEVEL). */
 #define MAX_NS_DEPTH 32

@@ -15,6 +15,10 @@ import (
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
+// leftLineage is what explain says of a process that was made to look like no child of its
+// spawner.
+const leftLineage = "it left its lineage by CLONE_PARENT: its spawner made it a child of the process that had adopted the spawner"
+
 // Explain says of a process what speaks for which verdict, of each rule whether it
 // applies, why, and when it acts, and of a dead one which rule ended it. cfg brings other
 // rules than the controller's; nil keeps those. From any goroutine.
@@ -33,7 +37,10 @@ func (c *Controller) Explain(ctx context.Context, cfg *config.Config, pid int32)
 	}
 	id := event.ID{PID: p.PID, Start: p.StartNS}
 	var refused error
-	err = c.tracer.DoDrained(ctx, func(*tracker.Tree) {
+	err = c.tracer.DoDrained(ctx, func(tree *tracker.Tree) {
+		if q, ok := tree.Get(id); ok && q.LeftLineage {
+			out.Evidence = append(slices.Clone(out.Evidence), leftLineage) // the tree's own
+		}
 		engine := c.engine
 		if cfg != nil {
 			if engine, refused = c.newEngine(cfg); refused != nil {

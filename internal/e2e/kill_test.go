@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -151,4 +152,18 @@ func (d *daemon) reload(config string) {
 	d.await("the configuration is loaded", func() bool {
 		return strings.Count(d.log.String(), "configuration loaded") > before
 	})
+}
+
+// TestLeavesInHandler wants a tree ended whose root answers SIGTERM by cloning itself as a
+// child of init: nothing of it may survive a kill that is told as done.
+func TestLeavesInHandler(t *testing.T) {
+	d := startDaemon(t, strings.ReplaceAll(armed, "grace: 5s", "grace: 300ms"))
+	f := startCommand(t, nil, exec.Command("python3", "testdata/leaver.py"))
+	orphan := f.await("orphan", 1)[0]
+	f.killMain()
+	f.empty()
+	k := d.kill(orphan.pid, nil)
+	if k.Outcome != wire.KillDone || len(k.Processes) != 2 {
+		t.Errorf("kill: %+v", k)
+	}
 }

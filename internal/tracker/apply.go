@@ -110,9 +110,10 @@ func (t *Tree) fork(e *event.Event) {
 	if r != 0 && (t.at(r).is(flagDead) || t.at(r).lineage == LineageObserved) {
 		return
 	}
-	spawner := t.find(e.Fork.Spawner)
+	by := t.spawnerOf(&e.Fork)
+	spawner := t.find(by)
 	if spawner == 0 {
-		spawner = t.known(e.Fork.Spawner)
+		spawner = t.known(by)
 		r = t.find(e.Subject) // who may have been forgotten for it
 	}
 	if r == 0 {
@@ -120,7 +121,11 @@ func (t *Tree) fork(e *event.Event) {
 			return
 		}
 		r = t.add(e.Subject)
-		t.setKernelParent(r, spawner)
+		parent := spawner
+		if by != e.Fork.Spawner {
+			parent = t.find(e.Fork.Spawner)
+		}
+		t.setKernelParent(r, parent)
 	}
 	t.setSpawner(r, spawner)
 	if o := t.orphans[r]; o != nil && o.Leaker == nil {
@@ -131,19 +136,18 @@ func (t *Tree) fork(e *event.Event) {
 	n.flags &^= flagStub
 	n.lineage = LineageObserved
 	n.hostPID = e.HostPID
-	n.spawnPID, n.spawnAt = e.Fork.Spawner.PID, e.Fork.Spawner.Start
-	n.flags |= flagIf(flagNSInit, e.Fork.NSInit) | flagIf(flagMoved, e.Fork.Moved)
+	n.spawnPID, n.spawnAt = by.PID, by.Start
+	n.flags |= flagIf(flagNSInit, e.Fork.NSInit) | flagIf(flagMoved, e.Fork.Moved) |
+		flagIf(flagLeft, by != e.Fork.Spawner)
 	t.setOrigin(r, e.Fork.Origin)
 	// A snapshot that was taken after the fork may have seen a later program.
 	if n.comm == (event.Comm{}) {
 		n.comm, n.uid = e.Comm, e.UID
 		t.setCgroup(r, e.Fork.Cgroup)
 	}
-	if e.Fork.Caller != e.Fork.Spawner {
-		t.callers[r] = e.Fork.Caller
-	}
 	caller := spawner
-	if e.Fork.Caller != e.Fork.Spawner {
+	if e.Fork.Caller != by {
+		t.callers[r] = e.Fork.Caller
 		caller = t.find(e.Fork.Caller)
 	}
 	t.inherit(r, caller, e.ExecID)
@@ -153,6 +157,26 @@ func (t *Tree) fork(e *event.Event) {
 	if spawner != 0 && t.at(spawner).is(flagDead) {
 		t.orphanBorn(r, spawner)
 	}
+}
+
+// spawnerOf is who made the process of a fork's record: its parent there, as the kernel has
+// it. But CLONE_PARENT makes it a child of the caller's parent: where that one merely adopted
+// the caller it has made neither, and the caller is the spawner. An orphan would else leave
+// its own lineage by a system call.
+func (t *Tree) spawnerOf(f *event.Fork) event.ID {
+	if f.Caller == f.Spawner {
+		return f.Spawner
+	}
+	c := t.find(f.Caller)
+	if c == 0 {
+		return f.Spawner
+	}
+	n := t.at(c)
+	made := event.ID{PID: n.spawnPID, Start: n.spawnAt}
+	if made.IsZero() && t.orphans[c] == nil || made == f.Spawner {
+		return f.Spawner
+	}
+	return f.Caller
 }
 
 func (t *Tree) setOrigin(r ref, o event.Origin) {

@@ -200,7 +200,7 @@ func (r *reader) orphan() *Orphan {
 }
 
 // allFlags are those that an export may hold.
-const allFlags = flagPinned | (flagPinned - 1)
+const allFlags = flagLeft | (flagLeft - 1)
 
 // node reads one node and places it in the tree.
 func (r *reader) node() {

@@ -39,8 +39,11 @@ type Process struct {
 	Spawner     event.ID
 	SpawnerComm event.Comm // empty where the spawner is forgotten
 	// Caller is who called fork, where that is not Spawner (CLONE_PARENT).
-	Caller  event.ID
-	Lineage Lineage
+	Caller event.ID
+	// LeftLineage says that Spawner made it by CLONE_PARENT as a child of the process that
+	// had adopted Spawner: for the kernel it never was a child of its spawner.
+	LeftLineage bool
+	Lineage     Lineage
 
 	Comm      event.Comm
 	Filename  string // as given to execve; empty where not seen
@@ -82,6 +85,7 @@ func (t *Tree) copyTo(r ref, p *Process) {
 		HostPID:     n.hostPID,
 		Spawner:     event.ID{PID: n.spawnPID, Start: n.spawnAt},
 		Caller:      t.callers[r],
+		LeftLineage: n.is(flagLeft),
 		Lineage:     n.knownLineage(),
 		Comm:        n.comm,
 		Filename:    w.filename,

@@ -69,6 +69,7 @@ const (
 	flagUnread  // what it runs was neither seen at the exec nor read since
 	flagMissed  // the exec of what it runs was not seen, although the tracer was there
 	flagPinned  // a lease's holder: never forgotten while it has living descendants
+	flagLeft    // made by CLONE_PARENT as a child of who had adopted its spawner
 )
 
 // A node is one process. It holds no pointers, so that the garbage collector does

@@ -29,6 +29,7 @@ type leak struct {
 	how            ended
 	adopter        string // "" is whoever procfs names
 	below          string // the direct orphan above a stranded one
+	stays          bool   // with the parent that it had for the kernel from the beginning
 }
 
 // families are made by the function of that name in testdata/families.py.
@@ -83,6 +84,15 @@ var families = []struct {
 		{orphan: "tracker", leaker: "main", how: killed},
 	}},
 	{name: "clone_parent", check: checkCaller, leaks: []leak{{orphan: "sibling", leaker: "main", how: killed}}},
+	{name: "leaves_lineage", check: checkLeft, leaks: []leak{
+		{orphan: "orphan", leaker: "main", how: killed},
+		{orphan: "left", leaker: "orphan", how: killed, stays: true},
+	}},
+	{name: "leaves_in_handler", check: checkLeft, leaks: []leak{
+		{orphan: "orphan", leaker: "main", how: killed},
+		{orphan: "left", leaker: "orphan", how: killed, stays: true},
+	}},
+	{name: "setns_into_dead", loose: true, says: map[string]int{"done": 1}, leaks: []leak{{orphan: "orphan", leaker: "leaker", how: killed}}},
 	{name: "traced", leaks: []leak{
 		{orphan: "tracee", leaker: "main", how: killed},
 		{orphan: "tracer", leaker: "main", how: killed},
@@ -183,7 +193,7 @@ func (f *family) checkAdopter(l leak) {
 		return
 	}
 	a := f.orphans[i]
-	if a.orphan.Confirmed || a.orphan.AdopterKind == event.AdopterUnknown {
+	if a.orphan.Confirmed != l.stays || a.orphan.AdopterKind == event.AdopterUnknown {
 		f.t.Errorf("%s: adopter %v, kind %q, confirmed %v", l.orphan, a.orphan.Adopter, a.orphan.AdopterKind, a.orphan.Confirmed)
 	}
 	if l.adopter != "" {
@@ -259,6 +269,15 @@ func checkCaller(t *testing.T, f *family) {
 	p := f.process("sibling")
 	if p.Spawner != f.said["main"][0] || p.Caller != f.said["caller"][0] {
 		t.Errorf("spawner %s, caller %s", f.role(p.Spawner), f.role(p.Caller))
+	}
+}
+
+// checkLeft wants the process that never was its spawner's child, for the kernel, to be
+// known as spawned by it.
+func checkLeft(t *testing.T, f *family) {
+	p := f.process("left")
+	if p.Spawner != f.said["orphan"][0] || !p.Caller.IsZero() || !p.LeftLineage || p.Lineage != tracker.LineageObserved {
+		t.Errorf("spawner %s, caller %s, left %v, %s", f.role(p.Spawner), f.role(p.Caller), p.LeftLineage, p.Lineage)
 	}
 }
 

@@ -7,6 +7,7 @@ Who must live on holds until the file that HOLD names reaches its end.
 import ctypes
 import multiprocessing
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -338,6 +339,71 @@ def clone_parent():
 
     os.waitpid(child("caller", caller), 0)
     kill_self()
+
+
+def leaves_lineage():
+    """An orphan makes itself a child of its adopter's, as far as the kernel is concerned."""
+    main = os.getpid()
+
+    def orphan():
+        while os.getppid() == main:
+            pass
+        child("left", fork=lambda: syscall("clone", CLONE_PARENT | signal.SIGCHLD, 0, 0, 0, 0))
+        kill_self()
+
+    child("orphan", orphan)
+    kill_self()
+
+
+def leaves_in_handler():
+    """It does so when it is asked to end."""
+    main = os.getpid()
+
+    def orphan():
+        def leave(*_):
+            child("left", fork=lambda: syscall("clone", CLONE_PARENT | signal.SIGCHLD, 0, 0, 0, 0))
+            kill_self()
+
+        signal.signal(signal.SIGTERM, leave)
+        while os.getppid() == main:
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        hold()
+
+    child("orphan", orphan)
+    kill_self()
+
+
+def setns_into_dead():
+    """Its children would be born into a namespace six levels below, where all are dead."""
+    r, w = os.pipe()
+
+    def nest(depth):
+        os.write(w, os.readlink("/proc/self").encode() + b"\n")
+        if depth:
+            in_namespace(lambda: nest(depth - 1))
+        hold()
+
+    if os.fork() == 0:
+        nest(6)
+        os._exit(0)
+    said = open(r)
+    pids = [int(said.readline()) for _ in range(7)]
+    namespace = os.open(f"/proc/{pids[6]}/ns/pid", os.O_RDONLY)
+    gone = select.poll()
+    gone.register(os.pidfd_open(pids[1]), select.POLLIN)
+    os.kill(pids[1], signal.SIGKILL)  # the kernel kills all below it first
+    gone.poll()
+
+    def leaker():
+        child("orphan")
+        if libc.setns(namespace, CLONE_NEWPID):
+            raise OSError(ctypes.get_errno(), "setns")
+        kill_self()
+
+    os.waitpid(child("leaker", leaker), 0)
+    tell("done")
+    hold()
 
 
 def traced():
