@@ -86,13 +86,14 @@ func noArgs(c *cli.Context) error {
 func explained(err error) error {
 	var status *api.StatusError
 	var invalid config.Errors
+	var refused *daemon.ConfigError
 	var silent *api.UnansweredError
 	switch hint := probe.Hint(err); {
 	case err == nil:
 		return nil
 	case errors.As(err, &silent):
 		return withHint(err, "it was stopped or hangs: abot-trace doctor says more, systemctl restart abot-trace begins anew")
-	case errors.As(err, &invalid):
+	case errors.As(err, &invalid), errors.As(err, &refused):
 		return &exitError{exitUsage, err}
 	case hint != "":
 		return withHint(err, "%s", hint)

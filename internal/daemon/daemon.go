@@ -22,6 +22,7 @@ import (
 	"github.com/abot-trace/abot-trace/internal/enforce"
 	"github.com/abot-trace/abot-trace/internal/notify"
 	"github.com/abot-trace/abot-trace/internal/probe"
+	"github.com/abot-trace/abot-trace/internal/state"
 	"github.com/abot-trace/abot-trace/internal/systemd"
 	"github.com/abot-trace/abot-trace/internal/trace"
 	"github.com/abot-trace/abot-trace/internal/wire"
@@ -70,6 +71,14 @@ func Run(ctx context.Context, s Settings) error {
 		return err
 	}
 	defer d.stateSaver.close()
+	d.recordCrash()
+	err = d.trace(ctx, listener)
+	d.endedInOrder()
+	return err
+}
+
+// trace attaches the programs, builds what works on their records, and lets it.
+func (d *daemon) trace(ctx context.Context, listener net.Listener) error {
 	status("attaching")
 	p, err := probe.Open(d.stateSaver.options())
 	if err != nil {
@@ -107,6 +116,7 @@ type daemon struct {
 	Settings
 	cfg         *config.Config
 	stateSaver  *stateSaver
+	crashed     *state.Crash    // how the daemon before ended; nil where that was in order
 	stopped     *dirlock.Lock   // of the notes on who is stopped; nil where there are none
 	journal     *notify.Journal // nil when not under systemd
 	link        *notify.Link
@@ -143,11 +153,11 @@ func (d *daemon) build(p *probe.Probe) error {
 	})
 	d.control.Attach(d.tracer)
 	if err := d.control.Configure(d.cfg); err != nil {
-		return err
+		return &ConfigError{err}
 	}
 	settings, err := notify.FromConfig(d.cfg, d.Socket)
 	if err != nil {
-		return err
+		return &ConfigError{err}
 	}
 	d.link = notify.NewLink(helperDialer(), settings, d.Log)
 	var sink notify.Sink = noRecords{}
@@ -217,6 +227,13 @@ func (d *daemon) run(ctx context.Context, listener net.Listener) error {
 	d.Log.Info("stopped")
 	return loopErr
 }
+
+// A ConfigError is a configuration that the parts refuse. It does not heal by another
+// start.
+type ConfigError struct{ err error }
+
+func (e *ConfigError) Error() string { return e.err.Error() }
+func (e *ConfigError) Unwrap() error { return e.err }
 
 // errEnded is a part that ended by itself without saying why.
 var errEnded = errors.New("ended by itself")

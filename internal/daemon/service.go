@@ -34,6 +34,7 @@ func (d *daemon) report(ctx context.Context) {
 	began := time.Now()
 	d.Log.Info("ready", "socket", d.Socket, "processes", d.tracer.Stats().Living, "rules", len(d.cfg.Rules))
 	_, _ = sd.SdNotify(false, sd.SdNotifyReady)
+	d.tellCrash()
 	interval := statusInterval
 	if watchdog, err := sd.SdWatchdogEnabled(false); err == nil && watchdog > 0 {
 		interval = min(interval, watchdog/2)

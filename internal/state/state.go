@@ -29,6 +29,7 @@ const MaxBytes = 64 << 20
 const (
 	fileName   = "state"
 	asideMark  = ".corrupt-"
+	asideTime  = "20060102T150405.000000000" // in UTC
 	maxAside   = 3
 	magic      = "abot-trace state 1\n"
 	maxWord    = 128
@@ -150,11 +151,16 @@ func (d *Dir) read() ([]byte, error) {
 // Discard sets the state aside, where it can be looked at. The oldest of those make
 // room.
 func (d *Dir) Discard() error {
-	name := fileName + asideMark + time.Now().UTC().Format("20060102T150405.000000000")
+	name := fileName + asideMark + time.Now().UTC().Format(asideTime)
 	if err := d.dir.Rename(fileName, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("state: %w", err)
 	}
-	aside, err := d.aside()
+	return d.bound(fileName + asideMark)
+}
+
+// bound removes the oldest of the files set aside whose names begin so, but for maxAside.
+func (d *Dir) bound(prefix string) error {
+	aside, err := d.aside(prefix)
 	if err != nil {
 		return err
 	}
@@ -167,15 +173,15 @@ func (d *Dir) Discard() error {
 	return nil
 }
 
-// aside lists what was set aside, oldest first.
-func (d *Dir) aside() ([]string, error) {
+// aside lists what was set aside under names that begin so, oldest first.
+func (d *Dir) aside(prefix string) ([]string, error) {
 	all, err := d.dir.Names()
 	if err != nil {
 		return nil, fmt.Errorf("state: %w", err)
 	}
 	var names []string
 	for _, name := range all {
-		if strings.HasPrefix(name, fileName+asideMark) {
+		if strings.HasPrefix(name, prefix) {
 			names = append(names, name)
 		}
 	}
@@ -185,12 +191,16 @@ func (d *Dir) aside() ([]string, error) {
 
 // forget removes the state, and what was set aside.
 func (d *Dir) forget() (removed int, err error) {
-	names, err := d.aside()
+	states, err := d.aside(fileName + asideMark)
+	if err != nil {
+		return 0, err
+	}
+	crashes, err := d.aside(crashMark)
 	if err != nil {
 		return 0, err
 	}
 	var errs []error
-	for _, name := range append(names, fileName, fileName+".new") {
+	for _, name := range slices.Concat(states, crashes, []string{fileName, fileName + ".new", crashName}) {
 		switch err := d.dir.Remove(name); {
 		case err == nil:
 			removed++

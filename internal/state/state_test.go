@@ -112,7 +112,7 @@ func TestAside(t *testing.T) {
 			if s, err := d.Load(); s != nil || err != nil {
 				t.Errorf("again: %v, %v; want nothing", s, err)
 			}
-			names, err := d.aside()
+			names, err := d.aside(fileName + asideMark)
 			if err != nil || len(names) != 1 {
 				t.Fatalf("set aside: %v, %v", names, err)
 			}
@@ -136,7 +136,7 @@ func TestAsideIsBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	names, err := d.aside()
+	names, err := d.aside(fileName + asideMark)
 	if err != nil || len(names) != maxAside {
 		t.Errorf("%v, %v; want %d", names, err, maxAside)
 	}

@@ -38,6 +38,8 @@ func (t *trial) steps(short bool) []step {
 		{"an ordinary user learns no more than ps shows", t.unprivileged},
 		{"armed by a drop-in and a reload, a rule ends the leaked tree", t.armed},
 		{"an invalid configuration keeps the one that runs", t.invalid},
+		{"a crash comes back by itself, leaves a record and is told", t.crashed},
+		{"only a refused configuration is not started again", t.refused},
 	}
 	if !short {
 		steps = append(steps,
