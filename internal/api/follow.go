@@ -56,10 +56,6 @@ type follower struct {
 // follow streams what is remembered since an instant and then what comes, until the
 // reader leaves, the server ends, or the stream does.
 func (s *Server) follow(w http.ResponseWriter, r *http.Request, types []string, since uint64) error {
-	if !s.following.TryRLock() {
-		return trace.ErrStopped
-	}
-	defer s.following.RUnlock()
 	f := &follower{chunked: r.ProtoAtLeast(1, 1), more: make(chan struct{}, 1), past: &s.past}
 	f.mu.Lock() // until the past is written
 	past, lines, err := s.backend.Follow(r.Context(), types, since, f.news)

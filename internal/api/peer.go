@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"sync"
 	"syscall"
 	"unsafe"
 
@@ -82,75 +81,4 @@ func peerGroups(fd int) []uint32 {
 		}
 	}
 	return nil
-}
-
-// A limiter bounds the connections, in all and of each unprivileged user.
-type limiter struct {
-	mu     sync.Mutex
-	all    int
-	byUser map[uint32]int
-}
-
-func newLimiter() *limiter { return &limiter{byUser: make(map[uint32]int)} }
-
-func (l *limiter) take(uid uint32) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.all >= maxConns || uid != 0 && l.byUser[uid] >= maxConnsOfUser {
-		return false
-	}
-	l.all++
-	l.byUser[uid]++
-	return true
-}
-
-func (l *limiter) give(uid uint32) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.all--
-	if l.byUser[uid]--; l.byUser[uid] == 0 {
-		delete(l.byUser, uid)
-	}
-}
-
-// A limitedListener accepts those whom the limiter admits and closes the others.
-type limitedListener struct {
-	net.Listener
-	server *Server
-}
-
-func (l *limitedListener) Accept() (net.Conn, error) {
-	for {
-		conn, err := l.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		peer, err := peerOf(conn)
-		if err != nil || !l.server.limit.take(peer.UID) {
-			_ = conn.Close()
-			continue
-		}
-		return &limitedConn{Conn: conn, peer: peer, limit: l.server.limit}, nil
-	}
-}
-
-type limitedConn struct {
-	net.Conn
-	peer  Peer
-	limit *limiter
-	once  sync.Once
-}
-
-// SyscallConn implements [syscall.Conn].
-func (c *limitedConn) SyscallConn() (syscall.RawConn, error) {
-	sc, ok := c.Conn.(syscall.Conn)
-	if !ok {
-		return nil, fmt.Errorf("a %T is no socket", c.Conn)
-	}
-	return sc.SyscallConn()
-}
-
-func (c *limitedConn) Close() error {
-	c.once.Do(func() { c.limit.give(c.peer.UID) })
-	return c.Conn.Close()
 }

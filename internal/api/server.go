@@ -6,11 +6,13 @@
 package api
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -51,10 +53,9 @@ type Backend interface {
 
 // Limits on what clients can hold.
 const (
-	maxConns       = 512
-	maxConnsOfUser = 32 // of one user that is not privileged
-	requestTimeout = 10 * time.Second
-	// answerTimeout is how long a reader may take for each portion of an answer.
+	requestTimeout = 10 * time.Second // for the head of a request
+	// answerTimeout is how long a peer may take for the body of a request, and for each
+	// portion of an answer.
 	answerTimeout = 10 * time.Second
 	answerPortion = 1 << 20
 )
@@ -71,9 +72,9 @@ type Server struct {
 	mux     *http.ServeMux
 	limit   *limiter
 	stall   time.Duration // answerTimeout, but in tests
-	// following is held, shared, for as long as a connection lives that http.Server has
-	// handed over, and for good by a server that has ended.
-	following sync.RWMutex
+	// answering is held, shared, by each request that is being answered, those too whose
+	// connection http.Server has handed over, and for good by a server that has ended.
+	answering sync.RWMutex
 	past      atomic.Int64 // bytes of the past that wait for their readers
 }
 
@@ -165,9 +166,11 @@ func writeError(w http.ResponseWriter, err error) {
 	_ = json.NewEncoder(w).Encode(map[string]string{"error": err.Error()})
 }
 
-// WriteJSON answers with v.
+// WriteJSON answers with v. It waits for a reader that takes nothing no longer than an
+// answer may take.
 func WriteJSON(w http.ResponseWriter, v any) error {
 	w.Header().Set("Content-Type", jsonType)
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTimeout))
 	return json.NewEncoder(w).Encode(v)
 }
 
@@ -221,10 +224,11 @@ func listenForAll(path string) (net.Listener, error) {
 	return l, nil
 }
 
-// Serve answers on l until ctx ends. It is called once.
+// Serve answers on l until ctx ends. When it returns, no request is being answered any
+// more. It is called once.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	server := &http.Server{
-		Handler:           s.mux,
+		Handler:           s.admit(s.mux),
 		ReadHeaderTimeout: requestTimeout,
 		IdleTimeout:       requestTimeout,
 		MaxHeaderBytes:    16 << 10,
@@ -242,12 +246,51 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		}
 	})
 	defer stop()
-	defer s.following.Lock()
+	defer s.answering.Lock()
 	err := server.Serve(&limitedListener{l, s})
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
 	return err
+}
+
+// admit has a request wait for its user's turn, and its body not be waited for for ever,
+// which http.Server does at the end of a request as well.
+func (s *Server) admit(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !s.answering.TryRLock() {
+			writeError(w, trace.ErrStopped)
+			return
+		}
+		defer s.answering.RUnlock()
+		if r.ContentLength != 0 {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.stall))
+		}
+		peer := PeerOf(r.Context())
+		if s.limit.wait(r.Context(), peer.UID, s.rank(peer)) {
+			next.ServeHTTP(w, r)
+		}
+	})
+}
+
+// maxBody bounds the body of a request.
+const maxBody = 64 << 10
+
+// ReadJSON reads the body of a request, which is v and nothing else. It waits for no
+// longer than a request may take to come.
+func ReadJSON(w http.ResponseWriter, r *http.Request, v any) error {
+	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err == nil {
+		// The answer may take its time: a cleanup does.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+		dec := json.NewDecoder(bytes.NewReader(text))
+		dec.DisallowUnknownFields()
+		err = dec.Decode(v)
+	}
+	if err != nil {
+		return &StatusError{http.StatusBadRequest, fmt.Sprintf("request: %v", err)}
+	}
+	return nil
 }
 
 func (s *Server) tree(w http.ResponseWriter, r *http.Request) error {
@@ -364,7 +407,11 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 	}
 	w.Header().Set("Content-Type", eventsType)
 	var line []byte
-	for _, e := range past {
+	deadline := http.NewResponseController(w)
+	for i, e := range past {
+		if i%256 == 0 {
+			_ = deadline.SetWriteDeadline(time.Now().Add(s.stall))
+		}
 		line = wire.AppendEvent(line[:0], e)
 		if _, err := w.Write(line); err != nil {
 			return nil // the reader left

@@ -253,7 +253,7 @@ func TestSlowReaderIsTold(t *testing.T) {
 		}
 	}
 	// More than the queue and any socket buffer hold.
-	const total = 40000
+	const total = 250000
 	for i := 0; i < total; i += 1000 {
 		d.fork(i+1, 1000)
 	}

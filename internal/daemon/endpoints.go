@@ -3,9 +3,7 @@
 package daemon
 
 import (
-	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"time"
 
@@ -17,9 +15,6 @@ import (
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
-
-// maxBody bounds a request's body.
-const maxBody = 64 << 10
 
 // addEndpoints adds to the socket what needs more than the tracer.
 func (d *daemon) addEndpoints() {
@@ -57,7 +52,7 @@ func (d *daemon) monitor(w http.ResponseWriter, _ *http.Request) error {
 
 func (d *daemon) cleanup(w http.ResponseWriter, r *http.Request) error {
 	var req api.CleanupRequest
-	if err := readBody(r, &req); err != nil {
+	if err := api.ReadJSON(w, r, &req); err != nil {
 		return err
 	}
 	cfg, err := broughtConfig(r, req.Config)
@@ -91,15 +86,6 @@ func broughtConfig(r *http.Request, path string) (*config.Config, error) {
 	return cfg, nil
 }
 
-func readBody(r *http.Request, v any) error {
-	dec := json.NewDecoder(io.LimitReader(r.Body, maxBody))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(v); err != nil {
-		return &api.StatusError{Code: http.StatusBadRequest, Text: fmt.Sprintf("request: %v", err)}
-	}
-	return nil
-}
-
 // lease takes the declaration of the process at the other end, or of its parent, that
 // its descendants are not to outlive it.
 func (d *daemon) lease(w http.ResponseWriter, r *http.Request) error {
@@ -107,7 +93,7 @@ func (d *daemon) lease(w http.ResponseWriter, r *http.Request) error {
 		GraceSeconds float64 `json:"grace_seconds"`
 		Holder       string  `json:"holder"`
 	}
-	if err := readBody(r, &req); err != nil {
+	if err := api.ReadJSON(w, r, &req); err != nil {
 		return err
 	}
 	grace := time.Duration(req.GraceSeconds * float64(time.Second))

@@ -49,9 +49,12 @@ func (t *Tracer) post(fn func()) {
 // be brief: nothing is read meanwhile.
 func (t *Tracer) Do(ctx context.Context, fn func(*tracker.Tree)) error {
 	finished := make(chan struct{})
+	var skipped error
 	run := func() {
 		defer close(finished)
-		fn(t.tree)
+		if skipped = ctx.Err(); skipped == nil { // else nobody waits for it any more
+			fn(t.tree)
+		}
 	}
 	select {
 	case t.commands <- run:
@@ -63,7 +66,7 @@ func (t *Tracer) Do(ctx context.Context, fn func(*tracker.Tree)) error {
 	}
 	select {
 	case <-finished:
-		return nil
+		return skipped
 	case <-t.done:
 		return ErrStopped
 	case <-ctx.Done():

@@ -16,11 +16,13 @@ import (
 const lineBlock = 2 * paceBytes
 
 // How many lines wait, and how many bytes of them, before those who have not read the
-// oldest miss it. They are the same lines for all readers, so that these bounds hold
-// however many readers stall, and whenever they began to.
+// oldest miss it: one and a half seconds of a storm at the rate that the kernel reaches
+// (85,000 a second, of half a kilobyte each). Who reads half as fast as that catches up
+// with a burst of three. They are the same lines for all readers, so that these bounds
+// hold however many readers stall, and whenever they began to.
 const (
-	backlogLines = 16384
-	backlogBytes = 16 << 20
+	backlogLines = 128 << 10
+	backlogBytes = 64 << 20
 )
 
 // Lines that can wait are told to their readers when there are so many bytes of them, or
@@ -40,6 +42,7 @@ type Lines struct {
 	unnotified bool // the publisher's: among hub.fresh
 
 	// With hub.mu:
+	closed bool   // by its reader, perhaps before the loop came to follow
 	next   uint64 // number of the line to look at next
 	missed uint64 // of the lines before
 	since  uint64
@@ -106,6 +109,7 @@ func (l *Lines) Close() {
 	h := l.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	l.closed = true
 	if i := slices.Index(h.lines, l); i >= 0 {
 		h.lines = slices.Delete(h.lines, i, i+1)
 		h.update()
@@ -224,6 +228,9 @@ func (h *hub) follow(l *Lines) {
 	defer h.mu.Unlock()
 	if h.closed {
 		close(l.done)
+		return
+	}
+	if l.closed {
 		return
 	}
 	l.next = h.backlog.end()

@@ -15,11 +15,12 @@ import (
 // TestStalledLines has readers stall at different times, who want different things. What
 // waits for all of them together is bounded, and each is told exactly what it missed.
 func TestStalledLines(t *testing.T) {
-	const readers, between = 100, 500 // more lines than wait, in all
+	const readers = 100
 	for _, test := range []struct {
-		name string
-		text string // makes the lines long
-	}{{"many", ""}, {"long", strings.Repeat("x", 2000)}} {
+		name    string
+		text    string // makes the lines long
+		between int    // lines, which are more in all than wait
+	}{{"many", "", 2 * backlogLines / readers}, {"long", strings.Repeat("x", 2000), 2 * backlogBytes / 2000 / readers}} {
 		t.Run(test.name, func(t *testing.T) {
 			var h hub
 			published := uint64(0)
@@ -36,13 +37,13 @@ func TestStalledLines(t *testing.T) {
 			for i := range all {
 				all[i] = &Lines{hub: &h, types: newTypeSet(wire.Types[:1+i%2]), news: func() {}, done: make(chan struct{})}
 				h.follow(all[i])
-				for range between {
+				for range test.between {
 					publish()
 				}
 			}
 			held := uint64(len(h.backlog.lines))
 			for i, l := range all {
-				began := uint64(i * between)
+				began := uint64(i * test.between)
 				want := (published - began) / uint64(2-i%2)
 				got, missed, first := uint64(0), uint64(0), uint64(0)
 				for {
@@ -74,6 +75,48 @@ func TestStalledLines(t *testing.T) {
 				t.Errorf("%d lines and %d bytes wait for nobody", len(h.backlog.lines), h.backlog.bytes)
 			}
 		})
+	}
+}
+
+// TestSlowReaderCatchesUp has a reader take two lines of each three of a burst of 60,000,
+// and the rest when it is over: it misses none.
+func TestSlowReaderCatchesUp(t *testing.T) {
+	const burst = 60000
+	var h hub
+	l := &Lines{hub: &h, types: newTypeSet(nil), news: func() {}, done: make(chan struct{})}
+	h.follow(l)
+	defer l.Close()
+	long := strings.Repeat("x", 500)
+	got, missed := 0, uint64(0)
+	take := func(limit int) int {
+		m, _, text := l.Take(nil, limit)
+		missed += m
+		n := bytes.Count(text, []byte("\n"))
+		got += n
+		return n
+	}
+	for i := range burst {
+		h.publish(&wire.Event{Type: wire.TypeExec, Seq: uint64(i), ID: long})
+		if i%3 != 0 {
+			take(1)
+		}
+	}
+	for take(1<<16) > 0 {
+	}
+	if got != burst || missed != 0 {
+		t.Errorf("%d lines taken and %d missed of %d", got, missed, burst)
+	}
+}
+
+// TestLeftBeforeFollowing has a reader leave before the loop comes to register it: no
+// lines are made for it.
+func TestLeftBeforeFollowing(t *testing.T) {
+	var h hub
+	l := &Lines{hub: &h, types: newTypeSet(nil), news: func() {}, done: make(chan struct{})}
+	l.Close()
+	h.follow(l)
+	if len(h.lines) != 0 || h.wants(typeBit(wire.TypeFork)) {
+		t.Errorf("%d readers, who want %x", len(h.lines), h.wanted.Load())
 	}
 }
 
