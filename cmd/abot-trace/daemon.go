@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"time"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
@@ -14,6 +15,7 @@ import (
 	"github.com/abot-trace/abot-trace/internal/api"
 	"github.com/abot-trace/abot-trace/internal/config"
 	"github.com/abot-trace/abot-trace/internal/daemon"
+	"github.com/abot-trace/abot-trace/internal/linequeue"
 	"github.com/abot-trace/abot-trace/internal/probe"
 )
 
@@ -24,6 +26,9 @@ func socketFlag() cli.Flag {
 	return &cli.StringFlag{Name: "socket", Value: api.DefaultSocket, Usage: "unix `SOCKET` of the daemon",
 		EnvVars: []string{socketVariable}}
 }
+
+// flushTimeout is how long the last lines may take to be read.
+const flushTimeout = 2 * time.Second
 
 func daemonCommand() *cli.Command {
 	return &cli.Command{
@@ -55,7 +60,12 @@ Examples:
 			reload := make(chan os.Signal, 1)
 			signal.Notify(reload, unix.SIGHUP)
 			defer signal.Stop(reload)
-			log := slog.New(slog.NewTextHandler(c.App.ErrWriter, nil))
+			// Nobody may read them, and the tracer's loop writes some. Who has read them may
+			// be gone; caught and not ignored: what is ignored, the helper inherits.
+			signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
+			lines := linequeue.New(c.App.ErrWriter)
+			defer lines.Close(flushTimeout)
+			log := slog.New(slog.NewTextHandler(lines, nil))
 			return explained(daemon.Run(ctx, daemon.Settings{
 				Config: configPath(c), Socket: c.String("socket"), Group: c.String("group"),
 				Version: buildVersion(), Log: log, Reload: reload,

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/abot-trace/abot-trace/internal/config"
+	"github.com/abot-trace/abot-trace/internal/linequeue"
 	"github.com/abot-trace/abot-trace/internal/notify"
 	"github.com/abot-trace/abot-trace/internal/notify/deliver"
 	"github.com/abot-trace/abot-trace/internal/wire"
@@ -41,7 +42,9 @@ func notifyHelperCommand() *cli.Command {
 			}
 			ctx, stop := interruptible(c)
 			defer stop()
-			log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+			lines := linequeue.New(os.Stderr)
+			defer lines.Close(flushTimeout)
+			log := slog.New(slog.NewTextHandler(lines, nil))
 			listener, err := helperListener(c.String("socket"))
 			if err != nil {
 				return err

@@ -58,16 +58,17 @@ type Options struct {
 // A Controller acts for the rules of one configuration at a time. Make it with New,
 // give it to the tracer's hooks, and close it.
 type Controller struct {
-	opt    Options
-	tracer *trace.Tracer
-	view   *view
-	cfg    *config.Config
-	engine *policy.Engine
-	budget *policy.Budget
-	spec   policy.BudgetSpec
-	host   policy.Host
-	queue  *enforce.Queue
-	enf    *enforce.Enforcer
+	opt      Options
+	tracer   *trace.Tracer
+	view     *view
+	cfg      *config.Config
+	engine   *policy.Engine
+	budget   *policy.Budget
+	spec     policy.BudgetSpec
+	stopFile stopFile
+	host     policy.Host
+	queue    *enforce.Queue
+	enf      *enforce.Enforcer
 
 	killsInFlight     map[string]*killInFlight // by kill id, while they run
 	kills             uint64
@@ -108,6 +109,7 @@ func New(opt Options) *Controller {
 	}
 	return &Controller{
 		opt:               opt,
+		stopFile:          stopFile{lstat: os.Lstat},
 		host:              policy.UnknownHost(),
 		killsInFlight:     make(map[string]*killInFlight),
 		refusalsPublished: make(map[budgetRefusal]bool),
@@ -334,9 +336,7 @@ func (c *Controller) stopped() bool {
 	if c.spec.StopFile == "" {
 		return false
 	}
-	_, err := os.Lstat(c.spec.StopFile)
-	// Whatever is wrong with it, somebody may have meant to stop us.
-	return !errors.Is(err, os.ErrNotExist)
+	return c.stopFile.exists(c.spec.StopFile)
 }
 
 func (c *Controller) notify(d *policy.Decision) {

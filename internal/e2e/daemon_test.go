@@ -70,8 +70,9 @@ type daemon struct {
 	env    []string
 	client *api.Client
 	log    log
-	stop   func() // ends the following of the present life, once it has come to its end
-	dies   bool   // the test kills it
+	stop   func()   // ends the following of the present life, once it has come to its end
+	dies   bool     // the test kills it
+	stderr *os.File // where the daemon's lines go instead of log, unless nil
 
 	mu     sync.Mutex
 	events []*wire.Event
@@ -133,6 +134,9 @@ func (d *daemon) launch() {
 	d.cmd = exec.Command(argv[0], argv[1:]...)
 	d.cmd.Env = append(alone(), d.env...)
 	d.cmd.Stderr = &d.log
+	if d.stderr != nil {
+		d.cmd.Stderr = d.stderr
+	}
 	if err := d.cmd.Start(); err != nil {
 		d.t.Fatal(err)
 	}

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"errors"
+	"os"
+	"time"
+)
+
+// stopFilePatience is how long a kill waits for the answer whether there is a stop file.
+const stopFilePatience = 20 * time.Millisecond
+
+// A stopFile looks for the file by which an operator calls off all kills. Its path may
+// lie on a file system that does not answer: then nothing is ended, and nobody waits.
+// It belongs to the loop.
+type stopFile struct {
+	lstat   func(string) (os.FileInfo, error)
+	pending chan error // the answer to the last look, where that was not waited for
+}
+
+// exists reports whether the file is there, or may be.
+func (s *stopFile) exists(path string) bool {
+	if s.pending != nil {
+		select {
+		case <-s.pending:
+			s.pending = nil // it answers again
+		default:
+			return true
+		}
+	}
+	answer := make(chan error, 1)
+	lstat := s.lstat
+	go func() {
+		_, err := lstat(path)
+		answer <- err
+	}()
+	late := time.NewTimer(stopFilePatience)
+	defer late.Stop()
+	select {
+	case err := <-answer:
+		// Whatever is wrong with it, somebody may have meant to stop us.
+		return !errors.Is(err, os.ErrNotExist)
+	case <-late.C:
+		s.pending = answer
+		return true
+	}
+}
