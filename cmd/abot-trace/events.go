@@ -60,7 +60,7 @@ func showEvents(c *cli.Context) error {
 	if c.Bool("no-daemon") && !c.Bool("follow") {
 		return usageError("events: --no-daemon wants --follow: without a daemon there is no past")
 	}
-	from, closer, err := inspect(ctx, c)
+	from, closer, err := openInspector(ctx, c)
 	if err != nil {
 		return err
 	}

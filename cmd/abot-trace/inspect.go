@@ -36,9 +36,9 @@ type inspector interface {
 	Lines(ctx context.Context, types []string, since uint64, follow bool, fn func([]byte) error) error
 }
 
-// inspect returns the daemon behind the socket or, when there is none, a tracer of our
+// openInspector returns the daemon behind the socket or, when there is none, a tracer of our
 // own that begins now. Close what it returns.
-func inspect(ctx context.Context, c *cli.Context) (inspector, func(), error) {
+func openInspector(ctx context.Context, c *cli.Context) (inspector, func(), error) {
 	client, err := reach(ctx, c)
 	if err != nil {
 		return nil, nil, explained(err)

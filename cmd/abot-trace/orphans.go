@@ -47,7 +47,7 @@ func showOrphans(c *cli.Context) error {
 	}
 	ctx, stop := interruptible(c)
 	defer stop()
-	from, closer, err := inspect(ctx, c)
+	from, closer, err := openInspector(ctx, c)
 	if err != nil {
 		return err
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/abot-trace/abot-trace/internal/api"
+	"github.com/abot-trace/abot-trace/internal/inspect"
 	"github.com/abot-trace/abot-trace/internal/render"
-	"github.com/abot-trace/abot-trace/internal/trace"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -55,7 +55,7 @@ func showTree(c *cli.Context) error {
 	}
 	ctx, stop := interruptible(c)
 	defer stop()
-	from, closer, err := inspect(ctx, c)
+	from, closer, err := openInspector(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -126,6 +126,6 @@ func addRemembered(ctx context.Context, from inspector, doc *wire.Tree, pid int3
 // isUnknownProcess reports whether nothing is known of the pid that was asked for.
 func isUnknownProcess(err error) bool {
 	var status *api.StatusError
-	return errors.Is(err, render.ErrNoProcess) || errors.Is(err, trace.ErrNoProcess) ||
+	return errors.Is(err, render.ErrNoProcess) || errors.Is(err, inspect.ErrNoProcess) ||
 		errors.As(err, &status) && status.Code == http.StatusNotFound
 }

@@ -13,8 +13,8 @@ import (
 
 	jsonv2 "github.com/go-json-experiment/json"
 
+	"github.com/abot-trace/abot-trace/internal/inspect"
 	"github.com/abot-trace/abot-trace/internal/render"
-	"github.com/abot-trace/abot-trace/internal/trace"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -41,7 +41,7 @@ func (s *Server) drawTree(w http.ResponseWriter, r *http.Request) error {
 }
 
 // draw does what it can while the kernel is asked for the memory.
-func draw(snapshot *trace.TreeSnapshot, opt render.TreeOptions) ([]byte, error) {
+func draw(snapshot *inspect.TreeSnapshot, opt render.TreeOptions) ([]byte, error) {
 	drawing := render.NewDrawing(snapshot.Time(), snapshot.Len(), opt)
 	snapshot.Each(drawing.Add)
 	if err := snapshot.EachMemory(drawing.SetMemory); err != nil {

@@ -30,6 +30,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/abot-trace/abot-trace/internal/boottime"
+	"github.com/abot-trace/abot-trace/internal/inspect"
 	"github.com/abot-trace/abot-trace/internal/nearest"
 	"github.com/abot-trace/abot-trace/internal/rootfile"
 	"github.com/abot-trace/abot-trace/internal/trace"
@@ -43,7 +44,7 @@ const DefaultSocket = "/run/abot-trace/abot-trace.sock"
 // concurrent use.
 type Backend interface {
 	Tree(context.Context) (*wire.Tree, error)
-	TreeSnapshot(context.Context) (*trace.TreeSnapshot, error)
+	TreeSnapshot(context.Context) (*inspect.TreeSnapshot, error)
 	Orphans(context.Context) ([]wire.Process, error)
 	Process(ctx context.Context, pid int32) (*wire.Process, error)
 	Recent(ctx context.Context, types []string, since uint64) ([]*wire.Event, error)
@@ -156,7 +157,7 @@ func writeError(w http.ResponseWriter, err error) {
 	switch {
 	case errors.As(err, &status):
 		code = status.Code
-	case errors.Is(err, trace.ErrNoProcess):
+	case errors.Is(err, inspect.ErrNoProcess):
 		code = http.StatusNotFound
 	case errors.Is(err, trace.ErrStopped):
 		code = http.StatusServiceUnavailable

@@ -10,10 +10,10 @@ import (
 	"github.com/abot-trace/abot-trace/internal/alert"
 	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/control"
+	"github.com/abot-trace/abot-trace/internal/describe"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/monitor"
 	"github.com/abot-trace/abot-trace/internal/sample"
-	"github.com/abot-trace/abot-trace/internal/trace"
 )
 
 // A samplerLoop looks at the host and its processes at intervals, or when pressure
@@ -137,16 +137,16 @@ func (w *samplerLoop) sampleOnce(ctx context.Context) {
 }
 
 // usageIn tells what processes use as the pass has seen them; nil has seen nobody.
-func usageIn(pass *sample.Pass) func(event.ID) (trace.Use, bool) {
-	return func(id event.ID) (trace.Use, bool) {
+func usageIn(pass *sample.Pass) func(event.ID) (describe.Use, bool) {
+	return func(id event.ID) (describe.Use, bool) {
 		if pass == nil {
-			return trace.Use{}, false
+			return describe.Use{}, false
 		}
 		u, ok := pass.Get(id)
 		if !ok {
-			return trace.Use{}, false
+			return describe.Use{}, false
 		}
-		use := trace.Use{RSS: u.RSS, Swap: u.Swap, Threads: u.Threads, CPU: time.Duration(u.CPU)}
+		use := describe.Use{RSS: u.RSS, Swap: u.Swap, Threads: u.Threads, CPU: time.Duration(u.CPU)}
 		if u.CPUKnown {
 			use.CPUPercent = &u.CPUPercent
 		}

@@ -8,9 +8,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/abot-trace/abot-trace/internal/describe"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/sample"
-	"github.com/abot-trace/abot-trace/internal/trace"
 )
 
 // TestUsageIn tells the share of CPU only once two passes have seen the process.
@@ -38,13 +38,13 @@ func TestUsageIn(t *testing.T) {
 		name string
 		pass *sample.Pass
 		id   event.ID
-		want trace.Use
+		want describe.Use
 		ok   bool
 	}{
-		{"no pass", nil, id, trace.Use{}, false},
-		{"somebody else", second, event.ID{PID: 7, Start: 2}, trace.Use{}, false},
-		{"seen once", first, id, trace.Use{RSS: 3, Swap: 4, Threads: 5}, true},
-		{"seen twice", second, id, trace.Use{RSS: 3, Swap: 4, Threads: 5, CPU: time.Second, CPUPercent: &quarter}, true},
+		{"no pass", nil, id, describe.Use{}, false},
+		{"somebody else", second, event.ID{PID: 7, Start: 2}, describe.Use{}, false},
+		{"seen once", first, id, describe.Use{RSS: 3, Swap: 4, Threads: 5}, true},
+		{"seen twice", second, id, describe.Use{RSS: 3, Swap: 4, Threads: 5, CPU: time.Second, CPUPercent: &quarter}, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got, ok := usageIn(tt.pass)(tt.id)

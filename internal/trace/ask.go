@@ -8,8 +8,10 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/lease"
 	"github.com/abot-trace/abot-trace/internal/tracker"
+	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
 // ErrStopped is returned by what needs a running tracer.
@@ -142,12 +144,22 @@ func (t *Tracer) Unchanged(m Mark) bool {
 	return m.complete && !t.stopped && t.source.Refused() == m.refused && t.source.Untouched(m.at)
 }
 
+// DescribeOnLoop returns what the tree knows of a process, nil where it is not in it. On
+// the loop.
+func (t *Tracer) DescribeOnLoop(id event.ID) *wire.Process {
+	p, ok := t.tree.Get(id)
+	if !ok {
+		return nil
+	}
+	return t.conv.Process(&p)
+}
+
 // Group returns the path and the unit of the control group that the process is in.
 // On the loop.
 func (t *Tracer) Group(p *tracker.Process) (cgroup, unit string) {
-	g := t.names.group(p.ID, p.Cgroup, !p.Dead)
-	return g.path, g.unitName()
+	g := t.names.Group(p.ID, p.Cgroup, !p.Dead)
+	return g.Path, g.UnitName()
 }
 
 // User returns the name of a user. On the loop.
-func (t *Tracer) User(uid uint32) string { return t.names.user(uid) }
+func (t *Tracer) User(uid uint32) string { return t.names.User(uid) }

@@ -5,11 +5,12 @@ package trace
 import (
 	"context"
 	"log/slog"
+	"os"
 	"testing"
-	"time"
 
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
-	"github.com/abot-trace/abot-trace/internal/tracker"
+	"github.com/abot-trace/abot-trace/internal/procfs"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -24,8 +25,14 @@ func BenchmarkStorm(b *testing.B) {
 		b.Run(bench.name, func(b *testing.B) {
 			t := New(newScript(), Options{Log: slog.New(slog.DiscardHandler)})
 			t.tree.Begin([]event.Task{task(0, 0)}, 1).End()
-			t.names.unified = true
-			t.names.byID[0] = group{path: "/"}
+			// Where the first one stands, who is real, all that it forks stand too.
+			self := event.ID{PID: int32(os.Getpid())}
+			stat, err := procfs.FS{}.Stat(self.PID)
+			if err != nil {
+				b.Fatal(err)
+			}
+			self.Start = stat.StartTicks * 10_000_000
+			t.names.Group(self, 0, true)
 			if bench.followed {
 				l := &Lines{hub: &t.hub, types: newTypeSet(nil), done: make(chan struct{})}
 				var text []byte
@@ -45,13 +52,15 @@ func BenchmarkStorm(b *testing.B) {
 				defer func() { sub.Close(); <-done }()
 			}
 			records := []event.Event{fork(0, 1), execed(1), killed(1)}
+			records[0].Fork.Spawner, records[0].Fork.Caller = self, self
+			began := boottime.Now()
 			b.ReportAllocs()
 			b.ResetTimer()
 			for i := 0; b.Loop(); i++ {
 				e := &records[i%3]
 				n := i / 3
-				e.Subject = event.ID{PID: firstPID + 1 + int32(n%30000), Start: uint64(2000 + n)}
-				e.Time = uint64(2000 + n)
+				e.Subject = event.ID{PID: firstPID + 1 + int32(n%30000), Start: began + uint64(n)}
+				e.Time = e.Subject.Start
 				t.handle(e)
 				if i%64 == 0 {
 					t.hub.flushPaced(1)
@@ -85,19 +94,5 @@ func BenchmarkTreeSnapshot(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
-	})
-	b.Run("on the loop", func(b *testing.B) {
-		var held time.Duration
-		for b.Loop() {
-			room := make([]tracker.Process, 0, 11250)
-			if err := t.Do(ctx, func(tree *tracker.Tree) {
-				began := time.Now()
-				copyAll(tree, room)
-				held += time.Since(began)
-			}); err != nil {
-				b.Fatal(err)
-			}
-		}
-		b.ReportMetric(float64(held.Nanoseconds())/float64(b.N), "ns-held/op")
 	})
 }

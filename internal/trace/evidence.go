@@ -137,14 +137,14 @@ func (t *Tracer) facts(p *tracker.Process) verdict.Facts {
 			f.Errors = append(f.Errors, fmt.Sprintf("state at the death: %v", err))
 		}
 	}
-	g := t.names.group(p.ID, p.Cgroup, true)
-	if unit := g.unitName(); unit != "" {
+	g := t.names.Group(p.ID, p.Cgroup, true)
+	if unit := g.UnitName(); unit != "" {
 		f.Unit = safetext.Field(unit)
-		f.UserService = g.userService()
+		f.UserService = g.UserService()
 	}
 	f.ContainerInit = p.NSInit
 	f.TmuxServer = t.multiplexer(p)
-	f.LoginSession = strings.HasPrefix(g.unit.Name, "session-") && f.AtDeath.SessionOwn && f.AtDeath.Tty
+	f.LoginSession = strings.HasPrefix(g.Unit.Name, "session-") && f.AtDeath.SessionOwn && f.AtDeath.Tty
 	return f
 }
 

@@ -168,6 +168,22 @@ func TestRestoreLeases(t *testing.T) {
 	}
 }
 
+// TestRestoreInPlace wants whoever holds the tree (the names of control groups do, and the
+// leases) to go on with the one that was restored.
+func TestRestoreInPlace(t *testing.T) {
+	s := newScript()
+	s.tasks = []event.Task{task(0, 0), task(1, 0)}
+	sections := saved(t, start(t, s, Options{}))
+	tracer := New(newScript(), Options{})
+	held := tracer.TreeOnLoop()
+	if err := tracer.Restore(sections, 0); err != nil {
+		t.Fatal(err)
+	}
+	if held != tracer.TreeOnLoop() || !held.Has(proc(1)) {
+		t.Error("the tree that was held is another one, or does not know what was restored")
+	}
+}
+
 // TestRestoreRefuses changes nothing when a section is of no use.
 func TestRestoreRefuses(t *testing.T) {
 	s := newScript()

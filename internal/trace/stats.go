@@ -54,6 +54,9 @@ type Stats struct {
 	CanaryError error
 }
 
+// Living is how many processes live; from any goroutine.
+func (t *Tracer) Living() int { return int(t.stats.living.Load()) }
+
 // Stats returns the figures; from any goroutine.
 func (t *Tracer) Stats() Stats {
 	s := Stats{

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/abot-trace/abot-trace/internal/boottime"
+	"github.com/abot-trace/abot-trace/internal/describe"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
@@ -19,7 +20,7 @@ func (t *Tracer) publish(e *wire.Event, ns uint64) {
 		ns = boottime.Now()
 	}
 	t.seq++
-	t.complete(e, t.seq, ns, t.conv.offset)
+	t.complete(e, t.seq, ns, t.conv)
 	t.stats.published(e.Type)
 	t.notable.add(e)
 	t.hub.publish(e)
@@ -36,12 +37,12 @@ func (t *Tracer) Publish(e *wire.Event) { t.post(func() { t.publish(e, boottime.
 // PublishOnLoop is Publish for callers on the loop.
 func (t *Tracer) PublishOnLoop(e *wire.Event) { t.publish(e, boottime.Now()) }
 
-func (t *Tracer) complete(e *wire.Event, seq, ns uint64, offset int64) {
+func (t *Tracer) complete(e *wire.Event, seq, ns uint64, conv *describe.Converter) {
 	e.Schema, e.Seq, e.TimeNS = wire.Schema, seq, ns
 	if e.ID == "" {
 		e.ID = t.idPrefix + "-" + strconv.FormatUint(seq, 10)
 	}
-	e.Time = boottime.Wall(offset, ns)
+	e.Time = conv.Wall(ns)
 }
 
 // remember keeps a lifecycle event in short, and hands it out where anyone listens. It
@@ -70,9 +71,9 @@ func (t *Tracer) remember(c *tracker.Change) *tracker.Process {
 	}
 	if kind := lifecycleKinds[c.Kind]; t.hub.wants(kind) {
 		if t.hub.shares(kind) {
-			t.hub.publish(t.expand(r, &t.conv))
+			t.hub.publish(t.expand(r, t.conv))
 		} else {
-			t.hub.publish(t.expandInto(&t.scratch, r, &t.conv))
+			t.hub.publish(t.expandInto(&t.scratch, r, t.conv))
 		}
 	}
 	return p
@@ -81,7 +82,7 @@ func (t *Tracer) remember(c *tracker.Change) *tracker.Process {
 // An eventScratch is where an event is made that nobody keeps.
 type eventScratch struct {
 	event   wire.Event
-	process processScratch
+	process describe.Scratch
 	// ids holds the ids of some events, one after another.
 	ids strings.Builder
 }
@@ -118,14 +119,14 @@ var lifecycleKinds = [...]typeSet{
 }
 
 // expand makes the event of a record.
-func (t *Tracer) expand(r *record, conv *converter) *wire.Event {
+func (t *Tracer) expand(r *record, conv *describe.Converter) *wire.Event {
 	return t.expandInto(new(eventScratch), r, conv)
 }
 
 // expandInto is expand into a scratch, of which all is written anew.
-func (t *Tracer) expandInto(d *eventScratch, r *record, conv *converter) *wire.Event {
+func (t *Tracer) expandInto(d *eventScratch, r *record, conv *describe.Converter) *wire.Event {
 	e := &d.event
-	*e = wire.Event{Type: lifecycleTypes[r.kind], Process: conv.fill(&d.process, &r.process)}
+	*e = wire.Event{Type: lifecycleTypes[r.kind], Process: conv.Fill(&d.process, &r.process)}
 	if r.kind == tracker.Signaled {
 		e.Signal = &wire.Signal{Signal: event.SignalName(r.signal.Signal)}
 		if !r.signal.FromKernel {
@@ -135,6 +136,6 @@ func (t *Tracer) expandInto(d *eventScratch, r *record, conv *converter) *wire.E
 	if d == &t.scratch {
 		e.ID = d.id(t.idPrefix, r.seq)
 	}
-	t.complete(e, r.seq, r.time, conv.offset)
+	t.complete(e, r.seq, r.time, conv)
 	return e
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/inspect"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -405,8 +406,8 @@ func TestProcess(t *testing.T) {
 		!slices.Equal(p.Cmdline, []string{"worker", "-x"}) {
 		t.Errorf("got %+v", p)
 	}
-	if _, err := tracer.Process(t.Context(), proc(99).PID); !errors.Is(err, ErrNoProcess) {
-		t.Errorf("got %v, want %v", err, ErrNoProcess)
+	if _, err := tracer.Process(t.Context(), proc(99).PID); !errors.Is(err, inspect.ErrNoProcess) {
+		t.Errorf("got %v, want %v", err, inspect.ErrNoProcess)
 	}
 }
 

@@ -22,7 +22,9 @@ import (
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/boottime"
+	"github.com/abot-trace/abot-trace/internal/describe"
 	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/inspect"
 	"github.com/abot-trace/abot-trace/internal/lease"
 	"github.com/abot-trace/abot-trace/internal/procfs"
 	"github.com/abot-trace/abot-trace/internal/tracker"
@@ -119,6 +121,8 @@ type Options struct {
 
 // Tracer keeps the tree. Make it with New, run it with Run.
 type Tracer struct {
+	*inspect.Inspector // answers what is asked about the tree
+
 	source    Source
 	tree      *tracker.Tree
 	proc      procfs.FS
@@ -133,12 +137,12 @@ type Tracer struct {
 	last      uint64 // time of the record that was handled last
 	wakeAt    uint64 // what onTick asked for
 
-	names   *resolver
-	conv    converter
+	names   *describe.Names
+	conv    *describe.Converter
 	scratch eventScratch
-	views   views
-	// drawingViews is views for what is drawn.
-	drawingViews views
+
+	valuesMu sync.Mutex
+	values   *describe.Converter // for who asks for what is remembered
 
 	hub       hub
 	lifecycle recent[record]
@@ -211,11 +215,10 @@ func New(source Source, opt Options) *Tracer {
 		t.log = slog.Default()
 	}
 	t.leases = lease.NewTable(t.tree)
-	t.names = newResolver(t.tree)
-	t.conv = newConverter(t.names)
-	t.conv.offset = boottime.Offset()
-	t.views.conv, t.drawingViews.conv = newConverter(newResolver(nil)), newConverter(newResolver(nil))
-	t.drawingViews.conv.drawn = true
+	t.Inspector = inspect.New(t, source)
+	t.names = describe.NewNames(t.tree)
+	t.conv = describe.NewConverter(t.names)
+	t.values = describe.NewConverter(describe.NewNames(nil))
 	t.canary.init()
 	t.fill.init()
 	return t
@@ -337,9 +340,10 @@ func (t *Tracer) tick() {
 	t.publishLost()
 	now := time.Now()
 	if now.Sub(t.offsetAt) > time.Second {
-		t.conv.offset, t.offsetAt = boottime.Offset(), now
+		t.conv.Refresh()
+		t.offsetAt = now
 	}
-	t.names.now = now
+	t.names.SetNow(now)
 	if t.resyncWhy != "" && now.Sub(t.resyncAt) >= resyncPause {
 		t.resync()
 	}
@@ -372,7 +376,7 @@ func (t *Tracer) handle(e *event.Event) {
 		t.change(&c)
 	}
 	if e.Kind == event.KindMove {
-		t.names.moved(e.Subject)
+		t.names.Moved(e.Subject)
 	}
 	if t.hasNews() && !t.draining {
 		t.source.StopReading()
@@ -408,7 +412,7 @@ func (t *Tracer) lost(records, since uint64) {
 		t.missing.SinceNS = since
 	}
 	t.missing.Records += records
-	t.names.forget()
+	t.names.Forget()
 }
 
 // publishLost publishes what was lost since the last look, and asks for a resync.
@@ -433,7 +437,7 @@ func (t *Tracer) oom(c *tracker.Change) {
 	if !ok {
 		return
 	}
-	e := &wire.Event{Type: wire.TypeOOM, OOM: &wire.OOM{RSSBytes: c.OOM.RSSBytes}, Process: t.conv.process(&p)}
+	e := &wire.Event{Type: wire.TypeOOM, OOM: &wire.OOM{RSSBytes: c.OOM.RSSBytes}, Process: t.conv.Process(&p)}
 	e.OOM.Cgroup = e.Process.Cgroup
 	t.publish(e, c.Time)
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package trace
+package describe
 
 import (
 	"os"
@@ -28,7 +28,7 @@ func TestUserService(t *testing.T) {
 		{"nothing", "/", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := (group{path: c.path, unit: procfs.UnitOf(c.path)}).userService(); got != c.want {
+			if got := (Group{Path: c.path, Unit: procfs.UnitOf(c.path)}).UserService(); got != c.want {
 				t.Errorf("got %v, want %v", got, c.want)
 			}
 		})
@@ -45,21 +45,21 @@ func TestInheritedGroup(t *testing.T) {
 	}
 	self.Start = stat.StartTicks * 10_000_000
 	tree := tracker.New(0)
-	pid := int32(firstPID)
+	pid := int32(1 << 23) // above every pid that Linux gives
 	fork := func(from event.ID, put bool) event.ID {
 		pid++
 		id := event.ID{PID: pid, Start: boottime.Now()}
 		tree.Apply(&event.Event{Kind: event.KindFork, Subject: id, Time: id.Start, Fork: event.Fork{Spawner: from, Caller: from, Moved: put}})
 		return id
 	}
-	r := newResolver(tree)
+	r := NewNames(tree)
 	r.unified = false
 	early := fork(self, false)
-	if g := r.group(early, 0, true); g.path != "" {
+	if g := r.Group(early, 0, true); g.Path != "" {
 		t.Errorf("forked before its spawner was asked: %+v", g)
 	}
-	own := r.byProc[self].group
-	if own.path == "" {
+	own := r.byProc[self].Group
+	if own.Path == "" {
 		t.Fatal("its spawner was not asked")
 	}
 	child := fork(self, false)
@@ -68,48 +68,27 @@ func TestInheritedGroup(t *testing.T) {
 	tree.Apply(&event.Event{Kind: event.KindExit, Subject: child, Time: boottime.Now()})
 	moved := fork(self, false)
 	before := fork(moved, false)
-	r.moved(moved)
+	r.Moved(moved)
 	after := fork(moved, false)
 	for _, c := range []struct {
 		name string
 		id   event.ID
-		want group
+		want Group
 	}{
 		{"child", child, own},
 		{"grandchild", grandchild, own},
-		{"put elsewhere at its fork", put, group{}},
-		{"moved later", moved, group{}},
-		{"forked before its spawner was moved", before, group{}}, // true, but not certain any more
-		{"forked after that", after, group{}},
-		{"not of the tree", event.ID{PID: pid + 1, Start: boottime.Now()}, group{}},
+		{"put elsewhere at its fork", put, Group{}},
+		{"moved later", moved, Group{}},
+		{"forked before its spawner was moved", before, Group{}}, // true, but not certain any more
+		{"forked after that", after, Group{}},
+		{"not of the tree", event.ID{PID: pid + 1, Start: boottime.Now()}, Group{}},
 	} {
-		if got := r.group(c.id, 0, true); got != c.want {
+		if got := r.Group(c.id, 0, true); got != c.want {
 			t.Errorf("%s: %+v, want %+v", c.name, got, c.want)
 		}
 	}
-	r.forget()
-	if got := r.group(grandchild, 0, true); got != (group{}) {
+	r.Forget()
+	if got := r.Group(grandchild, 0, true); got != (Group{}) {
 		t.Errorf("after a loss: %+v", got)
-	}
-}
-
-// TestInheritedGroupAfterRestore wants the groups told from the tree that a successor
-// goes on with, not from the one that it began with.
-func TestInheritedGroupAfterRestore(t *testing.T) {
-	saved, err := tracker.New(0).Export(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tracer := New(newScript(), Options{})
-	if err := tracer.Restore(map[string][]byte{SectionTree: saved, SectionLeases: []byte("{}")}, 0); err != nil {
-		t.Fatal(err)
-	}
-	tracer.names.unified = false
-	spawner, want := proc(1), group{path: "/known"}
-	tracer.names.byProc[spawner] = place{want, 1}
-	child := event.ID{PID: spawner.PID + 1, Start: boottime.Now()}
-	tracer.tree.Apply(&event.Event{Kind: event.KindFork, Subject: child, Fork: event.Fork{Spawner: spawner, Caller: spawner}})
-	if got := tracer.names.group(child, 0, true); got != want {
-		t.Errorf("got %+v, want %+v", got, want)
 	}
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package trace
+package describe
 
 import (
 	"time"
@@ -13,10 +13,10 @@ import (
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
-// A converter turns what the tree knows into the JSON contract. It belongs to the
-// goroutine that owns the tree.
-type converter struct {
-	names    *resolver
+// A Converter turns what the tree knows into the JSON contract. It belongs to one
+// goroutine, as its names do.
+type Converter struct {
+	names    *Names
 	offset   int64 // wall clock at boot
 	cmdlines map[string][]string
 	comms    map[event.Comm]string
@@ -29,16 +29,29 @@ type converter struct {
 		name event.Comm
 		text string
 	}
-	// drawn says that what it makes is drawn and not written as JSON: text is what JSON
-	// would have made of it, and what no drawing shows is left out.
-	drawn bool
+	drawn bool // see NewDrawing
 }
 
-func newConverter(names *resolver) converter {
-	return converter{names: names, cmdlines: make(map[string][]string), comms: make(map[event.Comm]string)}
+// NewConverter returns a converter for JSON.
+func NewConverter(names *Names) *Converter {
+	return &Converter{names: names, offset: boottime.Offset(), cmdlines: make(map[string][]string), comms: make(map[event.Comm]string)}
 }
 
-// Bounds on what the converter remembers: command lines and names come again with each
+// NewDrawing returns a converter for what is drawn: text is what JSON would have made of
+// it, and what no drawing shows is left out.
+func NewDrawing(names *Names) *Converter {
+	c := NewConverter(names)
+	c.drawn = true
+	return c
+}
+
+// Refresh asks the wall clock where it stands now.
+func (c *Converter) Refresh() { c.offset = boottime.Offset() }
+
+// Wall is the wall time of an instant of CLOCK_BOOTTIME, in ns, as of the last Refresh.
+func (c *Converter) Wall(ns uint64) time.Time { return boottime.Wall(c.offset, ns) }
+
+// Bounds on what the Converter remembers: command lines and names come again with each
 // fork, exec and exit of the same program. A full memory starts again.
 const (
 	maxCached        = 1024
@@ -46,7 +59,7 @@ const (
 )
 
 // cmdline splits a command line and hides its likely secrets. The result is shared.
-func (c *converter) cmdline(text string) []string {
+func (c *Converter) cmdline(text string) []string {
 	if text == "" {
 		return nil
 	}
@@ -57,7 +70,7 @@ func (c *converter) cmdline(text string) []string {
 	return last.words
 }
 
-func (c *converter) findCmdline(text string) []string {
+func (c *Converter) findCmdline(text string) []string {
 	if words, ok := c.cmdlines[text]; ok {
 		return words
 	}
@@ -74,7 +87,7 @@ func (c *converter) findCmdline(text string) []string {
 	return words
 }
 
-func (c *converter) comm(name event.Comm) string {
+func (c *Converter) comm(name event.Comm) string {
 	last := &c.lastComms[int(name[0]^name[2])%len(c.lastComms)]
 	if last.name != name || last.text == "" {
 		last.name, last.text = name, c.findComm(name)
@@ -82,7 +95,7 @@ func (c *converter) comm(name event.Comm) string {
 	return last.text
 }
 
-func (c *converter) findComm(name event.Comm) string {
+func (c *Converter) findComm(name event.Comm) string {
 	text, ok := c.comms[name]
 	if !ok {
 		if len(c.comms) == maxCached {
@@ -95,16 +108,16 @@ func (c *converter) findComm(name event.Comm) string {
 }
 
 // text is s as it comes out of JSON, which has no bytes that are not UTF-8.
-func (c *converter) text(s string) string {
+func (c *Converter) text(s string) string {
 	if !c.drawn || utf8.ValidString(s) {
 		return s
 	}
 	return string([]rune(s))
 }
 
-// A processScratch holds a process and what it points to, so that they are allocated at once, or
-// not at all when one room serves again and again.
-type processScratch struct {
+// A Scratch holds a process and what it points to, so that they are allocated at once, or
+// not at all when one scratch serves again and again.
+type Scratch struct {
 	process         wire.Process
 	uid             uint32
 	started, ended  time.Time
@@ -116,12 +129,27 @@ type processScratch struct {
 	use             Use
 }
 
-// process converts p. Likely secrets in command lines are hidden: what it returns
+// Process converts p. Likely secrets in command lines are hidden: what it returns
 // leaves the daemon.
-func (c *converter) process(p *tracker.Process) *wire.Process { return c.fill(new(processScratch), p) }
+func (c *Converter) Process(p *tracker.Process) *wire.Process { return c.Fill(new(Scratch), p) }
 
-// fill is process into a room, of which all is written anew.
-func (c *converter) fill(r *processScratch, p *tracker.Process) *wire.Process {
+// FillUsing is Fill with what the process uses now; usage says false of whom it does not
+// know.
+func (c *Converter) FillUsing(r *Scratch, p *tracker.Process, usage func(event.ID) (Use, bool)) *wire.Process {
+	w := c.Fill(r, p)
+	if p.Dead {
+		return w
+	}
+	if u, ok := usage(p.ID); ok {
+		r.use, r.seconds = u, u.CPU.Seconds()
+		w.RSSBytes, w.SwapBytes, w.CPUPercent = &r.use.RSS, &r.use.Swap, u.CPUPercent
+		w.Threads, w.CPUSeconds = u.Threads, &r.seconds
+	}
+	return w
+}
+
+// Fill is Process into a scratch, of which all is written anew.
+func (c *Converter) Fill(r *Scratch, p *tracker.Process) *wire.Process {
 	r.process = wire.Process{
 		PID:       p.ID.PID,
 		StartNS:   p.ID.Start,
@@ -136,17 +164,17 @@ func (c *converter) fill(r *processScratch, p *tracker.Process) *wire.Process {
 	}
 	w := &r.process
 	r.uid = p.UID
-	w.UID, w.User = &r.uid, c.names.user(p.UID)
+	w.UID, w.User = &r.uid, c.names.User(p.UID)
 	if p.HostPID != p.ID.PID {
 		w.HostPID = p.HostPID
 	}
 	if p.ID.Start != 0 {
-		r.started = boottime.Wall(c.offset, p.ID.Start)
+		r.started = c.Wall(p.ID.Start)
 		w.StartedAt = &r.started
 	}
 	if !p.Kthread && !c.drawn {
-		g := c.names.group(p.ID, p.Cgroup, !p.Dead)
-		w.Cgroup, w.Unit, w.Container = g.path, g.unitName(), g.unit.Container
+		g := c.names.Group(p.ID, p.Cgroup, !p.Dead)
+		w.Cgroup, w.Unit, w.Container = g.Path, g.UnitName(), g.Unit.Container
 	}
 	if p.Spawner.PID != 0 {
 		r.spawner = wire.Ref{PID: p.Spawner.PID, StartNS: p.Spawner.Start, Comm: c.comm(p.SpawnerComm)}
@@ -166,7 +194,7 @@ func (c *converter) fill(r *processScratch, p *tracker.Process) *wire.Process {
 }
 
 // end adds how the process ended.
-func (c *converter) end(r *processScratch, e *tracker.End) {
+func (c *Converter) end(r *Scratch, e *tracker.End) {
 	w := &r.process
 	w.State = wire.StateDead
 	if e.Known {
@@ -176,7 +204,7 @@ func (c *converter) end(r *processScratch, e *tracker.End) {
 		w.CPUSeconds = &r.seconds
 	}
 	if e.Time != 0 {
-		r.ended = boottime.Wall(c.offset, e.Time)
+		r.ended = c.Wall(e.Time)
 		w.ExitedAt = &r.ended
 	}
 	if e.PeakRSS != 0 {
@@ -186,7 +214,7 @@ func (c *converter) end(r *processScratch, e *tracker.End) {
 }
 
 // exit converts how a process ended, which is known. An exit code goes to code.
-func (c *converter) exit(e *tracker.End, code *int) wire.Exit {
+func (c *Converter) exit(e *tracker.End, code *int) wire.Exit {
 	x := wire.Exit{Core: e.Status.Core(), OOM: e.OOM}
 	if e.Status.Signaled() {
 		x.Signal = event.SignalName(e.Status.Signal())
@@ -200,7 +228,7 @@ func (c *converter) exit(e *tracker.End, code *int) wire.Exit {
 	return x
 }
 
-func (c *converter) orphan(o *tracker.Orphan) *wire.Orphan {
+func (c *Converter) orphan(o *tracker.Orphan) *wire.Orphan {
 	w := &wire.Orphan{
 		SinceNS:  o.Since,
 		Direct:   o.Direct,
@@ -214,7 +242,7 @@ func (c *converter) orphan(o *tracker.Orphan) *wire.Orphan {
 		w.Evidence = []string{}
 	}
 	if o.Since != 0 {
-		at := boottime.Wall(c.offset, o.Since)
+		at := c.Wall(o.Since)
 		w.Since = &at
 	}
 	if l := o.Leaker; l != nil {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package trace
+package describe
 
 import (
 	"testing"
@@ -11,9 +11,9 @@ import (
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
-// TestForest sums a tree with a dead process in it, one that nobody has measured, and
+// TestTotals sums a tree with a dead process in it, one that nobody has measured, and
 // one whose share of CPU is not known.
-func TestForest(t *testing.T) {
+func TestTotals(t *testing.T) {
 	id := func(pid int32) event.ID { return event.ID{PID: pid, Start: uint64(pid)} }
 	half := 50.0
 	uses := map[event.ID]Use{
@@ -22,13 +22,13 @@ func TestForest(t *testing.T) {
 		id(4): {RSS: 2, Swap: 20},
 		id(5): {RSS: 4, CPUPercent: &half},
 	}
-	f := newSubtreeTotals([]lineageNode{
-		{id: id(5), spawner: id(3)},
-		{id: id(2), spawner: id(1)},
-		{id: id(3), spawner: id(2), dead: true},
-		{id: id(4), spawner: id(2)},
-		{id: id(6), spawner: id(4)},
-		{id: id(7), spawner: id(1)},
+	f := NewTotals([]Node{
+		{ID: id(5), Spawner: id(3)},
+		{ID: id(2), Spawner: id(1)},
+		{ID: id(3), Spawner: id(2), Dead: true},
+		{ID: id(4), Spawner: id(2)},
+		{ID: id(6), Spawner: id(4)},
+		{ID: id(7), Spawner: id(1)},
 	}, func(id event.ID) (Use, bool) {
 		u, ok := uses[id]
 		return u, ok
@@ -48,7 +48,7 @@ func TestForest(t *testing.T) {
 		{"not there", 8, wire.Usage{}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if diff := cmp.Diff(&tt.want, f.sum(id(tt.pid))); diff != "" {
+			if diff := cmp.Diff(&tt.want, f.Sum(id(tt.pid))); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 		})

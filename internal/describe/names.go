@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package trace
+package describe
 
 import (
 	"bufio"
@@ -18,15 +18,15 @@ import (
 	"github.com/abot-trace/abot-trace/internal/tracker"
 )
 
-// A resolver turns the kernel's numbers into the names that people know: users,
+// Names turns the kernel's numbers into the names that people know: users,
 // control groups, units, containers. It belongs to one goroutine.
-type resolver struct {
+type Names struct {
 	proc    procfs.FS
 	users   map[uint32]string
 	usersAt time.Time
 	// unified says that cgroup v2 is all there is, so that a cgroup id tells the path.
 	unified bool
-	byID    map[uint64]group
+	byID    map[uint64]Group
 	byProc  map[event.ID]place
 	// lastAnswers are some of the last answers of inherited, by pid: most processes are asked
 	// about three times in a row. Nothing of it is older than the last move.
@@ -40,37 +40,41 @@ type resolver struct {
 	now time.Time
 }
 
-// A group is where a process stands.
-type group struct {
-	path string
-	unit procfs.Unit
+// A Group is the control group that a process is in.
+type Group struct {
+	Path string
+	Unit procfs.Unit
 }
 
 // A place is what is known of one process's groups.
 type place struct {
-	group
+	Group
 	known uint64 // since this instant (CLOCK_BOOTTIME, ns); 0 says that it is not, after a move
 }
 
 // groupAnswer is where a process was told to stand.
 type groupAnswer struct {
 	id    event.ID
-	group group
+	group Group
 }
 
-// newResolver returns a resolver for who reads the tree's records in their order, or for
+// NewNames returns names for who reads the tree's records in their order, or for
 // who has no tree.
-func newResolver(tree *tracker.Tree) *resolver {
+func NewNames(tree *tracker.Tree) *Names {
 	var st unix.Statfs_t
 	err := unix.Statfs("/sys/fs/cgroup", &st)
-	return &resolver{
+	return &Names{
 		unified: err == nil && st.Type == unix.CGROUP2_SUPER_MAGIC,
-		byID:    make(map[uint64]group),
+		byID:    make(map[uint64]Group),
 		byProc:  make(map[event.ID]place),
 		tree:    tree,
 		since:   boottime.Now(),
 	}
 }
+
+// SetNow says what time it is, for as long as the loop does not say otherwise: to ask the
+// clock for each name takes longer than to find it. Names without a tree ask it.
+func (r *Names) SetNow(now time.Time) { r.now = now }
 
 // Bounds on what the caches hold; a full one starts again.
 const (
@@ -78,8 +82,8 @@ const (
 	usersFor  = time.Minute
 )
 
-// user returns the name of uid, or its number where it has none.
-func (r *resolver) user(uid uint32) string {
+// User returns the name of uid, or its number where it has none.
+func (r *Names) User(uid uint32) string {
 	now := r.now
 	if r.tree == nil {
 		now = time.Now()
@@ -114,9 +118,9 @@ func readUsers(path string) map[uint32]string {
 	return users
 }
 
-// group returns where the process stands: from what is known of its cgroup, or of whom it
+// Group returns where the process stands: from what is known of its cgroup, or of whom it
 // was copied from, else by asking procfs when it is alive.
-func (r *resolver) group(id event.ID, cgroup uint64, alive bool) group {
+func (r *Names) Group(id event.ID, cgroup uint64, alive bool) Group {
 	if r.unified {
 		if g, ok := r.byID[cgroup]; ok || !alive {
 			return g
@@ -149,11 +153,11 @@ func (r *resolver) group(id event.ID, cgroup uint64, alive bool) group {
 }
 
 // place asks where the process stands, and keeps the answer.
-func (r *resolver) place(id event.ID) group {
+func (r *Names) place(id event.ID) Group {
 	g, ok := r.ask(id)
 	if ok {
 		if len(r.byProc) > maxGroups {
-			r.forget()
+			r.Forget()
 		}
 		r.byProc[id] = place{g, boottime.Now()}
 	}
@@ -161,7 +165,7 @@ func (r *resolver) place(id event.ID) group {
 }
 
 // ask has procfs say where the process stands.
-func (r *resolver) ask(id event.ID) (g group, ok bool) {
+func (r *Names) ask(id event.ID) (g Group, ok bool) {
 	if gone(id.PID) {
 		return g, false
 	}
@@ -174,8 +178,8 @@ func (r *resolver) ask(id event.ID) (g group, ok bool) {
 	if err != nil {
 		return g, false
 	}
-	g.path = groups.Path()
-	g.unit = procfs.UnitOf(g.path)
+	g.Path = groups.Path()
+	g.Unit = procfs.UnitOf(g.Path)
 	return g, true
 }
 
@@ -187,12 +191,12 @@ const maxCopies = 16
 // move is recorded. What is known of the other counts if it was known before the copy was
 // made: any move between the two was then recorded before the fork. Where it cannot be
 // told, from is the living process that is worth asking, too, if there is one.
-func (r *resolver) inherited(id event.ID) (g group, ok bool, from event.ID) {
+func (r *Names) inherited(id event.ID) (g Group, ok bool, from event.ID) {
 	var copied event.ID
 	for range maxCopies {
 		if p, found := r.byProc[id]; found {
 			if p.known != 0 && (copied.IsZero() || p.known < copied.Start) {
-				return p.group, true, from
+				return p.Group, true, from
 			}
 			return g, false, event.ID{}
 		}
@@ -218,34 +222,34 @@ func gone(pid int32) bool {
 	return errno == unix.ESRCH
 }
 
-// moved takes note of a process's move: where it stands now is to be asked.
-func (r *resolver) moved(id event.ID) {
+// Moved takes note of a process's move: where it stands now is to be asked.
+func (r *Names) Moved(id event.ID) {
 	if r.unified {
 		return
 	}
 	if len(r.byProc) > maxGroups {
-		r.forget()
+		r.Forget()
 	}
 	r.byProc[id] = place{}
 	r.lastAnswers = [len(r.lastAnswers)]groupAnswer{}
 }
 
-// forget is for when records were lost, those of moves perhaps: whoever lives now may have
+// Forget is for when records were lost, those of moves perhaps: whoever lives now may have
 // been moved.
-func (r *resolver) forget() {
+func (r *Names) Forget() {
 	clear(r.byProc)
 	r.lastAnswers = [len(r.lastAnswers)]groupAnswer{}
 	r.since = boottime.Now()
 }
 
-// unitName is the unit that the process belongs to, a user's own where there is one.
-func (g group) unitName() string {
-	if g.unit.UserUnit != "" {
-		return g.unit.UserUnit
+// UnitName is the unit that the process belongs to, a user's own where there is one.
+func (g Group) UnitName() string {
+	if g.Unit.UserUnit != "" {
+		return g.Unit.UserUnit
 	}
-	return g.unit.Name
+	return g.Unit.Name
 }
 
-// userService reports whether the unit is a service of a user manager. A scope has no
+// UserService reports whether the unit is a service of a user manager. A scope has no
 // main process that could be handed over, and is not.
-func (g group) userService() bool { return strings.HasSuffix(g.unit.UserUnit, ".service") }
+func (g Group) UserService() bool { return strings.HasSuffix(g.Unit.UserUnit, ".service") }
