@@ -18,6 +18,7 @@ import (
 	"github.com/abot-trace/abot-trace/internal/api"
 	"github.com/abot-trace/abot-trace/internal/probe"
 	"github.com/abot-trace/abot-trace/internal/render"
+	"github.com/abot-trace/abot-trace/internal/stream"
 	"github.com/abot-trace/abot-trace/internal/term"
 	"github.com/abot-trace/abot-trace/internal/trace"
 	"github.com/abot-trace/abot-trace/internal/wire"
@@ -90,7 +91,7 @@ func (l *local) DrawTree(ctx context.Context, w io.Writer, opt render.TreeOption
 }
 
 func (l *local) Events(ctx context.Context, types []string, since uint64, follow bool, fn func(*wire.Event) error) error {
-	var sub *trace.Subscription
+	var sub *stream.Subscription
 	if follow {
 		sub = l.Subscribe(types...)
 		defer sub.Close()

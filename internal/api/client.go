@@ -137,7 +137,7 @@ func (c *Client) Lines(ctx context.Context, types []string, since uint64, follow
 	if follow {
 		q.Set("follow", "1")
 	}
-	body, err := c.open(ctx, c.stream, http.MethodGet, "/v1/events", q, nil, stream)
+	body, err := c.open(ctx, c.stream, http.MethodGet, "/v1/events", q, nil, streamed)
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/abot-trace/abot-trace/internal/trace"
+	"github.com/abot-trace/abot-trace/internal/stream"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -37,7 +37,7 @@ const farewell = 100 * time.Millisecond
 // without another thread that would have to wake first. What does not fit is written by
 // the follower's own goroutine.
 type follower struct {
-	lines   *trace.Lines
+	lines   *stream.Lines
 	conn    net.Conn
 	raw     syscall.RawConn
 	chunked bool

@@ -31,9 +31,9 @@ func (e *UnansweredError) Error() string {
 type length int
 
 const (
-	brief  length = iota // the head and each part of the body come within the patience
-	long                 // as long as it takes, while the daemon answers others
-	stream               // the head comes within the patience, then it is long
+	brief    length = iota // the head and each part of the body come within the patience
+	long                   // as long as it takes, while the daemon answers others
+	streamed               // the head comes within the patience, then it is long
 )
 
 // A wait ends one request when the daemon has said nothing for the client's patience.
@@ -110,7 +110,7 @@ func (c *Client) sendBy(by *http.Client, req *http.Request, l length) (*http.Res
 		w.close()
 		return nil, err
 	}
-	if l == stream {
+	if l == streamed {
 		w.watch()
 	}
 	resp.Body = &patientBody{resp.Body, w, l}

@@ -33,6 +33,7 @@ import (
 	"github.com/abot-trace/abot-trace/internal/inspect"
 	"github.com/abot-trace/abot-trace/internal/nearest"
 	"github.com/abot-trace/abot-trace/internal/rootfile"
+	"github.com/abot-trace/abot-trace/internal/stream"
 	"github.com/abot-trace/abot-trace/internal/trace"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -48,7 +49,7 @@ type Backend interface {
 	Orphans(context.Context) ([]wire.Process, error)
 	Process(ctx context.Context, pid int32) (*wire.Process, error)
 	Recent(ctx context.Context, types []string, since uint64) ([]*wire.Event, error)
-	Follow(ctx context.Context, types []string, since uint64, news func()) ([]*wire.Event, *trace.Lines, error)
+	Follow(ctx context.Context, types []string, since uint64, news func()) ([]*wire.Event, *stream.Lines, error)
 	Stats() trace.Stats
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/procfs"
+	"github.com/abot-trace/abot-trace/internal/stream"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -34,10 +35,13 @@ func BenchmarkStorm(b *testing.B) {
 			self.Start = stat.StartTicks * 10_000_000
 			t.names.Group(self, 0, true)
 			if bench.followed {
-				l := &Lines{hub: &t.hub, types: newTypeSet(nil), done: make(chan struct{})}
+				var l *stream.Lines
 				var text []byte
-				l.news = func() { _, _, text = l.Take(text[:0], 1<<20) }
-				t.hub.follow(l)
+				takeLines := func() { _, _, text = l.Take(text[:0], 1<<20) }
+				onLoop(t, func() { _, l, err = t.Follow(b.Context(), nil, 0, takeLines) })
+				if err != nil {
+					b.Fatal(err)
+				}
 				defer l.Close()
 			}
 			if bench.listen {
@@ -63,10 +67,27 @@ func BenchmarkStorm(b *testing.B) {
 				e.Time = e.Subject.Start
 				t.handle(e)
 				if i%64 == 0 {
-					t.hub.flushPaced(1)
+					t.stream.FlushPaced(1)
 				}
 			}
 		})
+	}
+}
+
+// onLoop runs what asks the loop of a tracer that does not run.
+func onLoop(t *Tracer, ask func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		ask()
+	}()
+	for {
+		select {
+		case <-done:
+			return
+		default:
+			t.runCommands()
+		}
 	}
 }
 

@@ -45,7 +45,7 @@ func TestMemoryAfterStorm(t *testing.T) {
 	}()
 	<-tracer.Ready()
 
-	forks(t, 2*recentLifecycle)
+	forks(t, 2*4096) // twice what is remembered of the stream
 	// What others on the machine do in between counts as well, so a round may fail by
 	// chance; a leak fails every one.
 	const rounds = 3

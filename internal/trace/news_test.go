@@ -9,6 +9,7 @@ import (
 
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/lease"
+	"github.com/abot-trace/abot-trace/internal/stream"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -19,7 +20,7 @@ func TestOrphansActedOnFirst(t *testing.T) {
 	s := newScript()
 	s.tasks = []event.Task{task(0, 0)}
 	var tracer *Tracer
-	var sub *Subscription
+	var sub *stream.Subscription
 	var heard []string
 	acted := make(chan []string, 1)
 	tracer = New(s, Options{

@@ -116,5 +116,5 @@ func (t *Tracer) publishOrphan(was *tracker.Process, verdict string, evidence []
 		p = *was
 		p.Dead, p.Orphan = true, &orphan
 	}
-	t.publish(&wire.Event{Type: wire.TypeOrphan, ID: t.orphanEventID(p.ID), Process: t.conv.Process(&p)}, p.Orphan.Since)
+	t.publish(&wire.Event{Type: wire.TypeOrphan, ID: t.stream.OrphanEventID(p.ID), Process: t.conv.Process(&p)}, p.Orphan.Since)
 }

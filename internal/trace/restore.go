@@ -3,9 +3,6 @@
 package trace
 
 import (
-	"fmt"
-	"strings"
-
 	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/lease"
@@ -77,13 +74,6 @@ func (t *Tracer) resumeOrphans() {
 			}
 		}
 	})
-}
-
-// orphanEventID names the orphaning of a process, which happens once in its life: told
-// again after a tracer was killed, it has the same id, and readers drop it.
-func (t *Tracer) orphanEventID(id event.ID) string {
-	boot := t.idPrefix[:strings.LastIndexByte(t.idPrefix, '-')]
-	return fmt.Sprintf("%s-orphan-%d-%x", boot, id.PID, id.Start)
 }
 
 // NoteLost tells that records were lost before this tracer began. Before Run.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/stream"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -193,7 +194,7 @@ func run(t *testing.T, tracer *Tracer) {
 }
 
 // next returns the next event of the subscription.
-func next(t *testing.T, sub *Subscription) *wire.Event {
+func next(t *testing.T, sub *stream.Subscription) *wire.Event {
 	t.Helper()
 	select {
 	case e, ok := <-sub.Events():

@@ -172,30 +172,6 @@ func TestSubscriptionsGetTheirTypes(t *testing.T) {
 	}
 }
 
-func TestSlowSubscriberMissesAndIsTold(t *testing.T) {
-	s := newScript()
-	tracer := start(t, s, Options{})
-	slow, fast := tracer.Subscribe(wire.TypeFork), tracer.Subscribe(wire.TypeExit)
-	defer slow.Close()
-	defer fast.Close()
-	const more = 100
-	for i := range subscriberQueue + more {
-		s.send(fork(0, i+1))
-	}
-	s.send(killed(1))
-	next(t, fast) // the slow one held up nobody
-	missed, since := slow.Missed()
-	if missed != more || since == 0 {
-		t.Errorf("missed %d since %d, want %d", missed, since, more)
-	}
-	if missed, _ := slow.Missed(); missed != 0 {
-		t.Errorf("missed %d again", missed)
-	}
-	if n := len(slow.Events()); n != subscriberQueue {
-		t.Errorf("%d events wait, want %d", n, subscriberQueue)
-	}
-}
-
 func TestRecentIsOneStream(t *testing.T) {
 	s := newScript()
 	tracer := start(t, s, Options{})
@@ -236,25 +212,6 @@ func TestRecentIsOneStream(t *testing.T) {
 		if e.TimeNS < middle || e.Type != wire.TypeExec && e.Type != wire.TypeOrphan {
 			t.Errorf("got %s at %d", e.Type, e.TimeNS)
 		}
-	}
-}
-
-func TestRecentIsBounded(t *testing.T) {
-	s := newScript()
-	tracer := start(t, s, Options{})
-	for i := range recentLifecycle {
-		s.send(fork(0, i+1), killed(i+1))
-	}
-	settled(t, tracer)
-	forks, err := tracer.Recent(t.Context(), []string{wire.TypeFork, wire.TypeExit}, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(forks) != recentLifecycle {
-		t.Errorf("%d events remembered, want %d", len(forks), recentLifecycle)
-	}
-	if last := forks[len(forks)-1]; last.Type != wire.TypeExit || last.Process.PID != proc(recentLifecycle).PID {
-		t.Errorf("the newest is %s of %d", last.Type, last.Process.PID)
 	}
 }
 

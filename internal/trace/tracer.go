@@ -16,7 +16,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,6 +26,7 @@ import (
 	"github.com/abot-trace/abot-trace/internal/inspect"
 	"github.com/abot-trace/abot-trace/internal/lease"
 	"github.com/abot-trace/abot-trace/internal/procfs"
+	"github.com/abot-trace/abot-trace/internal/stream"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -77,12 +77,6 @@ const (
 const (
 	readerYield    = 500 * time.Microsecond
 	signalledYield = 150 * time.Microsecond
-)
-
-// What is remembered of the stream.
-const (
-	recentLifecycle = 4096 // forks, execs, exits, fatal signals
-	recentNotable   = 4096 // everything else
 )
 
 // resyncPause is the least time between two resyncs: a ring that overflows without
@@ -137,18 +131,9 @@ type Tracer struct {
 	last      uint64 // time of the record that was handled last
 	wakeAt    uint64 // what onTick asked for
 
-	names   *describe.Names
-	conv    *describe.Converter
-	scratch eventScratch
-
-	valuesMu sync.Mutex
-	values   *describe.Converter // for who asks for what is remembered
-
-	hub       hub
-	lifecycle recent[record]
-	notable   recent[*wire.Event]
-	seq       uint64
-	idPrefix  string
+	names  *describe.Names
+	conv   *describe.Converter
+	stream *stream.Stream
 
 	waking  sync.RWMutex
 	stopped bool // Run has ended, under waking
@@ -181,15 +166,6 @@ type Tracer struct {
 	stats     stats
 }
 
-// A record is one lifecycle event, kept in short until somebody asks for it.
-type record struct {
-	seq     uint64
-	time    uint64
-	kind    tracker.ChangeKind
-	process tracker.Process
-	signal  event.Signal
-}
-
 // New returns a tracer that reads source.
 func New(source Source, opt Options) *Tracer {
 	t := &Tracer{
@@ -203,9 +179,6 @@ func New(source Source, opt Options) *Tracer {
 		onLease:   opt.OnLeaseEnd,
 		onRead:    opt.OnRead,
 		onLag:     opt.OnLag,
-		lifecycle: newRecent[record](recentLifecycle),
-		notable:   newRecent[*wire.Event](recentNotable),
-		idPrefix:  eventIDPrefix(),
 		commands:  make(chan func(), maxCommand),
 		ready:     make(chan struct{}),
 		done:      make(chan struct{}),
@@ -218,22 +191,10 @@ func New(source Source, opt Options) *Tracer {
 	t.Inspector = inspect.New(t, source)
 	t.names = describe.NewNames(t.tree)
 	t.conv = describe.NewConverter(t.names)
-	t.values = describe.NewConverter(describe.NewNames(nil))
+	t.stream = stream.New(t, t.conv)
 	t.canary.init()
 	t.fill.init()
 	return t
-}
-
-// eventIDPrefix makes event ids unique: machine, boot, and this start.
-func eventIDPrefix() string {
-	short := func(path string) string {
-		b, err := os.ReadFile(path)
-		if err != nil || len(b) < 8 {
-			return "00000000"
-		}
-		return string(b[:8])
-	}
-	return fmt.Sprintf("%s-%s-%x", short("/etc/machine-id"), short("/proc/sys/kernel/random/boot_id"), boottime.Now()/1e6)
 }
 
 // Run reads the source until ctx ends. It returns nil then, and an error when the
@@ -241,7 +202,7 @@ func eventIDPrefix() string {
 func (t *Tracer) Run(ctx context.Context) error {
 	defer func() {
 		close(t.done)
-		t.hub.close()
+		t.stream.Close()
 		// The source may be closed from here on.
 		t.waking.Lock()
 		t.stopped = true
@@ -251,7 +212,7 @@ func (t *Tracer) Run(ctx context.Context) error {
 	t.resyncWhy = "start"
 	for rested := false; ctx.Err() == nil; {
 		n := t.read()
-		t.hub.flushPaced(n)
+		t.stream.FlushPaced(n)
 		if t.justPublished && !rested {
 			t.justPublished, rested = false, true
 			if err := t.source.Wait(readerYield); err != nil {
@@ -269,7 +230,7 @@ func (t *Tracer) Run(ctx context.Context) error {
 			continue
 		}
 		if n == 0 {
-			t.hub.flushPaced(0) // a command, or what was due, may have read records
+			t.stream.FlushPaced(0) // a command, or what was due, may have read records
 		}
 		if err := t.source.Wait(t.waitTime(n > 0)); err != nil {
 			return err
@@ -364,10 +325,6 @@ func (t *Tracer) tick() {
 // before: they wait.
 func (t *Tracer) Ready() <-chan struct{} { return t.ready }
 
-// Subscribe returns the events of the types named from now on; of all types when
-// there are none. From any goroutine.
-func (t *Tracer) Subscribe(types ...string) *Subscription { return t.hub.subscribe(types) }
-
 // handle applies one record.
 func (t *Tracer) handle(e *event.Event) {
 	t.stats.seen(e)
@@ -397,11 +354,37 @@ func (t *Tracer) change(c *tracker.Change) {
 		t.missedExec(c.ID)
 	case tracker.Execed:
 		t.fill.readSoon(t.tree, c.ID)
-		if p := t.remember(c); p != nil && p.Orphan != nil {
+		if p := t.record(c); p != nil && p.Orphan != nil {
 			t.rejudge(c.ID)
 		}
 	default:
-		t.remember(c)
+		t.record(c)
+	}
+}
+
+// record hands on a lifecycle event, and takes note of those that mean more to the tracer
+// itself. It returns the process, nil where the tree does not know it.
+func (t *Tracer) record(c *tracker.Change) *tracker.Process {
+	p := t.stream.Record(t.tree, c)
+	if p == nil {
+		return nil
+	}
+	switch c.Kind {
+	case tracker.Forked:
+		t.canary.observeFork(p)
+	case tracker.Exited:
+		t.leases.ObserveExit(p)
+	}
+	return p
+}
+
+// publish hands on a notable event that happened at the CLOCK_BOOTTIME instant ns, 0 being
+// now.
+func (t *Tracer) publish(e *wire.Event, ns uint64) {
+	t.stats.published(e.Type)
+	t.stream.Publish(e, ns)
+	if t.onEvent != nil {
+		t.onEvent(e)
 	}
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package trace
+package stream
 
 import (
 	"slices"
@@ -81,6 +81,10 @@ type hub struct {
 	flushed   time.Time
 }
 
+// Subscribe returns the events of the types named from now on; of all types when
+// there are none. From any goroutine.
+func (s *Stream) Subscribe(types ...string) *Subscription { return s.hub.subscribe(types) }
+
 func (h *hub) subscribe(types []string) *Subscription {
 	s := &Subscription{hub: h, types: newTypeSet(types), events: make(chan *wire.Event, subscriberQueue)}
 	h.mu.Lock()
@@ -157,40 +161,4 @@ func (h *hub) close() {
 	}
 	h.subs, h.lines = nil, nil
 	h.wanted.Store(0)
-}
-
-// A recent is the newest n events, oldest first.
-type recent[T any] struct {
-	ring []T
-	next int
-	full bool
-}
-
-func newRecent[T any](n int) recent[T] { return recent[T]{ring: make([]T, n)} }
-
-func (r *recent[T]) add(v T) {
-	*r.slot() = v
-	r.keep()
-}
-
-// slot returns the place of the next entry, to be filled in place and then kept.
-func (r *recent[T]) slot() *T { return &r.ring[r.next] }
-
-// keep adds what slot's place holds.
-func (r *recent[T]) keep() {
-	if r.next++; r.next == len(r.ring) {
-		r.next, r.full = 0, true
-	}
-}
-
-// all calls fn for each entry, oldest first.
-func (r *recent[T]) all(fn func(*T)) {
-	if r.full {
-		for i := r.next; i < len(r.ring); i++ {
-			fn(&r.ring[i])
-		}
-	}
-	for i := range r.next {
-		fn(&r.ring[i])
-	}
 }

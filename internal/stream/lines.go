@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package trace
+package stream
 
 import (
-	"context"
 	"slices"
 	"time"
 
-	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -205,22 +203,6 @@ func (h *hub) flush() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.trim()
-}
-
-// Follow returns what Recent does, and everything after that as lines: nothing is in
-// both or in neither. news is called on the loop when there are lines to take; it must
-// not block. From any goroutine.
-func (t *Tracer) Follow(ctx context.Context, types []string, since uint64, news func()) ([]*wire.Event, *Lines, error) {
-	l := &Lines{hub: &t.hub, types: newTypeSet(types), news: news, done: make(chan struct{})}
-	var past pastEvents
-	if err := t.Do(ctx, func(*tracker.Tree) {
-		past = t.past(l.types, since)
-		t.hub.follow(l)
-	}); err != nil {
-		l.Close()
-		return nil, nil, err
-	}
-	return t.buildEvents(past), l, nil
 }
 
 func (h *hub) follow(l *Lines) {
