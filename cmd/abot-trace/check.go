@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/abot-trace/abot-trace/internal/config"
+	"github.com/abot-trace/abot-trace/internal/daemon"
 )
 
 func checkCommand() *cli.Command {
@@ -19,8 +21,9 @@ func checkCommand() *cli.Command {
 		Usage:     "validate a configuration",
 		ArgsUsage: "FILE",
 		Description: "Reads FILE and conf.d/*.yaml beside it as the daemon would, and lists every fault\n" +
-			"with file, line and column. Exits 2 if there is one. Who may write the files does\n" +
-			"not matter here; the daemon refuses what others than root can write.\n\n" +
+			"with file, line and column. Exits 2 if there is one. Run by root it also refuses\n" +
+			"files that others than root can write, as the daemon does, and a group that does\n" +
+			"not exist. A secret that cannot be read is a warning: only its webhook suffers.\n\n" +
 			"Examples:\n\n" +
 			"   abot-trace check /etc/abot-trace/config.yaml\n" +
 			"   abot-trace check --json deploy/config.yaml",
@@ -29,7 +32,11 @@ func checkCommand() *cli.Command {
 			if c.NArg() != 1 {
 				return usageError("check wants one file, got %d", c.NArg())
 			}
-			cfg, err := config.Load(c.Args().First(), config.Options{})
+			load := func(path string) (*config.Config, error) { return config.Load(path, config.Options{}) }
+			if os.Geteuid() == 0 { // as strictly as the daemon: what is accepted, that takes
+				load = daemon.LoadConfig
+			}
+			cfg, err := load(c.Args().First())
 			if c.Bool("json") {
 				return checkJSON(c.App.Writer, cfg, err)
 			}
@@ -60,8 +67,15 @@ func printChecked(w io.Writer, cfg *config.Config) error {
 			return err
 		}
 	}
-	_, err := fmt.Fprintf(w, "%d rules, %d of them armed\n", len(rules), armed)
-	return err
+	if _, err := fmt.Fprintf(w, "%d rules, %d of them armed\n", len(rules), armed); err != nil {
+		return err
+	}
+	for _, problem := range cfg.Problems() {
+		if _, err := fmt.Fprintf(w, "warning: %s\n", problem); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // checkFault is one fault of a configuration in JSON.

@@ -282,9 +282,6 @@ func (s *state) notice(previous Level, now Instant, why string) wire.Alert {
 	}
 	// The threshold that was crossed: of the level left on the way down.
 	if threshold := s.last.Thresholds.at(max(s.level, previous)); !math.IsInf(threshold, 1) {
-		if s.level > OK {
-			threshold = s.last.Thresholds.at(s.level)
-		}
 		a.Threshold = &threshold
 	}
 	a.Message = s.message(previous, now, why)

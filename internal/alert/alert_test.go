@@ -48,7 +48,7 @@ func TestStates(t *testing.T) {
 			[]string{"1 critical<ok memory is critical: 90 %, threshold 85 %"}},
 		{"down to warning", Settings{}, []float64{90, 90, 80, 80},
 			[]string{"1 critical<ok memory is critical: 90 %, threshold 85 %",
-				"3 warning<critical memory is warning: 80 %, threshold 75 %"}},
+				"3 warning<critical memory is no longer critical after 2m, still warning: 80 %"}},
 		{"no flapping within the margin", Settings{}, []float64{75, 75, 74, 76, 73, 75, 74, 74, 73},
 			[]string{"1 warning<ok memory is warning: 75 %, threshold 75 %"}},
 		{"mixed levels give the lower one", Settings{}, []float64{80, 90},
@@ -98,6 +98,20 @@ func TestThresholdInNotice(t *testing.T) {
 	}
 	if down[0].Threshold == nil || *down[0].Threshold != 85 {
 		t.Errorf("down: %+v, want the threshold that was left", down[0])
+	}
+}
+
+// TestStepDown holds the text of a value that has fallen far under both thresholds, while
+// the lower level lasts.
+func TestStepDown(t *testing.T) {
+	s := &state{level: Warning, last: Reading{Name: "cpu", Value: 11.2, Unit: UnitPercent, Thresholds: Thresholds{Warning: 80, Critical: 90}}}
+	a := s.notice(Critical, at(3), "")
+	const want = "cpu is no longer critical after 3m, still warning while it settles: 11.2 %"
+	if s.began = at(0); s.message(Critical, at(3), "") != want {
+		t.Errorf("got %q, want %q", s.message(Critical, at(3), ""), want)
+	}
+	if a.Threshold == nil || *a.Threshold != 90 {
+		t.Errorf("got %+v, want the threshold that was left", a)
 	}
 }
 

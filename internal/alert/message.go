@@ -25,6 +25,13 @@ func (s *state) message(previous Level, now Instant, why string) string {
 		return fmt.Sprintf("%s is ok again after %s: %s%s", r.Name, FormatDuration(lasted), Format(r.Value, r.Unit), detail)
 	case s.level == previous:
 		return fmt.Sprintf("%s is still %s after %s: %s%s", r.Name, s.level, FormatDuration(lasted), Format(r.Value, r.Unit), detail)
+	case s.level < previous:
+		settling := ""
+		if r.Value < r.Thresholds.at(s.level) { // it is under both, but not for long
+			settling = " while it settles"
+		}
+		return fmt.Sprintf("%s is no longer %s after %s, still %s%s: %s%s", r.Name, previous,
+			FormatDuration(lasted), s.level, settling, Format(r.Value, r.Unit), detail)
 	case math.IsInf(r.Thresholds.at(s.level), 1):
 		return fmt.Sprintf("%s is %s: %s%s", r.Name, s.level, Format(r.Value, r.Unit), detail)
 	default:

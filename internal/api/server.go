@@ -96,6 +96,13 @@ func NewServer(backend Backend, group string, log *slog.Logger) (*Server, error)
 	return s, nil
 }
 
+// CheckGroup returns an error where a group that may ask, by name or number, does not
+// exist.
+func CheckGroup(group string) error {
+	_, err := groupID(group)
+	return err
+}
+
 func groupID(group string) (int, error) {
 	if group == "" {
 		return -1, nil

@@ -48,7 +48,7 @@ type Settings struct {
 // Run traces, judges, enforces, alerts and serves until ctx ends. It returns nil then.
 // Two of its kind on one socket are impossible.
 func Run(ctx context.Context, s Settings) error {
-	cfg, err := loadConfig(s.Config)
+	cfg, err := ownConfig(s.Config)
 	if err != nil {
 		return err
 	}
@@ -98,18 +98,6 @@ func (d *daemon) trace(ctx context.Context, listener net.Listener) error {
 	d.stateSaver.alert, d.stateSaver.flushNotices = d.alert, d.noticeQueue.deliver
 	d.stateSaver.restore(p, d.tracer)
 	return d.run(ctx, listener)
-}
-
-func loadConfig(path string) (*config.Config, error) {
-	explicit := path != ""
-	if !explicit {
-		path = config.DefaultPath
-	}
-	cfg, err := config.Load(path, config.Options{Trusted: true})
-	if err != nil && !explicit && errors.Is(err, os.ErrNotExist) {
-		return config.Default(), nil
-	}
-	return cfg, err
 }
 
 type daemon struct {

@@ -59,7 +59,7 @@ func notifyReloading() {
 
 // reload replaces the configuration as a whole, or not at all.
 func (d *daemon) reload(ctx context.Context) error {
-	cfg, err := loadConfig(d.Config)
+	cfg, err := ownConfig(d.Config)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,8 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -82,6 +84,12 @@ func (d *daemon) conditions() []string {
 	for _, err := range []error{d.tracer.Stats().CanaryError, d.stateSaver.condition()} {
 		if err != nil {
 			list = append(list, err.Error())
+		}
+	}
+	report, _ := d.link.Stats()
+	for _, name := range slices.Sorted(maps.Keys(report.Targets)) {
+		if why := report.Targets[name].Unusable; why != "" {
+			list = append(list, "notices do not reach "+why)
 		}
 	}
 	return list

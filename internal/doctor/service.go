@@ -151,6 +151,9 @@ func (r *Report) configuration(s Settings) {
 			}
 		}
 		r.add("configuration", OK, fmt.Sprintf("%s: %d rules, %d armed", s.Config, len(rules), armed), "")
+		for _, problem := range cfg.Problems() {
+			r.add("configuration", Degraded, problem, "that webhook gets no notice until it is mended: abot-trace notify-test")
+		}
 	}
 	if err != nil {
 		cfg = config.Default()

@@ -48,6 +48,8 @@ type Target struct {
 	Failed    uint64 `json:"failed"`
 	Dropped   uint64 `json:"dropped"`
 	Error     string `json:"error,omitempty"` // the last one
+	// Unusable says why nothing can be delivered, as long as that is so.
+	Unusable string `json:"unusable,omitempty"`
 }
 
 // MaxLine is the longest line of the protocol.
@@ -227,6 +229,7 @@ func (r Report) plus(other Report) Report {
 		if t.Error != "" {
 			s.Error = t.Error
 		}
+		s.Unusable = t.Unusable
 		sum.Targets[name] = s
 	}
 	return sum

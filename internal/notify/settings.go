@@ -32,8 +32,7 @@ type Webhook struct {
 	// reads it. It is root's, or with OwnSecret that of the helper's own user.
 	HMACSecretFile string `json:"hmac_secret_file,omitempty"`
 	OwnSecret      bool   `json:"own_secret,omitempty"`
-	// Template is a text/template over [Message] that makes the body; empty for the
-	// event's JSON.
+	// Template makes the body, see [template.Parse]; empty for the event's JSON.
 	Template string `json:"template,omitempty"`
 	// Timeout is for one attempt; zero is DefaultTimeout.
 	Timeout time.Duration `json:"timeout,omitempty"`
@@ -54,14 +53,6 @@ type MetricsProxy struct {
 
 // DefaultTimeout is how long one delivery may take.
 const DefaultTimeout = 10 * time.Second
-
-// Message is what a webhook's template sees.
-type Message struct {
-	Host     string
-	Severity string
-	Text     string // the notice in one sentence
-	Event    Event
-}
 
 // Validate returns the first setting that cannot be meant, by its name in the
 // configuration.

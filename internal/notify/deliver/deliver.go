@@ -44,9 +44,7 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer, log *slog.Logger) e
 		return err
 	}
 	h := &helper{log: log, stats: map[string]*notify.Target{}, changed: make(chan struct{}, 1)}
-	if err := h.start(ctx, settings); err != nil {
-		return err
-	}
+	h.start(ctx, settings)
 	// The address is given up as soon as the daemon is done with us: its next helper
 	// wants it.
 	metrics, stopMetrics := context.WithCancel(ctx)
@@ -85,7 +83,7 @@ func readSettings(lines *bufio.Scanner) (notify.Settings, error) {
 	if first.Settings == nil {
 		return notify.Settings{}, errors.New("settings: the first line has none")
 	}
-	return *first.Settings, first.Settings.Validate()
+	return *first.Settings, nil
 }
 
 type helper struct {
@@ -106,31 +104,38 @@ type job struct {
 }
 
 type queue struct {
-	target target
+	target *pendingTarget
 	jobs   chan *job
 }
 
 // start makes the targets and their workers.
-func (h *helper) start(ctx context.Context, s notify.Settings) error {
+func (h *helper) start(ctx context.Context, s notify.Settings) {
 	var hooks sync.Mutex // see hook: what a hook leaves behind is found as our child
-	var targets []target
+	var targets []*pendingTarget
 	for i, w := range s.Webhooks {
-		t, err := newWebhook(fmt.Sprintf("webhook[%d]", i), w)
-		if err != nil {
-			return err
-		}
-		targets = append(targets, t)
+		label := fmt.Sprintf("webhook[%d]", i)
+		targets = append(targets, &pendingTarget{label: label, minSeverity: w.MinSeverity,
+			create: func() (target, error) { return newWebhook(label, w) }})
 	}
 	for i, e := range s.Exec {
-		targets = append(targets, newHook(fmt.Sprintf("exec[%d]", i), e, &hooks))
+		label := fmt.Sprintf("exec[%d]", i)
+		targets = append(targets, &pendingTarget{label: label, minSeverity: e.MinSeverity,
+			create: func() (target, error) { return newHook(label, e, &hooks) }})
 	}
 	for _, t := range targets {
 		q := &queue{t, make(chan *job, queueLength)}
 		h.queues = append(h.queues, q)
 		h.stats[t.name()] = &notify.Target{}
+		// What cannot be used is told before a notice is lost by it.
+		if err := t.prepare(); err != nil {
+			h.stats[t.name()].Unusable = err.Error()
+			h.log.Warn("a target cannot be used", "target", t.name(), "error", err)
+		}
 		h.work.Go(func() { h.run(ctx, q) })
 	}
-	return nil
+	if len(targets) > 0 {
+		h.changed <- struct{}{} // a first report, with who cannot be used
+	}
 }
 
 // accept queues a notice for every target that wants it.
@@ -168,6 +173,9 @@ func (h *helper) run(ctx context.Context, q *queue) {
 		err := q.target.deliver(ctx, j.notice)
 		h.mu.Lock()
 		stats := h.stats[q.target.name()]
+		if q.target.created != nil {
+			stats.Unusable = ""
+		}
 		if err == nil {
 			stats.Delivered++
 		} else {

@@ -7,11 +7,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -338,11 +340,55 @@ func awaitAnswer(t *testing.T, url string, want int) {
 }
 
 func TestServeRefusesNonsense(t *testing.T) {
-	for _, in := range []string{"", "{}\n", "nonsense\n", `{"settings":{"webhooks":[{"url":"file:///etc/passwd"}]}}` + "\n",
-		`{"settings":{"exec":[{"command":["sh"]}]}}` + "\n", `{"settings":{}}` + "\nnonsense\n"} {
+	for _, in := range []string{"", "{}\n", "nonsense\n", `{"settings":{}}` + "\nnonsense\n"} {
 		if err := Serve(t.Context(), strings.NewReader(in), &strings.Builder{}, slog.New(slog.DiscardHandler)); err == nil {
 			t.Errorf("%q: no error", in)
 		}
+	}
+}
+
+// TestOneBadTarget proves that targets which cannot be used, each for another reason, keep
+// no notice from the others, are told at once, and are used as soon as they can be.
+func TestOneBadTarget(t *testing.T) {
+	dir := t.TempDir()
+	secret := filepath.Join(dir, "key")
+	url, seen, _ := receiver(t, status(200))
+	link := start(t, notify.Settings{
+		Webhooks: []notify.Webhook{
+			{URL: url, HMACSecretFile: secret, OwnSecret: true},
+			{URL: "file:///etc/passwd"},
+			{URL: url, Template: "{{.Nope}}"},
+			{URL: url},
+		},
+		Exec: []notify.Exec{{Command: []string{"sh"}}, {Command: shell("cat >" + filepath.Join(dir, "out"))}},
+	})
+	unusable := func(r notify.Report) (names []string) {
+		for _, name := range slices.Sorted(maps.Keys(r.Targets)) {
+			if r.Targets[name].Unusable != "" {
+				names = append(names, name)
+			}
+		}
+		return names
+	}
+	await(t, link, func(r notify.Report) bool {
+		return slices.Equal(unusable(r), []string{"exec[0]", "webhook[0]", "webhook[1]", "webhook[2]"})
+	})
+	link.Send(notice("1"))
+	r := await(t, link, handled(1))
+	<-seen
+	if r.Targets["webhook[3]"].Delivered != 1 || r.Targets["exec[1]"].Delivered != 1 {
+		t.Errorf("got %+v, want what can be used to have the notice", r.Targets)
+	}
+	if got := r.Targets["webhook[0]"]; got.Failed != 1 || !strings.Contains(got.Error, "secret") {
+		t.Errorf("got %+v, want the secret to be named", got)
+	}
+	if err := os.WriteFile(secret, []byte("key"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	link.Send(notice("2"))
+	r = await(t, link, handled(2))
+	if got := r.Targets["webhook[0]"]; got.Delivered != 1 || got.Unusable != "" {
+		t.Errorf("mended: got %+v, want the second notice delivered", got)
 	}
 }
 

@@ -37,11 +37,14 @@ type hook struct {
 	turn     *sync.Mutex
 }
 
-func newHook(label string, s notify.Exec, turn *sync.Mutex) *hook {
+func newHook(label string, s notify.Exec, turn *sync.Mutex) (*hook, error) {
+	if err := s.Validate(); err != nil {
+		return nil, fmt.Errorf("%s: %w", label, err)
+	}
 	if s.Timeout == 0 {
 		s.Timeout = notify.DefaultTimeout
 	}
-	return &hook{label, s, turn}
+	return &hook{label, s, turn}, nil
 }
 
 func (h *hook) name() string                 { return h.label }

@@ -16,7 +16,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	texttemplate "text/template"
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/notify"
@@ -42,7 +41,7 @@ type webhook struct {
 	label    string
 	settings notify.Webhook
 	host     string // for messages: the address itself may hold a secret in its path
-	template *texttemplate.Template
+	template *template.Template
 	client   *http.Client
 	secret   []byte
 	pause    time.Duration // before the second attempt
@@ -50,6 +49,9 @@ type webhook struct {
 }
 
 func newWebhook(label string, s notify.Webhook) (*webhook, error) {
+	if err := s.Validate(); err != nil {
+		return nil, fmt.Errorf("%s: %w", label, err)
+	}
 	w := &webhook{label: label, settings: s, pause: firstPause, now: time.Now}
 	u, err := url.Parse(s.URL)
 	if err != nil {
@@ -157,7 +159,7 @@ func (w *webhook) body(n *notify.Notice) ([]byte, error) {
 		return json.Marshal(n)
 	}
 	out := limitedBuffer{limit: maxBody}
-	err := w.template.Execute(&out, notify.Message{Host: n.Host, Severity: n.Severity.String(), Text: n.Text, Event: n.Event})
+	err := w.template.Execute(&out, &template.Notice{Host: n.Host, Severity: n.Severity.String(), Text: n.Text, Event: &n.Event})
 	if err != nil {
 		return nil, fmt.Errorf("template: %w", err)
 	}

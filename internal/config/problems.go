@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"fmt"
+
+	"github.com/abot-trace/abot-trace/internal/rootfile"
+)
+
+// Problems looks at what a valid configuration names and cannot be used at present, one
+// sentence each. The daemon goes on without.
+func (c *Config) Problems() []string {
+	var list []string
+	for i, w := range c.Notify.Webhook {
+		if w.HMACSecretFile.Value == "" {
+			continue
+		}
+		f, err := rootfile.Root.Open(w.HMACSecretFile.Value)
+		if err != nil {
+			list = append(list, fmt.Sprintf("notify.webhook[%d].hmac_secret_file: %v", i, err))
+			continue
+		}
+		f.Close()
+	}
+	return list
+}
