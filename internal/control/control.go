@@ -23,6 +23,7 @@ import (
 	"github.com/abot-trace/abot-trace/internal/config"
 	"github.com/abot-trace/abot-trace/internal/enforce"
 	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/evidence"
 	"github.com/abot-trace/abot-trace/internal/lease"
 	"github.com/abot-trace/abot-trace/internal/policy"
 	"github.com/abot-trace/abot-trace/internal/sample"
@@ -45,7 +46,7 @@ type Options struct {
 	// Identity tells exact starts; the probe's task iterator.
 	Identity enforce.Identity
 	// Owners is asked about units before a signal; nil where there is no service manager.
-	Owners trace.Owners
+	Owners evidence.Owners
 	Log    *slog.Logger
 	// OneShot says that the tracer began just now: see policy.Options.
 	OneShot bool

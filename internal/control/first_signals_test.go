@@ -13,8 +13,8 @@ import (
 
 	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/evidence"
 	"github.com/abot-trace/abot-trace/internal/lease"
-	"github.com/abot-trace/abot-trace/internal/trace"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -22,8 +22,8 @@ import (
 // nobodysUnit is a service manager that knows no process.
 type nobodysUnit struct{}
 
-func (nobodysUnit) Unit(context.Context, int32) (trace.UnitState, error) {
-	return trace.UnitState{}, nil
+func (nobodysUnit) Unit(context.Context, int32) (evidence.UnitState, error) {
+	return evidence.UnitState{}, nil
 }
 
 // leased starts a process of the test's own, of which the records say that the holder of a
@@ -51,7 +51,7 @@ func (w *world) leased() *exec.Cmd {
 // TestFirstSignalsOnTheLoop wants a kill that has nothing to wait for to begin where it was
 // decided, one that has to ask a service manager to begin elsewhere, and both told.
 func TestFirstSignalsOnTheLoop(t *testing.T) {
-	for name, owners := range map[string]trace.Owners{"nobody to ask": nil, "a service manager": nobodysUnit{}} {
+	for name, owners := range map[string]evidence.Owners{"nobody to ask": nil, "a service manager": nobodysUnit{}} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, "budget: {warm_up: 1h}\n")
 			w.opt.Owners = owners

@@ -16,7 +16,7 @@ import (
 	"github.com/coreos/go-systemd/v22/util"
 	godbus "github.com/godbus/dbus/v5"
 
-	"github.com/abot-trace/abot-trace/internal/trace"
+	"github.com/abot-trace/abot-trace/internal/evidence"
 )
 
 // cacheFor is how long an answer about a unit serves: a burst of orphans of one
@@ -25,7 +25,7 @@ const cacheFor = 100 * time.Millisecond
 
 // Owners returns the service manager, nil where systemd is not the init of this host
 // or cannot be asked.
-func Owners() trace.Owners {
+func Owners() evidence.Owners {
 	if !util.IsRunningSystemd() || os.Getenv("ABOT_TRACE_NO_SYSTEMD") == "1" {
 		return nil
 	}
@@ -46,17 +46,17 @@ type manager struct {
 }
 
 type answer struct {
-	state trace.UnitState
+	state evidence.UnitState
 	at    time.Time
 }
 
-// Unit implements trace.Owners. A process that is in no unit has the zero state.
-func (m *manager) Unit(ctx context.Context, pid int32) (trace.UnitState, error) {
+// Unit implements evidence.Owners. A process that is in no unit has the zero state.
+func (m *manager) Unit(ctx context.Context, pid int32) (evidence.UnitState, error) {
 	select {
 	case m.turn <- struct{}{}:
 		defer func() { <-m.turn }()
 	case <-ctx.Done():
-		return trace.UnitState{}, fmt.Errorf("systemd: %w", ctx.Err())
+		return evidence.UnitState{}, fmt.Errorf("systemd: %w", ctx.Err())
 	}
 	state, err := m.unit(ctx, pid)
 	var answered godbus.Error
@@ -64,29 +64,29 @@ func (m *manager) Unit(ctx context.Context, pid int32) (trace.UnitState, error) 
 		m.drop() // it is the connection that failed
 	}
 	if err != nil {
-		return trace.UnitState{}, fmt.Errorf("systemd: unit of pid %d: %w", pid, err)
+		return evidence.UnitState{}, fmt.Errorf("systemd: unit of pid %d: %w", pid, err)
 	}
 	return state, nil
 }
 
-func (m *manager) unit(ctx context.Context, pid int32) (trace.UnitState, error) {
+func (m *manager) unit(ctx context.Context, pid int32) (evidence.UnitState, error) {
 	conn, err := m.connect(ctx)
 	if err != nil {
-		return trace.UnitState{}, err
+		return evidence.UnitState{}, err
 	}
 	name, err := conn.GetUnitNameByPID(ctx, uint32(pid))
 	if isNoUnit(err) {
-		return trace.UnitState{}, nil
+		return evidence.UnitState{}, nil
 	}
 	if err != nil {
-		return trace.UnitState{}, err
+		return evidence.UnitState{}, err
 	}
 	if a, ok := m.cache[name]; ok && time.Since(a.at) < cacheFor {
 		return a.state, nil
 	}
 	state, err := ask(ctx, conn, name)
 	if err != nil {
-		return trace.UnitState{}, fmt.Errorf("%s: %w", name, err)
+		return evidence.UnitState{}, fmt.Errorf("%s: %w", name, err)
 	}
 	if len(m.cache) > 4096 {
 		clear(m.cache)
@@ -105,36 +105,36 @@ func isNoUnit(err error) bool {
 
 // ask reads the state of a unit. Whatever is missing from it is an error: without it
 // the main process of a service would look like anybody's.
-func ask(ctx context.Context, conn *dbus.Conn, name string) (trace.UnitState, error) {
+func ask(ctx context.Context, conn *dbus.Conn, name string) (evidence.UnitState, error) {
 	unit, err := conn.GetUnitPropertiesContext(ctx, name)
 	if err != nil {
-		return trace.UnitState{}, err
+		return evidence.UnitState{}, err
 	}
 	active, ok := unit["ActiveState"].(string)
 	if !ok {
-		return trace.UnitState{}, errors.New("it has no ActiveState")
+		return evidence.UnitState{}, errors.New("it has no ActiveState")
 	}
 	sub, _ := unit["SubState"].(string)
 	// One that waits for its restart is not starting: who is there now was left behind.
-	s := trace.UnitState{Starting: active == "activating" && sub != "auto-restart" || active == "reloading"}
+	s := evidence.UnitState{Starting: active == "activating" && sub != "auto-restart" || active == "reloading"}
 	// Scopes and slices have no main process.
 	if !strings.HasSuffix(name, ".service") {
 		return s, nil
 	}
 	service, err := conn.GetUnitTypePropertiesContext(ctx, name, "Service")
 	if err != nil {
-		return trace.UnitState{}, err
+		return evidence.UnitState{}, err
 	}
 	pid, ok := service["MainPID"].(uint32)
 	if !ok {
-		return trace.UnitState{}, errors.New("it has no MainPID")
+		return evidence.UnitState{}, errors.New("it has no MainPID")
 	}
 	// A unit that is down has no main process, but may have left others behind.
 	if active != "inactive" && active != "failed" {
 		s.MainPID = int32(pid)
 	}
 	if s.KillMode, ok = service["KillMode"].(string); !ok {
-		return trace.UnitState{}, errors.New("it has no KillMode")
+		return evidence.UnitState{}, errors.New("it has no KillMode")
 	}
 	return s, nil
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/coreos/go-systemd/v22/dbus"
 	godbus "github.com/godbus/dbus/v5"
 
-	"github.com/abot-trace/abot-trace/internal/trace"
+	"github.com/abot-trace/abot-trace/internal/evidence"
 )
 
 // patience bounds every wait for a fact. It is no measure of speed.
@@ -183,31 +183,31 @@ func TestUnit(t *testing.T) {
 		name          string
 		unit, service map[string]godbus.Variant
 		unitName      string
-		want          trace.UnitState
+		want          evidence.UnitState
 		err           string // what the error says; empty where there is none
 	}{
-		{name: "service", unit: active, service: service, want: trace.UnitState{MainPID: 7, KillMode: "mixed"}},
+		{name: "service", unit: active, service: service, want: evidence.UnitState{MainPID: 7, KillMode: "mixed"}},
 		{name: "no unit"},
 		{name: "scope", unit: active, unitName: "session-1.scope"},
 		{name: "starting", unit: properties("ActiveState", "activating", "SubState", "start"), service: service,
-			want: trace.UnitState{MainPID: 7, Starting: true, KillMode: "mixed"}},
+			want: evidence.UnitState{MainPID: 7, Starting: true, KillMode: "mixed"}},
 		{name: "reloading", unit: properties("ActiveState", "reloading", "SubState", "reload"), service: service,
-			want: trace.UnitState{MainPID: 7, Starting: true, KillMode: "mixed"}},
+			want: evidence.UnitState{MainPID: 7, Starting: true, KillMode: "mixed"}},
 		{name: "waiting for its restart", unit: properties("ActiveState", "activating", "SubState", "auto-restart"), service: service,
-			want: trace.UnitState{MainPID: 7, KillMode: "mixed"}},
+			want: evidence.UnitState{MainPID: 7, KillMode: "mixed"}},
 		{name: "failed", unit: properties("ActiveState", "failed", "SubState", "failed"), service: service,
-			want: trace.UnitState{KillMode: "mixed"}},
+			want: evidence.UnitState{KillMode: "mixed"}},
 		{name: "no main process", unit: active, service: properties("MainPID", uint32(0), "KillMode", "none"),
-			want: trace.UnitState{KillMode: "none"}},
+			want: evidence.UnitState{KillMode: "none"}},
 		{name: "no ActiveState", unit: properties("SubState", "running"), service: service, err: "it has no ActiveState"},
 		{name: "no MainPID", unit: active, service: properties("KillMode", "mixed"), err: "it has no MainPID"},
 		{name: "no KillMode", unit: active, service: properties("MainPID", uint32(7)), err: "it has no KillMode"},
 		{name: "MainPID of another type", unit: active, service: properties("MainPID", "7", "KillMode", "mixed"), err: "it has no MainPID"},
 		{name: "ActiveState of another type", unit: properties("ActiveState", int32(1)), service: service, err: "it has no ActiveState"},
 		{name: "hostile name", unit: active, service: service, unitName: "a\n\x1b[31m/../%s.service",
-			want: trace.UnitState{MainPID: 7, KillMode: "mixed"}},
+			want: evidence.UnitState{MainPID: 7, KillMode: "mixed"}},
 		{name: "hostile value", unit: active, service: properties("MainPID", uint32(7), "KillMode", "process\nnone"),
-			want: trace.UnitState{MainPID: 7, KillMode: "process\nnone"}},
+			want: evidence.UnitState{MainPID: 7, KillMode: "process\nnone"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBus(t)

@@ -176,6 +176,14 @@ func (t *Tracer) DescribeOnLoop(id event.ID) *wire.Process {
 	return t.conv.Process(&p)
 }
 
+// Filled is closed when the processes older than the tracer have got their command
+// lines. From any goroutine.
+func (t *Tracer) Filled() <-chan struct{} { return t.evidence.Filled() }
+
+// ReadSoon has program and marks of the process read, where they are not known, and OnRead
+// called. On the loop.
+func (t *Tracer) ReadSoon(id event.ID) { t.evidence.ReadSoon(id) }
+
 // Group returns the path and the unit of the control group that the process is in.
 // On the loop.
 func (t *Tracer) Group(p *tracker.Process) (cgroup, unit string) {

@@ -10,44 +10,9 @@ import (
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
-// orphaned takes a direct orphan to be judged; those stranded with it wait for its
-// verdict, which is theirs.
-func (t *Tracer) orphaned(c *tracker.Change) {
-	p, ok := t.tree.Get(c.ID)
-	if !ok || p.Orphan == nil {
-		return
-	}
-	if p.Orphan.Direct {
-		t.stats.orphaned.Add(1)
-		t.unconfirmed = append(t.unconfirmed, unconfirmed{id: p.ID})
-		t.stranded[p.ID] = t.strandedBelow(p.ID)
-		t.unjudged = append(t.unjudged, &p)
-	}
-}
-
-// strandedBelow returns the orphans that were announced together with root.
-func (t *Tracer) strandedBelow(root event.ID) []tracker.Process {
-	var list []tracker.Process
-	for id := range t.tree.Descendants(root) {
-		if p, ok := t.tree.Get(id); ok && p.Orphan != nil && !p.Orphan.Direct && p.Orphan.Root == root {
-			list = append(list, p)
-		}
-	}
-	return list
-}
-
-// A judged orphan is one to be told of, with what was stranded with it: as they were when
-// they became orphans.
-type judged struct {
-	orphan   *tracker.Process
-	stranded []tracker.Process
-	verdict  string
-	evidence []string
-}
-
 // hasNews reports whether publishNews has anything to do.
 func (t *Tracer) hasNews() bool {
-	return t.leases.HasEnded() || len(t.unjudged) > 0 || len(t.judged) > 0
+	return t.leases.HasEnded() || t.evidence.HasNews()
 }
 
 // publishNews has those act who are to act on ended leases and, once they are judged, on new
@@ -59,31 +24,27 @@ func (t *Tracer) publishNews() {
 		}
 	}
 	t.yield()
-	unjudged := t.unjudged[:min(len(t.unjudged), newsBatch)]
-	t.unjudged = t.unjudged[len(unjudged):]
-	for _, p := range unjudged {
-		t.judge(p)
-	}
-	if len(t.judged) == 0 {
+	t.evidence.Judge(newsBatch)
+	news := t.evidence.TakeJudged()
+	if len(news) == 0 {
 		return
 	}
-	news := t.judged
-	t.judged, t.justPublished = nil, true
+	t.justPublished = true
 	if t.onOrphans != nil {
 		var ids []event.ID
 		for i := range news {
-			ids = append(ids, news[i].orphan.ID)
-			for j := range news[i].stranded {
-				ids = append(ids, news[i].stranded[j].ID)
+			ids = append(ids, news[i].Orphan.ID)
+			for j := range news[i].Stranded {
+				ids = append(ids, news[i].Stranded[j].ID)
 			}
 		}
 		t.onOrphans(ids)
 		t.yield()
 	}
 	for i := range news {
-		t.publishOrphan(news[i].orphan, news[i].verdict, news[i].evidence)
-		for j := range news[i].stranded {
-			t.publishOrphan(&news[i].stranded[j], news[i].verdict, news[i].evidence)
+		t.publishOrphan(news[i].Orphan, news[i].Verdict, news[i].Evidence)
+		for j := range news[i].Stranded {
+			t.publishOrphan(&news[i].Stranded[j], news[i].Verdict, news[i].Evidence)
 		}
 	}
 }

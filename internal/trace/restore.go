@@ -4,7 +4,6 @@ package trace
 
 import (
 	"github.com/abot-trace/abot-trace/internal/boottime"
-	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/lease"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 )
@@ -45,35 +44,8 @@ func (t *Tracer) Restore(sections map[string][]byte, history int) error {
 	t.tree.Replace(tree)
 	t.leases.Restore(leases)
 	t.stats.note(t)
-	t.resumeOrphans()
+	t.evidence.Resume()
 	return nil
-}
-
-// resumeOrphans goes on with the orphans whose verdict or adopter was still being asked for.
-func (t *Tracer) resumeOrphans() {
-	var unjudged []event.ID
-	for id, o := range t.tree.OrphanIDs() {
-		if !o.Direct || o.Leaker == nil {
-			continue
-		}
-		if !o.Confirmed {
-			t.unconfirmed = append(t.unconfirmed, unconfirmed{id: id})
-		}
-		if o.Verdict == "" {
-			unjudged = append(unjudged, id)
-		}
-	}
-	if len(unjudged) == 0 {
-		return
-	}
-	t.post(func() {
-		for _, id := range unjudged {
-			if p, ok := t.tree.Get(id); ok && !p.Dead && p.Orphan != nil && p.Orphan.Verdict == "" {
-				t.stranded[id] = t.strandedBelow(id)
-				t.judge(&p)
-			}
-		}
-	})
 }
 
 // NoteLost tells that records were lost before this tracer began. Before Run.

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/boottime"
-	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -38,7 +37,7 @@ func (t *Tracer) resync() {
 		t.synced = true
 		close(t.ready)
 	}
-	t.fill.want()
+	t.evidence.ReadAll()
 	t.publishNews()
 	t.publish(&wire.Event{Type: wire.TypeResync,
 		Resync: &wire.Resync{Reason: why, Found: found, Vanished: vanished}}, boottime.Now())
@@ -47,52 +46,3 @@ func (t *Tracer) resync() {
 // maxDrain bounds the reading in a resync, in batches: a storm fills the ring as fast
 // as it is read.
 const maxDrain = 256
-
-// An unconfirmed adopter is what the kernel's rules say; the kernel itself is asked once
-// the children have moved.
-type unconfirmed struct {
-	id    event.ID
-	tries int
-	next  time.Time
-}
-
-// confirmTries, with doubling pauses from a millisecond, is half a second.
-const confirmTries = 9
-
-// confirm asks procfs for the parents of new orphans. The record of an exit comes
-// before the kernel moves the children, so the answer may still be the dead parent.
-func (t *Tracer) confirm() {
-	now := time.Now()
-	left := t.unconfirmed[:0]
-	for _, u := range t.unconfirmed {
-		if now.Before(u.next) {
-			left = append(left, u)
-			continue
-		}
-		if t.confirmed(u.id) {
-			continue
-		}
-		if u.tries++; u.tries > confirmTries {
-			continue
-		}
-		u.next = now.Add(time.Millisecond << u.tries)
-		left = append(left, u)
-	}
-	t.unconfirmed = left
-}
-
-// confirmed reports whether there is nothing left to ask about id.
-func (t *Tracer) confirmed(id event.ID) bool {
-	p, ok := t.tree.Get(id)
-	if !ok || p.Dead || p.Orphan == nil {
-		return true
-	}
-	stat, err := t.proc.Stat(id.PID)
-	if err != nil || !stat.Is(id) {
-		return true // it is gone, and its exit is on the way
-	}
-	if stat.PPID == p.Spawner.PID {
-		return false
-	}
-	return t.tree.ConfirmParent(id, stat.PPID)
-}

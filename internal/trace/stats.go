@@ -12,12 +12,11 @@ import (
 
 // stats are figures that any goroutine may read.
 type stats struct {
-	byKind   [8]atomic.Uint64
-	byType   [16]atomic.Uint64
-	orphaned atomic.Uint64
-	living   atomic.Int64
-	dead     atomic.Int64
-	orphans  atomic.Int64
+	byKind  [8]atomic.Uint64
+	byType  [16]atomic.Uint64
+	living  atomic.Int64
+	dead    atomic.Int64
+	orphans atomic.Int64
 }
 
 func (s *stats) seen(e *event.Event) {

@@ -3,10 +3,9 @@
 package trace
 
 import (
-	"context"
 	"errors"
 	"slices"
-	"sync/atomic"
+	"strings"
 	"testing"
 	"time"
 
@@ -223,7 +222,7 @@ func TestMarksThatCannotBeReadAreNoLeak(t *testing.T) {
 	tracer := start(t, s, Options{})
 	sub := tracer.Subscribe(wire.TypeOrphan)
 	defer sub.Close()
-	const workers = 3 * maxAsync // more than are asked about at a time
+	const workers = 200 // more than are asked about at a time
 	for i := range workers {
 		s.send(fork(1, 100+i))
 	}
@@ -243,7 +242,7 @@ func TestMarksThatCannotBeReadAreNoLeak(t *testing.T) {
 			t.Errorf("verdict %s, evidence %q", o.Verdict, o.Evidence)
 		}
 		for _, line := range o.Evidence {
-			if line == "a probe failed: "+errBusy.Error() {
+			if strings.Contains(line, "too many questions at once") {
 				t.Errorf("%d was not asked about", e.Process.PID)
 			}
 		}
@@ -290,20 +289,6 @@ func TestForgottenOrphanIsTold(t *testing.T) {
 		if o := e.Process.Orphan; o.Verdict == "" || len(o.Evidence) == 0 || o.Leaker.PID != proc(1).PID {
 			t.Errorf("%d: %+v", n, o)
 		}
-	}
-}
-
-// A question that blocks for ever costs its goroutine, and no more.
-func TestWithinGivesUp(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	forever := make(chan struct{})
-	defer close(forever)
-	if _, err := within(ctx, new(atomic.Int32), func() (int, error) { <-forever; return 1, nil }); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v, want %v", err, context.Canceled)
-	}
-	if n, err := within(t.Context(), new(atomic.Int32), func() (int, error) { return 1, nil }); n != 1 || err != nil {
-		t.Errorf("got %d, %v", n, err)
 	}
 }
 

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package trace joins the probe and the tracker: it owns the loop that reads the
-// ring, keeps the tree, judges orphans as they are made, heals gaps, and hands the
-// stream to whoever subscribes.
+// Package trace is the loop: it reads the ring, keeps the tree, heals gaps, and has each
+// stage do its part, always in this order. No stage calls another back.
 //
-//	ring -> Apply -> change -> judge -> record -> subscribers
-//	          ^                  |
-//	snapshot -+                  +-> slow questions (environment, service manager)
+//	ring -> tracker: what changed -> stream: record, lines to readers
+//	                 ^            -> lease: which ended
+//	snapshot --------+            -> evidence: judge -> rules -> stream: orphan, kill
 //
-// One goroutine, that of Run, owns tree and names. Everyone else asks it by Do, or
+// One goroutine, that of Run, owns tree and stages. Everyone else asks it by Do, or
 // reads events.
 package trace
 
@@ -17,12 +16,12 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/describe"
 	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/evidence"
 	"github.com/abot-trace/abot-trace/internal/inspect"
 	"github.com/abot-trace/abot-trace/internal/lease"
 	"github.com/abot-trace/abot-trace/internal/procfs"
@@ -89,7 +88,7 @@ type Options struct {
 	// 0 is the tracker's default.
 	History int
 	// Owners is asked about units; nil where there is no service manager.
-	Owners Owners
+	Owners evidence.Owners
 	// Log gets the tracer's own troubles; nil is slog.Default.
 	Log *slog.Logger
 	// OnOrphans is called on the loop with orphans that were just judged, before anyone is
@@ -120,13 +119,11 @@ type Tracer struct {
 	source    Source
 	tree      *tracker.Tree
 	proc      procfs.FS
-	owners    Owners
 	log       *slog.Logger
 	onOrphans func([]event.ID)
 	onEvent   func(*wire.Event)
 	onTick    func() uint64
 	onLease   func(lease.Lease)
-	onRead    func([]event.ID)
 	onLag     func(time.Duration)
 	last      uint64 // time of the record that was handled last
 	wakeAt    uint64 // what onTick asked for
@@ -142,18 +139,13 @@ type Tracer struct {
 	ready         chan struct{} // closed when the first snapshot is merged
 	synced        bool
 	done          chan struct{}
-	async         asyncRunner
-	blocked       atomic.Int32                   // reads that slow began and that have not ended
-	stranded      map[event.ID][]tracker.Process // by the direct orphan that is being judged
-	unjudged      []*tracker.Process             // direct orphans whose facts were not looked at yet
-	judged        []judged                       // orphans that nobody was told of yet
-	justPublished bool                           // of some, since the loop rested last
-	yieldWanted   bool                           // somebody was signalled, who is to have the processors
+	justPublished bool // of some, since the loop rested last
+	yieldWanted   bool // somebody was signalled, who is to have the processors
 	yieldedAt     time.Time
 	// afterYield is what is to be done when the loop has rested.
-	afterYield  []func()
-	unconfirmed []unconfirmed // adopters to confirm
-	leases      *lease.Table
+	afterYield []func()
+	leases     *lease.Table
+	evidence   *evidence.Gatherer
 
 	missing   wire.Lost // not told yet
 	offsetAt  time.Time // when the wall clock was last asked
@@ -161,7 +153,6 @@ type Tracer struct {
 	draining  bool      // news wait until it is done
 	resyncWhy string
 	resyncAt  time.Time
-	fill      cmdlineFiller
 	canary    canary
 	stats     stats
 }
@@ -171,18 +162,15 @@ func New(source Source, opt Options) *Tracer {
 	t := &Tracer{
 		source:    source,
 		tree:      tracker.New(opt.History),
-		owners:    opt.Owners,
 		log:       opt.Log,
 		onOrphans: opt.OnOrphans,
 		onEvent:   opt.OnEvent,
 		onTick:    opt.OnTick,
 		onLease:   opt.OnLeaseEnd,
-		onRead:    opt.OnRead,
 		onLag:     opt.OnLag,
 		commands:  make(chan func(), maxCommand),
 		ready:     make(chan struct{}),
 		done:      make(chan struct{}),
-		stranded:  make(map[event.ID][]tracker.Process),
 	}
 	if t.log == nil {
 		t.log = slog.Default()
@@ -192,8 +180,9 @@ func New(source Source, opt Options) *Tracer {
 	t.names = describe.NewNames(t.tree)
 	t.conv = describe.NewConverter(t.names)
 	t.stream = stream.New(t, t.conv)
+	t.evidence = evidence.New(evidence.Options{Tree: t.tree, Names: t.names, Leases: t.leases, Owners: opt.Owners,
+		Post: t.post, OnRead: opt.OnRead})
 	t.canary.init()
-	t.fill.init()
 	return t
 }
 
@@ -263,7 +252,7 @@ func (t *Tracer) waitTime(busy bool) time.Duration {
 	switch {
 	case t.hasNews(), len(t.afterYield) > 0:
 		return 0
-	case len(t.unconfirmed) > 0:
+	case t.evidence.Confirming():
 		d = time.Millisecond
 	case busy || t.resyncWhy != "":
 		d = waitBusy
@@ -308,12 +297,12 @@ func (t *Tracer) tick() {
 	if t.resyncWhy != "" && now.Sub(t.resyncAt) >= resyncPause {
 		t.resync()
 	}
-	if len(t.unconfirmed) > 0 {
-		t.confirm()
+	if t.evidence.Confirming() {
+		t.evidence.Confirm()
 	}
 	t.leases.Expire()
 	t.canary.tick(now)
-	t.fill.tick(t)
+	t.evidence.ReadNext()
 	t.stats.note(t)
 	t.publishNews()
 	if t.onTick != nil {
@@ -343,7 +332,7 @@ func (t *Tracer) handle(e *event.Event) {
 func (t *Tracer) change(c *tracker.Change) {
 	switch c.Kind {
 	case tracker.Orphaned:
-		t.orphaned(c)
+		t.evidence.Orphaned(c.ID)
 	case tracker.Lost:
 		t.lost(c.Records, c.Time)
 	case tracker.Unseen:
@@ -351,11 +340,11 @@ func (t *Tracer) change(c *tracker.Change) {
 	case tracker.OOMKilled:
 		t.oom(c)
 	case tracker.Missed:
-		t.missedExec(c.ID)
+		t.evidence.MissedExec(c.ID)
 	case tracker.Execed:
-		t.fill.readSoon(t.tree, c.ID)
+		t.evidence.ReadSoon(c.ID)
 		if p := t.record(c); p != nil && p.Orphan != nil {
-			t.rejudge(c.ID)
+			t.evidence.Rejudge(c.ID)
 		}
 	default:
 		t.record(c)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package trace
+package evidence
 
 import (
 	"strings"
@@ -14,10 +14,10 @@ import (
 // fillBatch is how many command lines are read between two looks at the ring.
 const fillBatch = 64
 
-// A cmdlineFiller reads programs, arguments and marks of processes whose exec was not seen:
+// A backfill reads programs, arguments and marks of processes whose exec was not seen:
 // those older than the tracer, and all where argument tracing is refused. Such a read can
 // block on the process, so it is never done on the loop.
-type cmdlineFiller struct {
+type backfill struct {
 	next   []event.ID // to be read before all others
 	wanted bool       // all that is not known is to be read
 	busy   bool
@@ -28,23 +28,25 @@ type cmdlineFiller struct {
 // maxNext bounds those who are read before others. Beyond it everyone is looked at.
 const maxNext = 4096
 
-func (f *cmdlineFiller) init() {
-	f.tried = make(map[event.ID]struct{})
-	f.filled = make(chan struct{})
+func newBackfill() backfill {
+	return backfill{tried: make(map[event.ID]struct{}), filled: make(chan struct{})}
 }
 
 // Filled is closed when the processes older than the tracer have got their command
-// lines.
-func (t *Tracer) Filled() <-chan struct{} { return t.fill.filled }
+// lines. From any goroutine.
+func (g *Gatherer) Filled() <-chan struct{} { return g.fill.filled }
+
+// ReadAll has every process read whose program or marks are not known.
+func (g *Gatherer) ReadAll() { g.fill.want() }
 
 // want asks for another look.
-func (f *cmdlineFiller) want() {
+func (f *backfill) want() {
 	f.wanted = true
 	clear(f.tried)
 }
 
 // readSoon has the process read if its program or marks are not known.
-func (f *cmdlineFiller) readSoon(tree *tracker.Tree, id event.ID) {
+func (f *backfill) readSoon(tree *tracker.Tree, id event.ID) {
 	switch {
 	case !tree.NeedsReading(id):
 	case len(f.next) >= maxNext:
@@ -55,38 +57,41 @@ func (f *cmdlineFiller) readSoon(tree *tracker.Tree, id event.ID) {
 }
 
 // ReadSoon has program and marks of the process read, where they are not known, and OnRead
-// called. On the loop.
-func (t *Tracer) ReadSoon(id event.ID) { t.fill.readSoon(t.tree, id) }
+// called.
+func (g *Gatherer) ReadSoon(id event.ID) { g.fill.readSoon(g.tree, id) }
 
-func (f *cmdlineFiller) tick(t *Tracer) {
+// ReadNext begins to read the next processes that wait for it, unless others are being
+// read.
+func (g *Gatherer) ReadNext() {
+	f := &g.fill
 	if f.busy {
 		return
 	}
-	ids := f.batch(t.tree)
+	ids := f.batch(g.tree)
 	if len(ids) == 0 {
 		return
 	}
 	programs := make([]uint32, len(ids))
 	for i, id := range ids {
-		p, _ := t.tree.Get(id)
+		p, _ := g.tree.Get(id)
 		programs[i] = p.Program
 	}
 	f.busy = true
 	go func() {
 		found := make([]reading, len(ids))
 		for i, id := range ids {
-			found[i] = t.readProgram(id)
+			found[i] = g.readProgram(id)
 			found[i].program = programs[i]
 		}
-		t.post(func() {
+		g.post(func() {
 			f.busy = false
-			t.takeReadings(found)
+			g.takeReadings(found)
 		})
 	}()
 }
 
 // batch returns who is to be read next; nobody when all is done.
-func (f *cmdlineFiller) batch(tree *tracker.Tree) []event.ID {
+func (f *backfill) batch(tree *tracker.Tree) []event.ID {
 	if n := min(len(f.next), fillBatch); n > 0 {
 		ids := f.next[:n:n]
 		f.next = f.next[n:]
@@ -124,44 +129,44 @@ type reading struct {
 	marks     *procfs.Marks
 }
 
-func (t *Tracer) readProgram(id event.ID) (r reading) {
+func (g *Gatherer) readProgram(id event.ID) (r reading) {
 	r.id = id
-	r.exe, r.line, r.truncated, r.words = readCmdline(t.proc, id)
-	if m, err := t.readMarks(id); err == nil {
+	r.exe, r.line, r.truncated, r.words = readCmdline(g.proc, id)
+	if m, err := g.readMarks(id); err == nil {
 		r.marks = &m
 	}
 	return r
 }
 
 // takeReadings puts into the tree what was read of those that have not executed since.
-func (t *Tracer) takeReadings(found []reading) {
+func (g *Gatherer) takeReadings(found []reading) {
 	var read []event.ID
 	for i := range found {
 		r := &found[i]
-		if p, ok := t.tree.Get(r.id); !ok || p.Dead || p.Program != r.program {
+		if p, ok := g.tree.Get(r.id); !ok || p.Dead || p.Program != r.program {
 			continue
 		}
 		if r.words {
-			t.tree.SetCmdline(r.id, r.exe, r.line, r.truncated)
+			g.tree.SetCmdline(r.id, r.exe, r.line, r.truncated)
 		}
 		if r.marks != nil {
-			t.tree.SetMarks(r.id, r.marks.Keep, r.marks.Leash)
+			g.tree.SetMarks(r.id, r.marks.Keep, r.marks.Leash)
 		}
 		if r.words || r.marks != nil {
 			read = append(read, r.id)
 		}
 	}
-	if len(read) > 0 && t.onRead != nil {
-		t.onRead(read)
+	if len(read) > 0 && g.onRead != nil {
+		g.onRead(read)
 	}
 }
 
-// missedExec has a process read whose exec was lost. Nobody can tell by then why it was
+// MissedExec has a process read whose exec was lost. Nobody can tell by then why it was
 // left.
-func (t *Tracer) missedExec(id event.ID) {
-	t.fill.readSoon(t.tree, id)
-	if p, ok := t.tree.Get(id); ok && p.Orphan != nil && p.Orphan.Verdict != "" {
-		t.tree.SetVerdict(id, verdict.Unknown, []string{"the record of its last exec was lost: what it runs was not seen"})
+func (g *Gatherer) MissedExec(id event.ID) {
+	g.fill.readSoon(g.tree, id)
+	if p, ok := g.tree.Get(id); ok && p.Orphan != nil && p.Orphan.Verdict != "" {
+		g.tree.SetVerdict(id, verdict.Unknown, []string{"the record of its last exec was lost: what it runs was not seen"})
 	}
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package trace
+package evidence
 
 import (
 	"context"
@@ -33,5 +33,19 @@ func TestBlockedReadsAreBounded(t *testing.T) {
 		if _, err := within(t.Context(), &blocked, read); err != nil && !errors.Is(err, errBusy) {
 			t.Fatal(err)
 		}
+	}
+}
+
+// A question that blocks for ever costs its goroutine, and no more.
+func TestWithinGivesUp(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	forever := make(chan struct{})
+	defer close(forever)
+	if _, err := within(ctx, new(atomic.Int32), func() (int, error) { <-forever; return 1, nil }); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want %v", err, context.Canceled)
+	}
+	if n, err := within(t.Context(), new(atomic.Int32), func() (int, error) { return 1, nil }); n != 1 || err != nil {
+		t.Errorf("got %d, %v", n, err)
 	}
 }
