@@ -18,7 +18,7 @@ func (c *Config) Problems() []string {
 		}
 		f, err := rootfile.Root.Open(w.HMACSecretFile.Value)
 		if err != nil {
-			list = append(list, fmt.Sprintf("notify.webhook[%d].hmac_secret_file: %v", i, err))
+			list = append(list, fmt.Sprintf("notify.webhook[%d].hmac_secret_file %s: %v", i, w.HMACSecretFile.Value, err))
 			continue
 		}
 		f.Close()
