@@ -39,6 +39,7 @@ Limits: nofile and nproc take a count, as and core a size (512MiB), cpu a time
 
 With the daemon on its socket the tree is leased to it: should this process be
 killed by SIGKILL, the daemon ends the tree. Without a daemon nothing can.
+When it ends in order it gives the lease back, and names whom it leaves.
 
 Examples:
    abot-trace supervise -- gunicorn app:wsgi

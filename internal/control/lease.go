@@ -57,7 +57,7 @@ func (c *Controller) endMembers(l lease.Lease, list []policy.Target) {
 		Verdict: wire.VerdictLeaked,
 		Reason:  fmt.Sprintf("the holder of the lease, pid %d, is dead", l.Holder.PID),
 		Grace:   l.Grace,
-		Root:    l.Holder,
+		Root:    list[0].ID, // who is told of as the one that was ended
 		Targets: targets(list),
 	}
 	if c.stopped() {
@@ -94,6 +94,8 @@ func (c *Controller) leaseMembers(v *view, l lease.Lease) (list []policy.Target,
 		t, ok := v.tree.Get(id)
 		switch {
 		case !ok || t.Lineage != tracker.LineageObserved || !v.Process(id, &p):
+			return true
+		case c.tracer.Leases().Stays(l.Holder, id):
 			return true
 		case p.Dead:
 		case !t.MarksKnown:

@@ -26,6 +26,7 @@ func (d *daemon) addEndpoints() {
 		return nil
 	})
 	d.server.HandleAny("POST /v1/lease", d.lease)
+	d.server.HandleAny("DELETE /v1/lease", d.giveLeaseBack)
 	d.server.HandleAny("GET /v1/descendants", d.descendants)
 }
 

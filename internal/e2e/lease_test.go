@@ -52,6 +52,39 @@ func TestSupervisorKilled(t *testing.T) {
 	}
 }
 
+// TestSupervisorGivesBack has supervise end in order, and wants the daemon to leave alone
+// whom it named, with what descends from it.
+func TestSupervisorGivesBack(t *testing.T) {
+	for _, flags := range []string{"--report-only", "--keep ^sleep"} {
+		t.Run(flags, func(t *testing.T) {
+			d := startDaemon(t, resting)
+			f := startShell(t, nil, "$ABOT_TRACE supervise --socket "+d.socket()+" --grace 300ms "+flags+
+				" -- sh -c 'setsid sh $F leaf kept & sleep 0.3'; echo over $$ >&3; wait; sleep 1000")
+			kept := f.await("kept", 1)[0]
+			f.await("over", 1)
+			// What the daemon answers now is later than supervise's death.
+			x, err := d.client.Explain(t.Context(), int32(kept.pid), "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, line := range x.Evidence {
+				if strings.Contains(line, "lease") {
+					t.Errorf("evidence %q: it stays", line)
+				}
+			}
+			var ended []string
+			err = d.client.Events(t.Context(), []string{wire.TypeKill}, 0, false, func(e *wire.Event) error {
+				ended = append(ended, e.Kill.Rule)
+				return nil
+			})
+			if err != nil || len(ended) > 0 {
+				t.Errorf("kills by %v (%v), want none", ended, err)
+			}
+			kept.mustLive()
+		})
+	}
+}
+
 // TestCallerLeases has a script take a lease by the command.
 func TestCallerLeases(t *testing.T) {
 	d := startDaemon(t, resting)

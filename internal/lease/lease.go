@@ -7,6 +7,7 @@ package lease
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/event"
@@ -40,17 +41,19 @@ type Table struct {
 	tree        *tracker.Tree
 	held        map[event.ID]Lease
 	ended       map[event.ID]Lease
-	undelivered []Lease // ended, and not taken yet
+	stays       map[event.ID][]event.ID // by holder, see [Stay]
+	undelivered []Lease                 // ended, and not taken yet
 }
 
 // NewTable returns a table without leases on the processes of tree.
 func NewTable(tree *tracker.Tree) *Table {
-	return &Table{tree: tree, held: make(map[event.ID]Lease), ended: make(map[event.ID]Lease)}
+	return &Table{tree: tree, held: make(map[event.ID]Lease), ended: make(map[event.ID]Lease), stays: make(map[event.ID][]event.ID)}
 }
 
 // Hold declares a lease, in the place of one that its holder has already.
 func (t *Table) Hold(l Lease) {
 	t.held[l.Holder] = l
+	delete(t.stays, l.Holder)
 	t.tree.Pin(l.Holder)
 }
 
@@ -70,11 +73,16 @@ func (t *Table) Ended(id event.ID) (Lease, bool) {
 	if !ok {
 		return Lease{}, false
 	}
+	stays := []event.ID{p.ID} // that may be named by the holder that comes next
 	for above := range t.tree.Ancestors(p.ID) {
 		if l, ok := t.ended[above.ID]; ok {
+			if slices.ContainsFunc(stays, func(id event.ID) bool { return t.Stays(l.Holder, id) }) {
+				return Lease{}, false
+			}
 			// A mark covers whom it was handed down to.
 			return l, !l.Marked || p.MarksKnown && p.Leash
 		}
+		stays = append(stays, above.ID)
 	}
 	return Lease{}, false
 }
@@ -118,6 +126,7 @@ func (t *Table) Expire() {
 		}
 		if !living {
 			delete(t.ended, id)
+			delete(t.stays, id)
 			t.tree.Unpin(id)
 		}
 	}
@@ -127,11 +136,12 @@ func (t *Table) Expire() {
 type Saved struct {
 	Held  []Lease `json:"held"`
 	Ended []Lease `json:"ended"`
+	Stays []Stay  `json:"stays,omitempty"`
 }
 
 // Save returns what Decode reads.
 func (t *Table) Save() ([]byte, error) {
-	s := Saved{Held: t.Held()}
+	s := Saved{Held: t.Held(), Stays: t.savedStays()}
 	for _, l := range t.ended {
 		s.Ended = append(s.Ended, l)
 	}
@@ -161,6 +171,9 @@ func (t *Table) Restore(s Saved) {
 	for _, l := range s.Ended {
 		t.ended[l.Holder] = l
 		t.tree.Pin(l.Holder)
+	}
+	for _, stay := range s.Stays {
+		t.stays[stay.Holder] = stay.IDs
 	}
 	t.Expire()
 	for _, l := range t.ended {

@@ -34,6 +34,9 @@ type Leaser interface {
 	// Descendants returns the living processes that descend from this one by
 	// original lineage, whoever their parent is now.
 	Descendants(ctx context.Context) ([]Descendant, error)
+	// GiveBack gives the lease back, because this process ends in order, and names who
+	// stays. It returns those that the daemon refuses.
+	GiveBack(ctx context.Context, stays []Descendant) (refused []Descendant, err error)
 }
 
 // Descendant identifies one process of a lineage.
@@ -123,6 +126,19 @@ func (c *Client) Descendants(ctx context.Context) ([]Descendant, error) {
 	return reply.Processes, err
 }
 
+// GiveBack implements Leaser.
+func (c *Client) GiveBack(ctx context.Context, stays []Descendant) ([]Descendant, error) {
+	body, err := json.Marshal(map[string][]Descendant{"stays": stays})
+	if err != nil {
+		return nil, err
+	}
+	var reply struct {
+		Refused []Descendant `json:"refused"`
+	}
+	err = c.do(ctx, http.MethodDelete, "/v1/lease", body, &reply)
+	return reply.Refused, err
+}
+
 // do exchanges one request and decodes the answer into reply.
 func (c *Client) do(ctx context.Context, method, path string, body []byte, reply any) error {
 	req, err := http.NewRequestWithContext(ctx, method, "http://abot-trace"+path, bytes.NewReader(body))
@@ -177,6 +193,70 @@ func (s *supervisor) lease() error {
 	s.Report("no lease: %v", err)
 	s.Leaser = nil
 	return nil
+}
+
+// maxStays is how many processes the daemon takes from one holder.
+const maxStays = 1024
+
+// giveBack tells the daemon who stays, so that it does not end them when this process has
+// left: what was to be kept, and all with --report-only.
+func (s *supervisor) giveBack() {
+	if s.Leaser == nil {
+		return
+	}
+	stays, heads := s.staying()
+	if len(stays) == 0 {
+		return
+	}
+	if heads > maxStays {
+		s.Report("%d processes stay, and the daemon takes %d: it will end the others", heads, maxStays)
+	}
+	stays = stays[:min(len(stays), maxStays)]
+	refused, err := s.Leaser.GiveBack(context.Background(), stays)
+	if err != nil {
+		s.Report("the daemon will end what stays: %v", err)
+	}
+	for _, d := range refused {
+		s.Report("the daemon may end process %d, which was to stay", d.PID)
+	}
+}
+
+// staying returns the processes that live on by our will, as the daemon knows them. The
+// heads of their trees come first, so many: what descends from one that stays need not be
+// named, but the kernel's parent is not always who made it.
+func (s *supervisor) staying() (stays []Descendant, heads int) {
+	left := map[identity]int{} // with the parent's pid
+	if s.ReportOnly {
+		for _, p := range s.targets() {
+			left[identity{p.PID, p.Start}] = p.PPID
+		}
+	}
+	for id := range s.kept {
+		left[id] = 0
+	}
+	if len(left) == 0 {
+		return nil, 0
+	}
+	pids := map[int]bool{}
+	for id := range left {
+		pids[id.pid] = true
+	}
+	known, err := s.Leaser.Descendants(context.Background())
+	if err != nil {
+		s.Report("lineage from the daemon: %v", err)
+		return nil, 0
+	}
+	var below []Descendant
+	for _, d := range known {
+		parent, ok := left[identity{d.PID, d.StartNS / uint64(10*time.Millisecond)}]
+		switch {
+		case ok && pids[parent]:
+			below = append(below, d)
+		case ok:
+			stays = append(stays, d)
+		}
+	}
+	return append(stays, below...), len(stays)
 }
 
 // lineage returns the living processes that the daemon knows as descendants,

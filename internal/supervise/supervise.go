@@ -163,7 +163,9 @@ func Run(cfg Config) (code int, err error) {
 	if err := s.start(path); err != nil {
 		return startCode(err), err
 	}
-	return s.run(), nil
+	code = s.run()
+	s.giveBack()
+	return code, nil
 }
 
 // run goes through the phases after the start and returns the exit code.

@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+// MaySignal reports whether a process of user uid may signal pid now, as kill(2) has it:
+// it is root's, or the other's real and saved user ids are its own. It reads procfs.
+func MaySignal(uid uint32, pid int32) bool { return maySignal(uid, pid) }
