@@ -54,7 +54,7 @@ mkdir "$work/socket" "$work/state" "$work/bpf"
 mount -t bpf -o mode=700 bpf "$work/bpf"
 podman run --detach --name abot-trace --pid=host --network=none --read-only \
 	--cap-drop=ALL --cap-add=BPF --cap-add=PERFMON --cap-add=KILL \
-	--cap-add=SYS_PTRACE --cap-add=DAC_READ_SEARCH \
+	--cap-add=SYS_PTRACE --cap-add=DAC_READ_SEARCH --cap-add=SYS_NICE \
 	--security-opt no-new-privileges --security-opt seccomp=unconfined \
 	--ulimit "nofile=$(ulimit -Hn)" --ulimit "nproc=$(ulimit -Hu)" \
 	-v /sys/kernel/btf:/sys/kernel/btf:ro -v /sys/fs/cgroup:/sys/fs/cgroup:ro \

@@ -75,7 +75,18 @@ func printChecked(w io.Writer, cfg *config.Config) error {
 			return err
 		}
 	}
-	return nil
+	return printCommands(w, cfg)
+}
+
+// printCommands says who would run the commands of a configuration, which depends on how
+// the daemon is started.
+func printCommands(w io.Writer, cfg *config.Config) error {
+	if len(cfg.Notify.Exec) == 0 {
+		return nil
+	}
+	_, err := fmt.Fprintf(w, "%d commands of notify.exec: run by the service's helper as its user; without systemd as nobody "+
+		"or the user that they name, and refused where the daemon lacks CAP_SETUID or CAP_SETGID\n", len(cfg.Notify.Exec))
+	return err
 }
 
 // checkFault is one fault of a configuration in JSON.

@@ -158,21 +158,31 @@ func notifyTest(c *cli.Context) error {
 
 	log := slog.New(slog.NewTextHandler(c.App.ErrWriter, nil))
 	journal := notify.NewJournal(c.String("journal-socket"))
-	link := notify.NewLink(notify.Spawn("/proc/self/exe", "notify-helper"), settings, log)
-	dispatcher := notify.NewDispatcher(journal, link, settings)
+	helpers := testHelpers(settings, log)
+	dispatcher := notify.NewDispatcher(journal, helpers, settings)
 	events := testEvents(time.Now())
 	for i := range events {
 		dispatcher.Notify(&events[i])
 	}
-	closeErr := notify.Flush(ctx, link, journal)
-	return told(c.App.Writer, settings, journal, link, uint64(len(events)), closeErr)
+	closeErr := notify.Flush(ctx, helpers, journal)
+	return told(c.App.Writer, settings, journal, helpers, uint64(len(events)), closeErr)
+}
+
+// testHelpers deliver as the daemon's would when root asks. Anyone else runs his commands
+// himself.
+func testHelpers(settings notify.Settings, log *slog.Logger) *notify.Helpers {
+	const helper = "notify-helper"
+	if os.Geteuid() == 0 {
+		return notify.SpawnedHelpers(settings, log, helper)
+	}
+	return notify.OneHelper(notify.Spawn(nil, helper), settings, log)
 }
 
 // told prints what became of the notices, and returns an error unless all arrived.
-func told(w io.Writer, s notify.Settings, journal *notify.Journal, link *notify.Link, sent uint64, closeErr error) error {
+func told(w io.Writer, s notify.Settings, journal *notify.Journal, helpers *notify.Helpers, sent uint64, closeErr error) error {
 	missing := sent - min(sent, journal.Sent())
 	fmt.Fprintf(w, "journald: %d of %d delivered\n", journal.Sent(), sent)
-	report, _ := link.Stats()
+	report, _ := helpers.Stats()
 	line := func(name string) {
 		t := report.Targets[name]
 		missing += sent - min(sent, t.Delivered)
@@ -187,6 +197,9 @@ func told(w io.Writer, s notify.Settings, journal *notify.Journal, link *notify.
 	}
 	for i := range s.Exec {
 		line(fmt.Sprintf("exec[%d]", i))
+	}
+	for _, refused := range helpers.Refused() {
+		fmt.Fprintln(w, refused)
 	}
 	if missing > 0 {
 		return errors.Join(fmt.Errorf("%d notices did not arrive", missing), closeErr)

@@ -11,12 +11,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/abot-trace/abot-trace/internal/daemon"
 	"github.com/abot-trace/abot-trace/internal/notify"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -54,7 +54,16 @@ func TestNotifyTestReachesEveryTarget(t *testing.T) {
 		}
 	}))
 	defer server.Close()
-	ran := filepath.Join(dir, "ran")
+	// Root's commands run as nobody.
+	open, err := os.MkdirTemp("", "abot-trace-hook-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(open) })
+	if err := os.Chmod(open, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	ran := filepath.Join(open, "ran")
 	config := filepath.Join(dir, "config.yaml")
 	text := fmt.Sprintf("notify:\n  webhook: [{url: %q, min_severity: critical}]\n  exec: [{command: [/bin/sh, -c, 'echo $ABOT_EVENT >>%s']}]\n", server.URL, ran)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
@@ -143,7 +152,7 @@ func TestNotifyHelperListens(t *testing.T) {
 	}
 	for range 2 {
 		conn := dialSoon(t, socket)
-		settings := notify.Settings{Exec: []notify.Exec{{Command: []string{"/bin/true"}}}}
+		settings := notify.Settings{Exec: []notify.Exec{{Name: "exec[0]", User: strconv.Itoa(os.Getuid()), Command: []string{"/bin/true"}}}}
 		enc := json.NewEncoder(conn)
 		for _, line := range []notify.Line{{Settings: &settings}, {Notice: &notify.Notice{Event: wire.Event{Type: wire.TypeLost}}}} {
 			if err := enc.Encode(line); err != nil {
@@ -169,7 +178,7 @@ func TestHelperSocketIsTheUnits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := "ListenStream=" + daemon.HelperSocket + "\n"; !strings.Contains(string(unit), want) {
+	if want := "ListenStream=" + notify.HelperSocket + "\n"; !strings.Contains(string(unit), want) {
 		t.Errorf("the unit lacks %q", want)
 	}
 }

@@ -119,6 +119,7 @@ type Exec struct {
 	Command     []Text   `yaml:"command"`
 	MinSeverity Text     `yaml:"min_severity"`
 	Timeout     Duration `yaml:"timeout"`
+	User        Text     `yaml:"user"` // who runs it; nobody by default
 }
 
 // Metrics says where metrics go besides the socket.

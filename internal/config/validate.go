@@ -216,6 +216,9 @@ func (c *Config) validateNotify(r *report) {
 			r.add(e.Command[0].At, "notify.exec.command: %q is not an absolute path", e.Command[0].Value)
 		}
 		timeout(r, "notify.exec.timeout", &e.Timeout)
+		if e.User.At.IsSet() && e.User.Value == "" {
+			r.add(e.User.At, "notify.exec.user: is empty")
+		}
 	}
 }
 

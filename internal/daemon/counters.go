@@ -109,7 +109,7 @@ func addOrphan(by map[string]metrics.Orphans, p *wire.Process) {
 
 // noticeCounts is what became of notices.
 func (d *daemon) noticeCounts() map[metrics.Notice]uint64 {
-	report, dropped := d.link.Stats()
+	report, dropped := d.helpers.Stats()
 	counts := helperCounts(report, dropped)
 	if d.journal != nil {
 		counts[metrics.Notice{Target: "journald", Result: "delivered"}] = d.journal.Sent()

@@ -60,6 +60,9 @@ func Run(ctx context.Context, s Settings) error {
 	d := &daemon{Settings: s, cfg: cfg}
 	defer d.openJournal()()
 	d.limitMemory()
+	if err := raisePriority(); err != nil {
+		d.Log.Warn("a storm of processes may outrun this daemon", "err", err)
+	}
 	reserveThreads(spareThreads)
 	go func() { // it waits for the other processors
 		if err := reserveDescriptors(spareDescriptors); err != nil {
@@ -85,7 +88,7 @@ func (d *daemon) trace(ctx context.Context, listener net.Listener) error {
 		return err
 	}
 	defer p.Close()
-	if err := dropPerfmon(); err != nil {
+	if err := dropCapabilities(); err != nil {
 		d.Log.Debug("a capability is kept that is of no use any more", "err", err)
 	}
 	if err := p.ArgsError(); err != nil {
@@ -107,7 +110,7 @@ type daemon struct {
 	crashed     *state.Crash    // how the daemon before ended; nil where that was in order
 	stopped     *dirlock.Lock   // of the notes on who is stopped; nil where there are none
 	journal     *notify.Journal // nil when not under systemd
-	link        *notify.Link
+	helpers     *notify.Helpers
 	notices     *notify.Dispatcher
 	probe       *probe.Probe
 	tracer      *trace.Tracer
@@ -147,12 +150,12 @@ func (d *daemon) build(p *probe.Probe) error {
 	if err != nil {
 		return &ConfigError{err}
 	}
-	d.link = notify.NewLink(helperDialer(), settings, d.Log)
+	d.helpers = newHelpers(settings, d.Log)
 	var sink notify.Sink = noRecords{}
 	if d.journal != nil {
 		sink = d.journal
 	}
-	d.notices = notify.NewDispatcher(sink, d.link, settings)
+	d.notices = notify.NewDispatcher(sink, d.helpers, settings)
 	d.counters = newCounters(d)
 	d.samplerLoop = newSamplerLoop(d)
 	group := d.Group
@@ -208,7 +211,7 @@ func (d *daemon) run(ctx context.Context, listener net.Listener) error {
 	d.stateSaver.finish()
 	flush, done := context.WithTimeout(context.Background(), 2*time.Second)
 	defer done()
-	d.link.Close(flush)
+	d.helpers.Close(flush)
 	if cause != nil && !errors.Is(cause, context.Canceled) {
 		return cause
 	}

@@ -3,23 +3,17 @@
 package daemon
 
 import (
+	"log/slog"
 	"os"
 
 	"github.com/abot-trace/abot-trace/internal/notify"
 )
 
-// HelperSocket is where the helper listens when it runs as a unit of its own.
-const HelperSocket = "/run/abot-trace-notify/deliver.sock"
-
-// helperDialer returns how to reach the helper that delivers webhooks and hooks: its
-// own unit where there is one, else a child of ours.
-func helperDialer() notify.Dialer {
-	if _, err := os.Stat(HelperSocket); err == nil {
-		return notify.DialSocket(HelperSocket)
+// newHelpers returns who delivers webhooks and commands: the helper's own unit where
+// there is one, else children of ours.
+func newHelpers(settings notify.Settings, log *slog.Logger) *notify.Helpers {
+	if _, err := os.Stat(notify.HelperSocket); err == nil {
+		return notify.OneHelper(notify.DialSocket(notify.HelperSocket), settings, log)
 	}
-	self, err := os.Executable()
-	if err != nil {
-		self = "/proc/self/exe"
-	}
-	return notify.Spawn(self, "notify-helper")
+	return notify.SpawnedHelpers(settings, log, "notify-helper")
 }

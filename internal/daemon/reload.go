@@ -76,7 +76,6 @@ func (d *daemon) reload(ctx context.Context) error {
 	if err != nil || configured != nil {
 		return cmp.Or(err, configured)
 	}
-	d.link.Configure(notices)
 	d.notices.Configure(notices)
 	d.samplerLoop.configure(monitor.FromConfig(cfg.Monitor), cfg.Metrics.Textfile.Value)
 	return nil

@@ -86,11 +86,11 @@ func (d *daemon) conditions() []string {
 			list = append(list, err.Error())
 		}
 	}
-	report, _ := d.link.Stats()
+	report, _ := d.helpers.Stats()
 	for _, name := range slices.Sorted(maps.Keys(report.Targets)) {
 		if why := report.Targets[name].Unusable; why != "" {
 			list = append(list, "notices do not reach "+why)
 		}
 	}
-	return list
+	return append(list, d.helpers.Refused()...)
 }

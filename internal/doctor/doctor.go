@@ -41,6 +41,7 @@ func (s Settings) patience() time.Duration {
 type Report struct {
 	Checks []wire.DoctorCheck
 	vital  []string // names of the checks without which there is no tracing
+	daemon int      // its pid; 0 where none answers
 }
 
 // CanTrace reports whether nothing that tracing needs is missing.
@@ -75,6 +76,7 @@ func Examine(ctx context.Context, s Settings) *Report {
 	r.programs(traced)
 	r.namespace(s)
 	r.ring(s)
+	r.priority(r.daemon)
 	r.Checks = append(r.Checks, service...)
 	r.journald(s)
 	r.configuration(s)

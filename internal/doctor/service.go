@@ -16,6 +16,7 @@ import (
 
 	"github.com/abot-trace/abot-trace/internal/api"
 	"github.com/abot-trace/abot-trace/internal/config"
+	"github.com/abot-trace/abot-trace/internal/notify"
 )
 
 // canaryPatience is how long the daemon may go without seeing its own canary.
@@ -40,6 +41,7 @@ func (r *Report) service(ctx context.Context, s Settings) (traced bool) {
 		r.need("socket", Missing, err.Error(), fmt.Sprintf("journalctl -u %s may say why", s.Unit))
 	default:
 		r.add("socket", OK, fmt.Sprintf("daemon %d answers: %d processes, %d orphans", status.PID, status.Living, status.Orphans), "")
+		r.daemon = status.PID
 		traced = r.stream(status, time.Now())
 		for _, trouble := range status.Conditions {
 			r.add("daemon", Degraded, trouble, "it goes on without; its log says since when")
@@ -154,11 +156,33 @@ func (r *Report) configuration(s Settings) {
 		for _, problem := range cfg.Problems() {
 			r.add("configuration", Degraded, problem, "that webhook gets no notice until it is mended: abot-trace notify-test")
 		}
+		r.commands(len(cfg.Notify.Exec), helperListens(s.Root))
 	}
 	if err != nil {
 		cfg = config.Default()
 	}
 	r.stopFile(cfg.BudgetSpec().StopFile)
+}
+
+// helperListens reports whether the helper is a service of its own, whose user runs the
+// commands of notify.exec.
+func helperListens(root string) bool {
+	_, err := os.Stat(root + notify.HelperSocket)
+	return err == nil
+}
+
+// commands tells whether a daemon that is started here runs the commands of the
+// configuration.
+func (r *Report) commands(n int, listens bool) {
+	if n == 0 || listens {
+		return
+	}
+	if err := notify.CanRunCommands(); err != nil {
+		r.add("commands", Degraded, fmt.Sprintf("notify.exec is refused: %v", err),
+			"run the service of the package, give the container SETUID and SETGID, or use webhooks")
+		return
+	}
+	r.add("commands", OK, "they run as nobody, or as the user that they name", "")
 }
 
 // stopFile tells of the file by which somebody has called off all kills.

@@ -106,7 +106,7 @@ func TestChaosNoPIDs(t *testing.T) {
 	d.before = g.enter()
 	d.start()
 	busy(d)
-	d.configure(marked + "\nnotify: {exec: [{command: [/usr/bin/touch, DIR/hooked], min_severity: info}]}\n")
+	d.configure(marked + "\nnotify: {exec: [{command: [/usr/bin/touch, DIR/hooked], min_severity: info, user: root}]}\n")
 	g.set("pids.max", g.get("pids.current"))
 	d.signal(hangUp)
 	victim, spared := newPairOf(t, "victim", mark), newPair(t, "unmarked")

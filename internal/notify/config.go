@@ -24,7 +24,7 @@ func FromConfig(c *config.Config, socket string) (Settings, error) {
 		s.Webhooks = append(s.Webhooks, hook)
 	}
 	for i, e := range c.Notify.Exec {
-		run := Exec{Timeout: e.Timeout.Value}
+		run := Exec{Timeout: e.Timeout.Value, User: e.User.Value, Name: fmt.Sprintf("exec[%d]", i)}
 		for _, arg := range e.Command {
 			run.Command = append(run.Command, arg.Value)
 		}

@@ -32,7 +32,7 @@ metrics: {listen: "127.0.0.1:9733"}
 	want := Settings{Journald: SeverityWarning,
 		Webhooks: []Webhook{{URL: "https://h/x", MinSeverity: SeverityCritical, HMACSecretFile: "/etc/key", Timeout: 3 * time.Second, Template: "{{.Text}}"},
 			{URL: "http://h/y", Timeout: got.Webhooks[1].Timeout}},
-		Exec:    []Exec{{Command: []string{"/bin/page", "a,b"}, Timeout: 5 * time.Second}},
+		Exec:    []Exec{{Command: []string{"/bin/page", "a,b"}, Timeout: 5 * time.Second, Name: "exec[0]"}},
 		Metrics: &MetricsProxy{Listen: "127.0.0.1:9733", Socket: "/run/s"}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)

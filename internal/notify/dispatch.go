@@ -15,19 +15,19 @@ import (
 // any goroutine and never wait.
 type Dispatcher struct {
 	records  Sink
-	link     *Link
+	helpers  *Helpers
 	host     string
 	settings atomic.Pointer[Settings]
 }
 
-// NewDispatcher returns a Dispatcher to a sink for records and, unless nil, a link
-// to the helper. It owns neither.
-func NewDispatcher(records Sink, link *Link, settings Settings) *Dispatcher {
+// NewDispatcher returns a Dispatcher to a sink for records and, unless nil, the
+// helpers. It owns neither.
+func NewDispatcher(records Sink, helpers *Helpers, settings Settings) *Dispatcher {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown"
 	}
-	d := &Dispatcher{records: records, link: link, host: host}
+	d := &Dispatcher{records: records, helpers: helpers, host: host}
 	d.settings.Store(&settings)
 	return d
 }
@@ -35,8 +35,8 @@ func NewDispatcher(records Sink, link *Link, settings Settings) *Dispatcher {
 // Configure changes the settings.
 func (d *Dispatcher) Configure(settings Settings) {
 	d.settings.Store(&settings)
-	if d.link != nil {
-		d.link.Configure(settings)
+	if d.helpers != nil {
+		d.helpers.Configure(settings)
 	}
 }
 
@@ -53,8 +53,8 @@ func (d *Dispatcher) Notify(e *Event) {
 	if severity >= settings.Journald {
 		d.records.Send(RecordOf(e))
 	}
-	if d.link != nil && settings.helperWants(severity) {
-		d.link.Send(&Notice{Severity: severity, Host: d.host, Text: Summary(e), Event: Redacted(e)})
+	if d.helpers != nil && settings.helperWants(severity) {
+		d.helpers.Send(&Notice{Severity: severity, Host: d.host, Text: Summary(e), Event: Redacted(e)})
 	}
 }
 
@@ -100,9 +100,9 @@ func RedactedProcess(p wire.Process) wire.Process {
 
 // Flush closes what a Dispatcher was made of, within ctx: first the helper, whose
 // losses the journal may still be told.
-func Flush(ctx context.Context, link *Link, journal *Journal) error {
-	if link != nil {
-		link.Close(ctx)
+func Flush(ctx context.Context, helpers *Helpers, journal *Journal) error {
+	if helpers != nil {
+		helpers.Close(ctx)
 	}
 	if journal != nil {
 		return journal.Close(ctx)

@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -78,12 +79,14 @@ func DialSocket(path string) Dialer {
 	}
 }
 
-// Spawn returns a Dialer that starts the program at path, which is abot-trace, with
-// args as the helper, which ends when the connection is closed. It gets no
-// environment but PATH and the proxy settings.
-func Spawn(path string, args ...string) Dialer {
+// Spawn returns a Dialer that starts this program again, with args, as the helper, which
+// ends when the connection is closed. It runs as the user given, or as this process's own
+// where as is nil. It gets no environment but PATH and the proxy settings.
+func Spawn(as *syscall.Credential, args ...string) Dialer {
 	return func(context.Context) (Conn, error) {
-		cmd := &exec.Cmd{Path: path, Args: append([]string{Identifier}, args...), Env: HelperEnv()}
+		// The program need not lie where that user may look.
+		cmd := &exec.Cmd{Path: "/proc/self/exe", Args: append([]string{Identifier}, args...), Env: HelperEnv(), Dir: "/"}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as}
 		cmd.Stderr = os.Stderr
 		in, helperIn, err := os.Pipe()
 		if err != nil {
@@ -242,6 +245,13 @@ func (l *Link) Close(ctx context.Context) {
 	defer stop()
 	<-l.done
 	l.cancel()
+}
+
+// wants reports whether the helper would tell anyone of an event of that severity.
+func (l *Link) wants(s Severity) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.settings.helperWants(s)
 }
 
 func (l *Link) wanted() (Settings, bool) {

@@ -43,6 +43,11 @@ type Exec struct {
 	Command     []string      `json:"command"` // an argv; no shell
 	MinSeverity Severity      `json:"min_severity"`
 	Timeout     time.Duration `json:"timeout,omitempty"` // zero is DefaultTimeout
+	// User runs it, by name or number. Empty is nobody, and whoever the helper is where
+	// that is a service of its own, or a person's.
+	User string `json:"user,omitempty"`
+	// Name is what it is called in messages: its place in the configuration.
+	Name string `json:"name"`
 }
 
 // MetricsProxy is a loopback address and the daemon's socket behind it.

@@ -97,9 +97,9 @@ func TestManifests(t *testing.T) {
 	if len(volumes) > 0 {
 		t.Errorf("mounted nowhere: %v", volumes)
 	}
-	if want := unitCapabilities(t); !slices.Equal(c.SecurityContext.Capabilities.Add, want) ||
+	if want := append(unitCapabilities(t), "SYS_NICE"); !slices.Equal(c.SecurityContext.Capabilities.Add, want) ||
 		!slices.Equal(c.SecurityContext.Capabilities.Drop, []corev1.Capability{"ALL"}) {
-		t.Errorf("capabilities %+v, want those of the unit: %v", c.SecurityContext.Capabilities, want)
+		t.Errorf("capabilities %+v, want those of the unit, and the one for its Nice=: %v", c.SecurityContext.Capabilities, want)
 	}
 }
 

@@ -20,7 +20,7 @@ import (
 const confinedMark = "ABOT_TRACE_HELPER_CONFINED=1"
 
 // Confine makes sure that no thread of this process has a capability or can gain
-// one, that it adopts what its hooks leave behind, and that it goes on delivering
+// one, nor the daemon's priority, that it adopts what its hooks leave behind, and that it goes on delivering
 // when the daemon is gone and nobody reads its reports. A thread can only give up
 // its own, and Go has made several by now, so that it gives up those of one and
 // starts the program again from there: where it was needed, Confine does not return
@@ -50,6 +50,10 @@ func Confine() error {
 
 // unconfined returns what some thread still has, or the empty string.
 func unconfined() (string, error) {
+	nice, err := unix.Getpriority(unix.PRIO_PROCESS, 0)
+	if err == nil && niceOf(nice) < 0 {
+		return "the priority is raised", nil
+	}
 	threads, err := filepath.Glob("/proc/self/task/*/status")
 	if err != nil || len(threads) == 0 {
 		return "", errors.New("confine: no threads in /proc/self/task")
@@ -68,6 +72,10 @@ func unconfined() (string, error) {
 	}
 	return "", nil
 }
+
+// niceOf turns what the system call returns, which is never negative, into a nice value
+// (getpriority(2)).
+func niceOf(priority int) int { return 20 - priority }
 
 // statusProblem looks at one thread's status for capabilities that it has or that
 // an exec could give it.
@@ -105,6 +113,10 @@ func restartConfined() error {
 		if err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0); err != nil {
 			break
 		}
+	}
+	// The daemon runs before all else, what is delivered here need not.
+	if err := unix.Setpriority(unix.PRIO_PROCESS, 0, 0); err != nil {
+		return fmt.Errorf("lower the priority: %w", err)
 	}
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var none [2]unix.CapUserData

@@ -117,10 +117,9 @@ func (h *helper) start(ctx context.Context, s notify.Settings) {
 		targets = append(targets, &pendingTarget{label: label, minSeverity: w.MinSeverity,
 			create: func() (target, error) { return newWebhook(label, w) }})
 	}
-	for i, e := range s.Exec {
-		label := fmt.Sprintf("exec[%d]", i)
-		targets = append(targets, &pendingTarget{label: label, minSeverity: e.MinSeverity,
-			create: func() (target, error) { return newHook(label, e, &hooks) }})
+	for _, e := range s.Exec {
+		targets = append(targets, &pendingTarget{label: e.Name, minSeverity: e.MinSeverity,
+			create: func() (target, error) { return newHook(e, &hooks) }})
 	}
 	for _, t := range targets {
 		q := &queue{t, make(chan *job, queueLength)}

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -43,13 +44,21 @@ func TestMain(m *testing.M) {
 
 func start(t *testing.T, s notify.Settings) *notify.Link {
 	t.Helper()
-	link := notify.NewLink(notify.Spawn("/proc/self/exe", "notify-helper"), s, slog.New(slog.DiscardHandler))
+	ownCommands(&s)
+	link := notify.NewLink(notify.Spawn(nil, "notify-helper"), s, slog.New(slog.DiscardHandler))
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
 		link.Close(ctx)
 	})
 	return link
+}
+
+// ownCommands has the commands run as who runs the test, and named by their place.
+func ownCommands(s *notify.Settings) {
+	for i := range s.Exec {
+		s.Exec[i].User, s.Exec[i].Name = strconv.Itoa(os.Getuid()), fmt.Sprintf("exec[%d]", i)
+	}
 }
 
 // await polls until the report satisfies ok.
@@ -277,6 +286,7 @@ func TestDeliversAfterTheDaemonIsGone(t *testing.T) {
 	}
 	reports.Close()
 	settings := notify.Settings{Exec: []notify.Exec{{Command: shell(`echo x >>"$0"`, out)}}}
+	ownCommands(&settings)
 	enc := json.NewEncoder(in)
 	for _, line := range []notify.Line{{Settings: &settings}, {Notice: notice("1")}, {Notice: notice("2")}, {Notice: notice("3")}} {
 		if err := enc.Encode(line); err != nil {
@@ -289,6 +299,37 @@ func TestDeliversAfterTheDaemonIsGone(t *testing.T) {
 	}
 	if got := read(t, out); got != "x\nx\nx\n" {
 		t.Errorf("ran %q", got)
+	}
+}
+
+// TestRefusedCommands: a command runs as nobody but whom it names, and a webhook beside
+// it is delivered.
+func TestRefusedCommands(t *testing.T) {
+	if os.Getuid() != 0 && os.Getenv("CI") == "true" {
+		t.Fatal("CI must run this test as root")
+	}
+	ran := filepath.Join(t.TempDir(), "ran")
+	command := shell(`echo x >>"$0"`, ran)
+	settings := notify.Settings{Exec: []notify.Exec{{Name: "other", User: "4711", Command: command}, {Name: "none", User: "no such user", Command: command}}}
+	if os.Getuid() == 0 {
+		settings.Exec = append(settings.Exec, notify.Exec{Name: "unnamed", Command: command})
+	}
+	posted := make(chan struct{}, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { posted <- struct{}{} }))
+	defer server.Close()
+	settings.Webhooks = []notify.Webhook{{URL: server.URL}}
+	link := notify.NewLink(notify.Spawn(nil, "notify-helper"), settings, slog.New(slog.DiscardHandler))
+	defer link.Close(t.Context())
+	link.Send(notice("1"))
+	<-posted
+	report := await(t, link, handled(1))
+	for _, e := range settings.Exec {
+		if got := report.Targets[e.Name]; got.Failed != 1 || got.Error == "" {
+			t.Errorf("%s: %+v", e.Name, got)
+		}
+	}
+	if _, err := os.Stat(ran); err == nil {
+		t.Error("one of them ran")
 	}
 }
 

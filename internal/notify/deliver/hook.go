@@ -32,22 +32,22 @@ const (
 // hook runs a command for each notice. Hooks run one after the other, all of them:
 // this process adopts what a hook leaves behind, and only so can tell whose it is.
 type hook struct {
-	label    string
 	settings notify.Exec
 	turn     *sync.Mutex
 }
 
-func newHook(label string, s notify.Exec, turn *sync.Mutex) (*hook, error) {
-	if err := s.Validate(); err != nil {
-		return nil, fmt.Errorf("%s: %w", label, err)
+// newHook refuses a command that would run as somebody else than it is meant to.
+func newHook(s notify.Exec, turn *sync.Mutex) (*hook, error) {
+	if err := errors.Join(s.Validate(), notify.RunsAs(s.User)); err != nil {
+		return nil, fmt.Errorf("%s: %w", s.Name, err)
 	}
 	if s.Timeout == 0 {
 		s.Timeout = notify.DefaultTimeout
 	}
-	return &hook{label, s, turn}, nil
+	return &hook{s, turn}, nil
 }
 
-func (h *hook) name() string                 { return h.label }
+func (h *hook) name() string                 { return h.settings.Name }
 func (h *hook) wants(s notify.Severity) bool { return s >= h.settings.MinSeverity }
 
 // deliver runs the command once: a hook may not be safe to repeat.
