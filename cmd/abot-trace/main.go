@@ -91,7 +91,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		// Values with commas (globs, expressions) stay whole.
 		DisableSliceFlagSeparator: true,
 		ExitErrHandler:            func(*cli.Context, error) {},
-		Flags:                     []cli.Flag{versionFlag()},
+		Flags:                     []cli.Flag{cli.HelpFlag, versionFlag()},
 		Commands:                  commands(),
 	}
 	reportUsage(app)

@@ -80,3 +80,20 @@ func TestVersionFlag(t *testing.T) {
 		t.Errorf("--version: exit %d, %q, want %q: %s", code, flag.String(), command.String(), stderr.String())
 	}
 }
+
+// TestHelp wants the help of the program and of each command on standard output.
+func TestHelp(t *testing.T) {
+	lines := [][]string{{"--help"}, {"-h"}, {"help"}, {}}
+	for _, command := range commands() {
+		if !command.Hidden {
+			lines = append(lines, []string{command.Name, "--help"}, []string{"help", command.Name})
+		}
+	}
+	for _, line := range lines {
+		var stdout, stderr bytes.Buffer
+		if code := run(t.Context(), append([]string{"abot-trace"}, line...), &stdout, &stderr); code != exitOK || stderr.Len() > 0 ||
+			!strings.HasPrefix(stdout.String(), "NAME:\n   abot-trace") {
+			t.Errorf("%q: exit %d, stderr %q, stdout %.60q", line, code, stderr.String(), stdout.String())
+		}
+	}
+}
