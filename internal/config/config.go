@@ -36,28 +36,21 @@ type Socket struct {
 
 // Rule is one rule as written; see [policy.Rule] for what its fields mean.
 type Rule struct {
-	At          Pos
-	Name        Text     `yaml:"name"`
-	Mode        Text     `yaml:"mode"`
-	Match       Match    `yaml:"match"`
-	OrphanedFor Duration `yaml:"orphaned_for"`
-	OlderThan   Duration `yaml:"older_than"`
-	MemoryAbove Size     `yaml:"memory_above"`
-	When        Text     `yaml:"when"`
-	For         Duration `yaml:"for"`
-	Action      Text     `yaml:"action"`
-	Scope       Text     `yaml:"scope"`
-	Grace       Duration `yaml:"grace"`
+	At     Pos
+	Name   Text     `yaml:"name"`
+	Mode   Text     `yaml:"mode"`
+	Match  Match    `yaml:"match"`
+	Fields Fields   `yaml:",inline"` // beside match
+	For    Duration `yaml:"for"`
+	Action Text     `yaml:"action"`
+	Scope  Text     `yaml:"scope"`
+	Grace  Duration `yaml:"grace"`
 }
 
 // Match narrows a rule to some orphans; all that is given must hold.
 type Match struct {
-	Verdict   []Text `yaml:"verdict"`
-	User      []Text `yaml:"user"`
-	Unit      []Text `yaml:"unit"`
-	Exe       []Text `yaml:"exe"`
-	Cmdline   Text   `yaml:"cmdline"`
-	SpawnedBy Text   `yaml:"spawned_by"`
+	Verdict []Text `yaml:"verdict"`
+	Fields  Fields `yaml:",inline=match."`
 }
 
 // Protect adds to the built-in protected set.
@@ -201,13 +194,8 @@ func (r *Rule) policy() policy.Rule {
 		grace = r.Grace.Value
 	}
 	return policy.Rule{
-		Name: r.Name.Value, Mode: r.Mode.Value,
-		Verdict: values(r.Match.Verdict), User: values(r.Match.User),
-		Unit: values(r.Match.Unit), Exe: values(r.Match.Exe),
-		Cmdline: r.Match.Cmdline.Value, SpawnedBy: r.Match.SpawnedBy.Value,
-		OrphanedFor: r.OrphanedFor.Value, OlderThan: r.OlderThan.Value,
-		MemoryAbove: r.MemoryAbove.Bytes, When: r.When.Value, For: r.For.Value,
-		Action: r.Action.Value, Scope: r.Scope.Value, Grace: grace,
+		Name: r.Name.Value, Mode: r.Mode.Value, Verdict: values(r.Match.Verdict), Match: r.match(),
+		For: r.For.Value, Action: r.Action.Value, Scope: r.Scope.Value, Grace: grace,
 	}
 }
 

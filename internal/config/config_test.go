@@ -109,10 +109,11 @@ func TestParse(t *testing.T) {
 	}
 	rules, protect := c.Policy()
 	want := []policy.Rule{
-		{Name: "stale", Mode: "enforce", Verdict: []string{"leaked", "unknown"}, User: []string{"app", "1000"},
-			Unit: []string{"web*.service"}, Exe: []string{"/usr/bin/python3*", "/opt/x"}, Cmdline: "multiprocessing",
-			SpawnedBy: "gunicorn", OrphanedFor: 36 * time.Hour, OlderThan: 90 * time.Second, MemoryAbove: 3 << 29,
-			When: "host.memory_percent > 85 and process.threads > 1", For: 30 * time.Second, Action: "kill", Scope: "process"},
+		{Name: "stale", Mode: "enforce", Verdict: []string{"leaked", "unknown"}, Match: policy.Match{
+			"user": []string{"app", "1000"}, "unit": []string{"web*.service"}, "exe": []string{"/usr/bin/python3*", "/opt/x"},
+			"cmdline": "multiprocessing", "spawned_by": "gunicorn", "orphaned_for": 36 * time.Hour, "older_than": 90 * time.Second,
+			"memory_above": uint64(3 << 29), "when": "host.memory_percent > 85 and process.threads > 1",
+		}, For: 30 * time.Second, Action: "kill", Scope: "process"},
 		{Name: "plain", Grace: 10 * time.Second},
 	}
 	if diff := cmp.Diff(want, rules); diff != "" {

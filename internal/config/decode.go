@@ -249,7 +249,7 @@ func (d *decoder) structure(node ast.Node, v reflect.Value, path string) {
 		case seen[key]:
 			d.add(d.pos(pair), "the key %q stands twice", key)
 		default:
-			d.decode(pair.Value, field, join(path, key))
+			d.decode(pair.Value, field(), join(path, key))
 		}
 		seen[key] = true
 	}
@@ -273,13 +273,22 @@ func join(path, key string) string {
 	return path + "." + key
 }
 
-// fieldsOf maps the yaml names of v's fields to the fields.
-func fieldsOf(v reflect.Value) (fields map[string]reflect.Value, names []string) {
-	fields = make(map[string]reflect.Value)
+// fieldsOf maps the yaml names of v's fields to what returns them.
+func fieldsOf(v reflect.Value) (fields map[string]func() reflect.Value, names []string) {
+	fields = make(map[string]func() reflect.Value)
+	add := func(name string, field func() reflect.Value) {
+		fields[name] = field
+		names = append(names, name)
+	}
 	for i := range v.NumField() {
-		if name := v.Type().Field(i).Tag.Get("yaml"); name != "" {
-			fields[name] = v.Field(i)
-			names = append(names, name)
+		tag := v.Type().Field(i).Tag.Get("yaml")
+		switch {
+		case strings.HasPrefix(tag, inline):
+			for _, f := range inlined(tag) {
+				add(f.Name(), func() reflect.Value { return target(v.Field(i), f) })
+			}
+		case tag != "":
+			add(tag, func() reflect.Value { return v.Field(i) })
 		}
 	}
 	return fields, names

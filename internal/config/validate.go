@@ -84,35 +84,11 @@ func (rule *Rule) validate(r *report) {
 	}
 	var fault *policy.FieldError
 	if err := spec.Check(); errors.As(err, &fault) {
-		at := rule.fieldAt(fault.Field)
+		at, text := rule.fieldAt(fault.Field)
 		if fault.Line > 0 {
-			at = within(at, rule.When.Value, fault.Line, fault.Column)
+			at = within(at, text, fault.Line, fault.Column)
 		}
 		r.add(at, "%s: %s", fault.Field, policy.Message(fault.Err))
-	}
-}
-
-// fieldAt returns where the field of a [policy.FieldError] stands.
-func (rule *Rule) fieldAt(field string) Pos {
-	list := func(texts []Text) Pos {
-		if len(texts) == 0 {
-			return rule.At
-		}
-		return texts[0].At
-	}
-	switch field {
-	case "unit":
-		return list(rule.Match.Unit)
-	case "exe":
-		return list(rule.Match.Exe)
-	case "cmdline":
-		return rule.Match.Cmdline.At
-	case "spawned_by":
-		return rule.Match.SpawnedBy.At
-	case "when":
-		return rule.When.At
-	default:
-		return rule.At
 	}
 }
 

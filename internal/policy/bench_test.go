@@ -72,10 +72,10 @@ func twentyRules() []Rule {
 	var rules []Rule
 	for i := range 5 {
 		rules = append(rules,
-			Rule{Name: fmt.Sprint("age", i), Exe: []string{"/usr/bin/python3*"}, OrphanedFor: 24 * time.Hour},
-			Rule{Name: fmt.Sprint("memory", i), User: []string{"app"}, MemoryAbove: 500 << 20},
-			Rule{Name: fmt.Sprint("when", i), Unit: []string{"analytics*"}, When: "host.memory_percent > 85"},
-			Rule{Name: fmt.Sprint("pattern", i), Cmdline: `multiprocessing\.(spawn|forkserver)`})
+			Rule{Name: fmt.Sprint("age", i), Match: Match{"exe": []string{"/usr/bin/python3*"}, "orphaned_for": 24 * time.Hour}},
+			Rule{Name: fmt.Sprint("memory", i), Match: Match{"user": []string{"app"}, "memory_above": uint64(500 << 20)}},
+			Rule{Name: fmt.Sprint("when", i), Match: Match{"unit": []string{"analytics*"}, "when": "host.memory_percent > 85"}},
+			Rule{Name: fmt.Sprint("pattern", i), Match: Match{"cmdline": `multiprocessing\.(spawn|forkserver)`}})
 	}
 	return rules
 }

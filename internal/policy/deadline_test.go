@@ -11,7 +11,7 @@ import (
 // TestAgeByTestClock is the rule of 24 hours, by deadlines alone: no pass in between.
 func TestAgeByTestClock(t *testing.T) {
 	f, host := leakedTree(), idleHost()
-	e := mustEngine(t, Rule{Name: "stale", OrphanedFor: 24 * time.Hour})
+	e := mustEngine(t, Rule{Name: "stale", Match: Match{"orphaned_for": 24 * time.Hour}})
 	since := at(100 * time.Second)
 	if got := e.EvaluateOrphan(f, host, id(20), since); len(got) != 0 {
 		t.Fatalf("at the orphaning: got %+v", got)
@@ -38,7 +38,7 @@ func TestAgeByTestClock(t *testing.T) {
 // TestFor: all of it must have held for that long, without a break.
 func TestFor(t *testing.T) {
 	f, host := leakedTree(), idleHost()
-	e := mustEngine(t, Rule{Name: "pressure", When: "host.memory_percent > 85", For: 30 * time.Second})
+	e := mustEngine(t, Rule{Name: "pressure", Match: Match{"when": "host.memory_percent > 85"}, For: 30 * time.Second})
 	pass := func(second time.Duration, percent float64) []Decision {
 		host.MemoryPercent = percent
 		return e.Evaluate(f, host, at(second*time.Second))
@@ -54,7 +54,7 @@ func TestFor(t *testing.T) {
 		}
 	}
 
-	e = mustEngine(t, Rule{Name: "pressure", When: "host.memory_percent > 85", For: 30 * time.Second})
+	e = mustEngine(t, Rule{Name: "pressure", Match: Match{"when": "host.memory_percent > 85"}, For: 30 * time.Second})
 	pass(300, 90)
 	deadline, ok := e.NextDeadline()
 	if want := at(330 * time.Second); !ok || deadline != want {
@@ -73,10 +73,10 @@ func TestDeadlineNeedsTheRest(t *testing.T) {
 		rule Rule
 		want uint64 // 0 is none
 	}{
-		{"the later of two ages", Rule{OrphanedFor: time.Hour, OlderThan: 2 * time.Hour}, at(20*time.Second + 2*time.Hour)},
-		{"another user", Rule{OrphanedFor: time.Hour, User: []string{"web"}}, 0},
-		{"too little memory", Rule{OrphanedFor: time.Hour, MemoryAbove: 1 << 40}, 0},
-		{"age and wait", Rule{OrphanedFor: time.Hour, For: time.Minute}, at(100*time.Second + time.Hour)},
+		{"the later of two ages", Rule{Match: Match{"orphaned_for": time.Hour, "older_than": 2 * time.Hour}}, at(20*time.Second + 2*time.Hour)},
+		{"another user", Rule{Match: Match{"orphaned_for": time.Hour, "user": []string{"web"}}}, 0},
+		{"too little memory", Rule{Match: Match{"orphaned_for": time.Hour, "memory_above": uint64(1 << 40)}}, 0},
+		{"age and wait", Rule{Match: Match{"orphaned_for": time.Hour}, For: time.Minute}, at(100*time.Second + time.Hour)},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -120,7 +120,7 @@ func TestInherit(t *testing.T) {
 	f, host := leakedTree(), idleHost()
 	host.MemoryPercent = 90
 	acted := Rule{Name: "acted"}
-	waits := Rule{Name: "waits", When: "host.memory_percent > 85", For: time.Minute}
+	waits := Rule{Name: "waits", Match: Match{"when": "host.memory_percent > 85"}, For: time.Minute}
 	changed := Rule{Name: "changed"}
 	old := mustEngine(t, acted, waits, changed)
 	if got := old.Evaluate(f, host, at(200*time.Second)); len(got) != 2 {

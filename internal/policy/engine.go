@@ -118,7 +118,7 @@ func (e *Engine) Protection() *Protection { return e.protection }
 // AsksUnits reports whether rules or protection look at units or control groups: a view
 // may leave them out else.
 func (e *Engine) AsksUnits() bool {
-	return len(e.protection.units) > 0 || slices.ContainsFunc(e.rules, func(r *rule) bool { return len(r.Unit) > 0 || r.When != "" })
+	return len(e.protection.units) > 0 || slices.ContainsFunc(e.rules, func(r *rule) bool { return r.needs&NeedsUnits != 0 })
 }
 
 // Inherit takes over what old knows of the rules that both have unchanged, so that a

@@ -77,15 +77,15 @@ func TestLineageCarries(t *testing.T) {
 	}{
 		{"observed", true, false, Rule{}, true},
 		{"not observed", false, false, Rule{}, false},
-		{"not observed, rule names unknown and a user", false, false, Rule{Verdict: guessed, User: []string{"app"}}, false},
+		{"not observed, rule names unknown and a user", false, false, Rule{Verdict: guessed, Match: Match{"user": []string{"app"}}}, false},
 		{"one shot", false, true, Rule{}, false},
 		{"one shot, unknown", false, true, Rule{Verdict: guessed}, false},
-		{"one shot, user", false, true, Rule{User: []string{"app"}}, false},
-		{"one shot, unknown and user", false, true, Rule{Verdict: guessed, User: []string{"app"}}, true},
-		{"one shot, unknown and exe", false, true, Rule{Verdict: guessed, Exe: []string{"/usr/bin/python3*"}}, true},
-		{"one shot, unknown and cmdline", false, true, Rule{Verdict: guessed, Cmdline: "work"}, true},
-		{"one shot, unknown and age", false, true, Rule{Verdict: guessed, OlderThan: time.Second}, false},
-		{"one shot, unknown and ancestor", false, true, Rule{Verdict: guessed, SpawnedBy: "gunicorn"}, false},
+		{"one shot, user", false, true, Rule{Match: Match{"user": []string{"app"}}}, false},
+		{"one shot, unknown and user", false, true, Rule{Verdict: guessed, Match: Match{"user": []string{"app"}}}, true},
+		{"one shot, unknown and exe", false, true, Rule{Verdict: guessed, Match: Match{"exe": []string{"/usr/bin/python3*"}}}, true},
+		{"one shot, unknown and cmdline", false, true, Rule{Verdict: guessed, Match: Match{"cmdline": "work"}}, true},
+		{"one shot, unknown and age", false, true, Rule{Verdict: guessed, Match: Match{"older_than": time.Second}}, false},
+		{"one shot, unknown and ancestor", false, true, Rule{Verdict: guessed, Match: Match{"spawned_by": "gunicorn"}}, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -150,7 +150,7 @@ func TestOncePerTree(t *testing.T) {
 	t.Run("a rule that matches only below", func(t *testing.T) {
 		f := stranded()
 		f.processes[id(31)].Cmdline, f.processes[id(40)].Cmdline = "node x", "node y"
-		e := mustEngine(t, Rule{Name: "rule", Cmdline: "^node"})
+		e := mustEngine(t, Rule{Name: "rule", Match: Match{"cmdline": "^node"}})
 		got := e.Evaluate(f, idleHost(), now)
 		if len(got) != 2 || got[0].Root != id(31) || got[1].Root != id(40) {
 			t.Errorf("got %+v, want decisions on 31 and 40", got)

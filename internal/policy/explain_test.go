@@ -19,15 +19,15 @@ func TestExplain(t *testing.T) {
 		{"acts now", 20, Rule{Mode: ModeEnforce}, true, "it kills (mode enforce, scope tree): its verdict is leaked"},
 		{"observes", 20, Rule{}, true, "it would kill (mode observe, scope tree): its verdict is leaked"},
 		{"notifies", 20, Rule{Action: ActionNotify}, true, "it notifies (mode observe, scope tree): its verdict is leaked"},
-		{"with time", 20, Rule{OrphanedFor: time.Hour}, true,
+		{"with time", 20, Rule{Match: Match{"orphaned_for": time.Hour}}, true,
 			"it will apply with time: it has been an orphan for 1m40s, less than 1h"},
-		{"with time, but not this user", 20, Rule{OrphanedFor: time.Hour, User: []string{"web"}}, false,
+		{"with time, but not this user", 20, Rule{Match: Match{"orphaned_for": time.Hour, "user": []string{"web"}}}, false,
 			"its user is app, not web"},
 		{"a member of the tree", 40, Rule{}, true,
 			"it belongs to the tree of the orphan pid 20 (worker): it would kill (mode observe, scope tree): its verdict is leaked"},
 		{"a member, scope process", 40, Rule{Scope: ScopeProcess}, false,
 			"it is not an orphan: who spawned it lives, or is not known to be dead"},
-		{"a member of a tree that does not match", 40, Rule{User: []string{"web"}}, false,
+		{"a member of a tree that does not match", 40, Rule{Match: Match{"user": []string{"web"}}}, false,
 			"it is not an orphan: who spawned it lives, or is not known to be dead"},
 	}
 	for _, tt := range tests {

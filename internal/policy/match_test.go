@@ -3,6 +3,7 @@
 package policy
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,14 +13,15 @@ import (
 
 // TestConditions holds each condition alone against one leaked tree, 200 s after boot.
 func TestConditions(t *testing.T) {
-	tests := []struct {
+	type test struct {
 		name   string
 		rule   Rule
 		change func(*Process)
 		host   func(*Host)
 		acts   bool
 		reason string // the last reason, or why it does not apply
-	}{
+	}
+	tests := []test{
 		{name: "no condition", acts: true, reason: "its verdict is leaked"},
 		{name: "deliberate", change: func(p *Process) { p.Verdict = verdict.Deliberate },
 			reason: "its verdict is deliberate, not leaked"},
@@ -29,60 +31,67 @@ func TestConditions(t *testing.T) {
 			change: func(p *Process) { p.Verdict = verdict.Unknown }, acts: true, reason: "its verdict is unknown"},
 		{name: "notify takes any verdict", rule: Rule{Action: ActionNotify},
 			change: func(p *Process) { p.Verdict = verdict.Deliberate }, acts: true, reason: "its verdict is deliberate"},
-		{name: "user", rule: Rule{User: []string{"web", "app"}}, acts: true, reason: "its user is app"},
-		{name: "user by number", rule: Rule{User: []string{"1000"}}, acts: true, reason: "its user is app"},
-		{name: "other user", rule: Rule{User: []string{"web"}}, reason: "its user is app, not web"},
-		{name: "user without a name", rule: Rule{User: []string{"web"}}, change: func(p *Process) { p.User = "" },
+		{name: "user", rule: Rule{Match: Match{"user": []string{"web", "app"}}}, acts: true, reason: "its user is app"},
+		{name: "user by number", rule: Rule{Match: Match{"user": []string{"1000"}}}, acts: true, reason: "its user is app"},
+		{name: "other user", rule: Rule{Match: Match{"user": []string{"web"}}}, reason: "its user is app, not web"},
+		{name: "user without a name", rule: Rule{Match: Match{"user": []string{"web"}}}, change: func(p *Process) { p.User = "" },
 			reason: "its user is 1000, not web"},
-		{name: "unit glob", rule: Rule{Unit: []string{"web*.service"}}, change: func(p *Process) { p.Unit = "web-1.service" },
+		{name: "unit glob", rule: Rule{Match: Match{"unit": []string{"web*.service"}}}, change: func(p *Process) { p.Unit = "web-1.service" },
 			acts: true, reason: "its unit is web-1.service"},
-		{name: "other unit", rule: Rule{Unit: []string{"web*.service"}}, change: func(p *Process) { p.Unit = "db.service" },
+		{name: "other unit", rule: Rule{Match: Match{"unit": []string{"web*.service"}}}, change: func(p *Process) { p.Unit = "db.service" },
 			reason: "its unit is db.service, which does not match web*.service"},
-		{name: "no unit", rule: Rule{Unit: []string{"web*.service"}}, reason: "its unit is not known, or it has none"},
-		{name: "exe glob", rule: Rule{Exe: []string{"/usr/bin/python3*"}}, acts: true, reason: "its exe is /usr/bin/python3.11"},
-		{name: "exe glob stays within its directory", rule: Rule{Exe: []string{"/usr/*"}},
+		{name: "no unit", rule: Rule{Match: Match{"unit": []string{"web*.service"}}}, reason: "its unit is not known, or it has none"},
+		{name: "exe glob", rule: Rule{Match: Match{"exe": []string{"/usr/bin/python3*"}}}, acts: true, reason: "its exe is /usr/bin/python3.11"},
+		{name: "exe glob stays within its directory", rule: Rule{Match: Match{"exe": []string{"/usr/*"}}},
 			reason: "its exe is /usr/bin/python3.11, which does not match /usr/*"},
-		{name: "exe is the whole path", rule: Rule{Exe: []string{"/usr/bin/python3"}},
+		{name: "exe is the whole path", rule: Rule{Match: Match{"exe": []string{"/usr/bin/python3"}}},
 			reason: "its exe is /usr/bin/python3.11, which does not match /usr/bin/python3"},
-		{name: "cmdline", rule: Rule{Cmdline: `-c w\w+k$`}, acts: true, reason: `its command line matches -c w\w+k$`},
-		{name: "other cmdline", rule: Rule{Cmdline: "celery"}, reason: "its command line does not match celery"},
-		{name: "cmdline not known", rule: Rule{Cmdline: "celery"}, change: func(p *Process) { p.Cmdline = "" },
+		{name: "cmdline", rule: Rule{Match: Match{"cmdline": `-c w\w+k$`}}, acts: true, reason: `its command line matches -c w\w+k$`},
+		{name: "other cmdline", rule: Rule{Match: Match{"cmdline": "celery"}}, reason: "its command line does not match celery"},
+		{name: "cmdline not known", rule: Rule{Match: Match{"cmdline": "celery"}}, change: func(p *Process) { p.Cmdline = "" },
 			reason: "its command line is not known"},
-		{name: "spawned by a dead ancestor", rule: Rule{SpawnedBy: "gunicorn"}, acts: true,
+		{name: "spawned by a dead ancestor", rule: Rule{Match: Match{"spawned_by": "gunicorn"}}, acts: true,
 			reason: "the command line of its ancestor pid 10 (gunicorn) matches gunicorn"},
-		{name: "spawned by someone else", rule: Rule{SpawnedBy: "celery"},
+		{name: "spawned by someone else", rule: Rule{Match: Match{"spawned_by": "celery"}},
 			reason: "no known ancestor's command line matches celery"},
-		{name: "orphaned for long enough", rule: Rule{OrphanedFor: 100 * time.Second}, acts: true,
+		{name: "orphaned for long enough", rule: Rule{Match: Match{"orphaned_for": 100 * time.Second}}, acts: true,
 			reason: "it has been an orphan for 1m40s, at least 1m40s"},
-		{name: "not an orphan for long enough", rule: Rule{OrphanedFor: 101 * time.Second},
+		{name: "not an orphan for long enough", rule: Rule{Match: Match{"orphaned_for": 101 * time.Second}},
 			reason: "it will apply with time: it has been an orphan for 1m40s, less than 1m41s"},
-		{name: "orphan since nobody knows", rule: Rule{OrphanedFor: time.Second}, change: func(p *Process) { p.Since = 0 },
+		{name: "orphan since nobody knows", rule: Rule{Match: Match{"orphaned_for": time.Second}}, change: func(p *Process) { p.Since = 0 },
 			reason: "since when it is an orphan is not known"},
-		{name: "older", rule: Rule{OlderThan: 180 * time.Second}, acts: true, reason: "its age is 3m, at least 3m"},
-		{name: "younger", rule: Rule{OlderThan: time.Hour}, reason: "it will apply with time: its age is 3m, less than 1h"},
-		{name: "memory of the tree", rule: Rule{MemoryAbove: 39 << 20}, acts: true,
+		{name: "older", rule: Rule{Match: Match{"older_than": 180 * time.Second}}, acts: true, reason: "its age is 3m, at least 3m"},
+		{name: "younger", rule: Rule{Match: Match{"older_than": time.Hour}}, reason: "it will apply with time: its age is 3m, less than 1h"},
+		{name: "memory of the tree", rule: Rule{Match: Match{"memory_above": uint64(39 << 20)}}, acts: true,
 			reason: "its tree holds 40.0 MiB, more than 39.0 MiB"},
-		{name: "swap counts", rule: Rule{MemoryAbove: 1 << 30}, change: func(p *Process) { p.Swap = 1 << 30 }, acts: true,
+		{name: "swap counts", rule: Rule{Match: Match{"memory_above": uint64(1 << 30)}}, change: func(p *Process) { p.Swap = 1 << 30 }, acts: true,
 			reason: "its tree holds 1.04 GiB, more than 1.00 GiB"},
-		{name: "little memory", rule: Rule{MemoryAbove: 40 << 20}, reason: "its tree holds 40.0 MiB, not more than 40.0 MiB"},
-		{name: "memory not known", rule: Rule{MemoryAbove: 1}, change: func(p *Process) { p.MemoryKnown = false },
+		{name: "little memory", rule: Rule{Match: Match{"memory_above": uint64(40 << 20)}}, reason: "its tree holds 40.0 MiB, not more than 40.0 MiB"},
+		{name: "memory not known", rule: Rule{Match: Match{"memory_above": uint64(1)}}, change: func(p *Process) { p.MemoryKnown = false },
 			reason: "the memory of its tree is not sampled"},
-		{name: "host expression", rule: Rule{When: "host.memory_percent > 85"}, host: func(h *Host) { h.MemoryPercent = 90 },
+		{name: "host expression", rule: Rule{Match: Match{"when": "host.memory_percent > 85"}}, host: func(h *Host) { h.MemoryPercent = 90 },
 			acts: true, reason: "the expression host.memory_percent > 85 holds"},
-		{name: "host expression does not hold", rule: Rule{When: "host.memory_percent > 85"},
+		{name: "host expression does not hold", rule: Rule{Match: Match{"when": "host.memory_percent > 85"}},
 			reason: "the expression host.memory_percent > 85 does not hold"},
-		{name: "host not known", rule: Rule{When: "host.memory_percent < 85"}, host: func(h *Host) { *h = UnknownHost() },
+		{name: "host not known", rule: Rule{Match: Match{"when": "host.memory_percent < 85"}}, host: func(h *Host) { *h = UnknownHost() },
 			reason: "the expression host.memory_percent < 85 cannot be told: host.memory_percent is not known"},
-		{name: "a negation of the unknown", rule: Rule{When: "not (host.load1 > 3)"}, host: func(h *Host) { *h = UnknownHost() },
+		{name: "a negation of the unknown", rule: Rule{Match: Match{"when": "not (host.load1 > 3)"}}, host: func(h *Host) { *h = UnknownHost() },
 			reason: "the expression not (host.load1 > 3) cannot be told: host.load1 is not known"},
-		{name: "unused figures may be unknown", rule: Rule{When: "process.uid == 1000"}, host: func(h *Host) { *h = UnknownHost() },
+		{name: "unused figures may be unknown", rule: Rule{Match: Match{"when": "process.uid == 1000"}}, host: func(h *Host) { *h = UnknownHost() },
 			acts: true, reason: "the expression process.uid == 1000 holds"},
-		{name: "process expression", rule: Rule{When: `process.orphan_seconds >= 100 and process.exe startsWith "/usr/" and process.tree_bytes > 3e7`},
+		{name: "process expression", rule: Rule{Match: Match{"when": `process.orphan_seconds >= 100 and process.exe startsWith "/usr/" and process.tree_bytes > 3e7`}},
 			acts: true, reason: `the expression process.orphan_seconds >= 100 and process.exe startsWith "/usr/" and process.tree_bytes > 3e7 holds`},
-		{name: "expression that fails at run time", rule: Rule{When: `process.pid % (process.uid - 1000) == 1`},
+		{name: "expression that fails at run time", rule: Rule{Match: Match{"when": `process.pid % (process.uid - 1000) == 1`}},
 			reason: `the expression process.pid % (process.uid - 1000) == 1 cannot be told: runtime error: integer divide by zero`},
-		{name: "the first that fails is told", rule: Rule{User: []string{"web"}, MemoryAbove: 1 << 40},
+		{name: "the first that fails is told", rule: Rule{Match: Match{"user": []string{"web"}, "memory_above": uint64(1 << 40)}},
 			reason: "its user is app, not web"},
+	}
+	for i := range Fields {
+		for _, acts := range []bool{true, false} {
+			if name := Fields[i].Name(); !slices.ContainsFunc(tests, func(tt test) bool { return tt.acts == acts && tt.rule.Match[name] != nil }) {
+				t.Errorf("the field %s has no row that acts: %v", name, acts)
+			}
+		}
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

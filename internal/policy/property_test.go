@@ -54,7 +54,7 @@ func genForest() *rapid.Generator[*forest] {
 func genRule(name string) *rapid.Generator[Rule] {
 	return rapid.Custom(func(t *rapid.T) Rule {
 		some := func(label string) bool { return rapid.IntRange(0, 3).Draw(t, label) == 0 }
-		r := Rule{Name: name, Mode: rapid.SampledFrom(Modes).Draw(t, "mode"),
+		r := Rule{Name: name, Match: make(Match), Mode: rapid.SampledFrom(Modes).Draw(t, "mode"),
 			Scope: rapid.SampledFrom(Scopes).Draw(t, "scope")}
 		if some("notifies") {
 			r.Action = ActionNotify
@@ -63,16 +63,16 @@ func genRule(name string) *rapid.Generator[Rule] {
 			r.Verdict = rapid.SliceOfNDistinct(rapid.SampledFrom(Verdicts), 1, 3, rapid.ID).Draw(t, "verdict")
 		}
 		if some("user") {
-			r.User = []string{"app"}
+			r.Match["user"] = []string{"app"}
 		}
 		if some("cmdline") {
-			r.Cmdline = "work"
+			r.Match["cmdline"] = "work"
 		}
 		if some("age") {
-			r.OrphanedFor = time.Duration(rapid.IntRange(1, 200).Draw(t, "orphaned for")) * time.Second
+			r.Match["orphaned_for"] = time.Duration(rapid.IntRange(1, 200).Draw(t, "orphaned for")) * time.Second
 		}
 		if some("memory") {
-			r.MemoryAbove = 50 << 20
+			r.Match["memory_above"] = uint64(50 << 20)
 		}
 		if some("for") {
 			r.For = time.Duration(rapid.IntRange(1, 50).Draw(t, "for")) * time.Second
@@ -99,22 +99,24 @@ func check(t *rapid.T, f *forest, r Rule, d *Decision, now uint64) {
 	if verdicts == nil && r.Action != ActionNotify {
 		verdicts = []string{"leaked"}
 	}
+	orphanedFor, _ := r.Match["orphaned_for"].(time.Duration)
+	memoryAbove, _ := r.Match["memory_above"].(uint64)
 	switch {
 	case root == nil || root.Dead || !root.Orphan:
 		t.Fatalf("the root of %+v is no living orphan", d)
 	case verdicts != nil && !slices.Contains(verdicts, root.Verdict):
 		t.Fatalf("verdict %s is not in %v", root.Verdict, verdicts)
-	case r.User != nil && !slices.Contains(r.User, root.User):
-		t.Fatalf("user %s is not in %v", root.User, r.User)
-	case r.Cmdline != "" && root.Cmdline != "python3 -c work":
+	case r.Match["user"] != nil && !slices.Contains(r.Match.Texts("user"), root.User):
+		t.Fatalf("user %s is not in %v", root.User, r.Match.Texts("user"))
+	case r.Match["cmdline"] != nil && root.Cmdline != "python3 -c work":
 		t.Fatalf("command line %q does not match", root.Cmdline)
-	case now-root.Since < uint64(r.OrphanedFor):
-		t.Fatalf("orphan since %d, too young at %d for %s", root.Since, now, r.OrphanedFor)
+	case now-root.Since < uint64(orphanedFor):
+		t.Fatalf("orphan since %d, too young at %d for %s", root.Since, now, orphanedFor)
 	case d.Enforceable != root.Observed:
 		t.Fatalf("carries %v although observed is %v", d.Enforceable, root.Observed)
 	}
-	if bytes, known := f.TreeMemory(d.Root); r.MemoryAbove > 0 && (!known || bytes <= r.MemoryAbove) {
-		t.Fatalf("memory %d (known %v) is not above %d", bytes, known, r.MemoryAbove)
+	if bytes, known := f.TreeMemory(d.Root); memoryAbove > 0 && (!known || bytes <= memoryAbove) {
+		t.Fatalf("memory %d (known %v) is not above %d", bytes, known, memoryAbove)
 	}
 	if d.Action == ActionNotify && len(d.Targets) > 0 {
 		t.Fatalf("a notice has targets: %+v", d)
@@ -179,7 +181,7 @@ func TestDecisionsAreSafe(t *testing.T) {
 					}
 					key := d.Rule + target.ID.String()
 					// A wait may let a younger one act before its ancestor is ready.
-					if taken[key] && rule.For == 0 && rule.OrphanedFor == 0 {
+					if taken[key] && rule.For == 0 && rule.Match["orphaned_for"] == nil {
 						t.Fatalf("%s takes %v twice", d.Rule, target.ID)
 					}
 					taken[key] = true

@@ -44,18 +44,9 @@ type Rule struct {
 	Name string
 	Mode string // ModeObserve when empty
 
-	Verdict   []string
-	User      []string // names or numeric ids
-	Unit      []string // globs
-	Exe       []string // globs on the whole path; * does not match a slash
-	Cmdline   string   // RE2
-	SpawnedBy string   // RE2 on the command line of any ancestor
-
-	OrphanedFor time.Duration // age as an orphan
-	OlderThan   time.Duration // age as a process
-	MemoryAbove uint64        // bytes; 0 is no condition
-	When        string        // expression over process and host
-	For         time.Duration // how long all of it must have held
+	Verdict []string
+	Match   Match         // what else it matches on: see Fields
+	For     time.Duration // how long all of it must have held
 
 	Action string // ActionKill when empty
 	Scope  string // ScopeTree when empty
@@ -87,9 +78,8 @@ func (e *FieldError) Unwrap() error { return e.Err }
 type rule struct {
 	Rule
 	conditions []condition
-	// narrowed says that it matches on user, unit, exe or cmdline, which is what a
-	// one-shot pass wants before it kills on lineage that nobody observed.
-	narrowed bool
+	narrowed   bool  // it matches on a field that narrows
+	needs      Needs // of all its fields
 }
 
 // compile checks r and returns it ready to be evaluated.
@@ -106,7 +96,7 @@ func compile(r Rule) (*rule, error) {
 	if err := checkWords(&r); err != nil {
 		return nil, err
 	}
-	c := &rule{Rule: r, narrowed: len(r.User)+len(r.Unit)+len(r.Exe) > 0 || r.Cmdline != ""}
+	c := &rule{Rule: r}
 	if err := c.compileConditions(); err != nil {
 		return nil, err
 	}
@@ -134,67 +124,6 @@ func checkWords(r *Rule) error {
 					Err: fmt.Errorf("%q is none of %s", word, strings.Join(w.valid, ", "))}
 			}
 		}
-	}
-	return nil
-}
-
-// compileConditions fills r.conditions, the cheap and the selective ones first.
-func (r *rule) compileConditions() error {
-	fail := func(field string, err error) error { return &FieldError{Rule: r.Name, Field: field, Err: err} }
-	r.conditions = append(r.conditions, verdictIs{r.Verdict, r.Action == ActionKill})
-	if len(r.User) > 0 {
-		r.conditions = append(r.conditions, userIs(r.User))
-	}
-	for _, g := range []struct {
-		field    string
-		patterns []string
-		of       func(*Process) string
-	}{
-		{"unit", r.Unit, func(p *Process) string { return p.Unit }},
-		{"exe", r.Exe, func(p *Process) string { p.complete(); return p.Exe }},
-	} {
-		if len(g.patterns) == 0 {
-			continue
-		}
-		globs, err := parseGlobs(g.patterns)
-		if err != nil {
-			return fail(g.field, err)
-		}
-		r.conditions = append(r.conditions, &globCondition{g.field, globs, g.of})
-	}
-	// An age costs less than a pattern, but it comes after: an orphan that no
-	// pattern matches must not arm a timer.
-	if r.Cmdline != "" {
-		re, err := compileRE2(r.Cmdline)
-		if err != nil {
-			return fail("cmdline", err)
-		}
-		r.conditions = append(r.conditions, &cmdlineMatches{re})
-	}
-	if r.SpawnedBy != "" {
-		re, err := compileRE2(r.SpawnedBy)
-		if err != nil {
-			return fail("spawned_by", err)
-		}
-		r.conditions = append(r.conditions, &spawnedByMatches{re})
-	}
-	if r.OrphanedFor > 0 {
-		r.conditions = append(r.conditions, orphanedFor(r.OrphanedFor))
-	}
-	if r.OlderThan > 0 {
-		r.conditions = append(r.conditions, olderThan(r.OlderThan))
-	}
-	if r.MemoryAbove > 0 {
-		r.conditions = append(r.conditions, memoryAbove(r.MemoryAbove))
-	}
-	if r.When != "" {
-		when, err := compileWhen(r.When)
-		if err != nil {
-			err := &FieldError{Rule: r.Name, Field: "when", Err: err}
-			err.Line, err.Column = whenPosition(err.Err)
-			return err
-		}
-		r.conditions = append(r.conditions, when)
 	}
 	return nil
 }

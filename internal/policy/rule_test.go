@@ -23,11 +23,11 @@ func TestCheck(t *testing.T) {
 		{"scope", Rule{Name: "a", Scope: "x"}, "scope", `rule "a": scope: "x" is none of tree, process`},
 		{"verdict", Rule{Name: "a", Verdict: []string{"x"}}, "verdict",
 			`rule "a": verdict: "x" is none of leaked, deliberate, unknown`},
-		{"unit", Rule{Name: "a", Unit: []string{"a["}}, "unit", `rule "a": unit: "a[": syntax error in pattern`},
-		{"empty exe", Rule{Name: "a", Exe: []string{""}}, "exe", `rule "a": exe: an empty pattern matches nothing`},
-		{"cmdline", Rule{Name: "a", Cmdline: "*"}, "cmdline",
+		{"unit", Rule{Name: "a", Match: Match{"unit": []string{"a["}}}, "unit", `rule "a": unit: "a[": syntax error in pattern`},
+		{"empty exe", Rule{Name: "a", Match: Match{"exe": []string{""}}}, "exe", `rule "a": exe: an empty pattern matches nothing`},
+		{"cmdline", Rule{Name: "a", Match: Match{"cmdline": "*"}}, "cmdline",
 			"rule \"a\": cmdline: missing argument to repetition operator: `*`"},
-		{"spawned_by", Rule{Name: "a", SpawnedBy: strings.Repeat("a", 5000)}, "spawned_by",
+		{"spawned_by", Rule{Name: "a", Match: Match{"spawned_by": strings.Repeat("a", 5000)}}, "spawned_by",
 			`rule "a": spawned_by: the pattern has 5000 bytes, more than 4096`},
 	}
 	for _, tt := range tests {

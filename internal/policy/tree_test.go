@@ -136,7 +136,7 @@ func TestHolds(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			f, host, now := leakedTree(), idleHost(), at(200*time.Second)
 			host.MemoryPercent = 90
-			e := mustEngine(t, Rule{Name: "rule", When: "host.memory_percent > 85"})
+			e := mustEngine(t, Rule{Name: "rule", Match: Match{"when": "host.memory_percent > 85"}})
 			d := e.Evaluate(f, host, now)[0]
 			tt.change(f, host)
 			if ok, why := e.Holds(f, host, &d, now); why != tt.why || ok != (why == "") {
@@ -151,7 +151,7 @@ func TestCycle(t *testing.T) {
 	f := newForest()
 	f.add(10, 11, orphan(verdict.Leaked, 100*time.Second))
 	f.add(11, 10, orphan(verdict.Leaked, 100*time.Second))
-	e := mustEngine(t, Rule{Name: "rule", SpawnedBy: "^never$"}, Rule{Name: "two"})
+	e := mustEngine(t, Rule{Name: "rule", Match: Match{"spawned_by": "^never$"}}, Rule{Name: "two"})
 	if got := e.Evaluate(f, idleHost(), at(200*time.Second)); len(got) != 1 {
 		t.Errorf("got %+v, want one decision", got)
 	}

@@ -99,41 +99,41 @@ func TestReplay(t *testing.T) {
 		want   []string
 	}{
 		{"at once", policy.Rule{}, leak, []string{"100 rule 20 [20 30]"}},
-		{"an age is reached between two events", policy.Rule{OrphanedFor: time.Hour}, func(s *stream) {
+		{"an age is reached between two events", policy.Rule{Match: policy.Match{"orphaned_for": time.Hour}}, func(s *stream) {
 			leak(s)
 			s.add(90000, wire.TypeFork, proc(90000, 1))
 		}, []string{"3700 rule 20 [20 30]"}},
-		{"the stream ends before the age", policy.Rule{OrphanedFor: time.Hour}, leak, nil},
-		{"gone before the age", policy.Rule{OrphanedFor: time.Hour}, func(s *stream) {
+		{"the stream ends before the age", policy.Rule{Match: policy.Match{"orphaned_for": time.Hour}}, leak, nil},
+		{"gone before the age", policy.Rule{Match: policy.Match{"orphaned_for": time.Hour}}, func(s *stream) {
 			leak(s)
 			s.add(200, wire.TypeExit, proc(30, 20))
 			s.add(200, wire.TypeExit, proc(20, 10))
 			s.add(90000, wire.TypeFork, proc(90000, 1))
 		}, nil},
-		{"by the leaker's command line", policy.Rule{SpawnedBy: "gunicorn: master"}, leak, []string{"100 rule 20 [20 30]"}},
-		{"another command line", policy.Rule{Cmdline: "celery"}, leak, nil},
+		{"by the leaker's command line", policy.Rule{Match: policy.Match{"spawned_by": "gunicorn: master"}}, leak, []string{"100 rule 20 [20 30]"}},
+		{"another command line", policy.Rule{Match: policy.Match{"cmdline": "celery"}}, leak, nil},
 		{"deliberate", policy.Rule{}, func(s *stream) {
 			s.add(20, wire.TypeFork, proc(20, 10))
 			s.add(100, wire.TypeOrphan, orphaned(proc(20, 10), 100, wire.VerdictDeliberate))
 		}, nil},
-		{"host memory by its alert", policy.Rule{When: "host.memory_percent > 85"}, func(s *stream) {
+		{"host memory by its alert", policy.Rule{Match: policy.Match{"when": "host.memory_percent > 85"}}, func(s *stream) {
 			leak(s)
 			s.add(150, wire.TypeAlert, nil, percent(80))
 			s.add(160, wire.TypeAlert, nil, percent(90))
 		}, []string{"160 rule 20 [20 30]"}},
-		{"memory of the tree", policy.Rule{MemoryAbove: 500e6}, func(s *stream) {
+		{"memory of the tree", policy.Rule{Match: policy.Match{"memory_above": uint64(500e6)}}, func(s *stream) {
 			s.add(20, wire.TypeFork, proc(20, 10))
 			p := orphaned(proc(20, 10), 100, wire.VerdictLeaked)
 			p.Orphan.Tree = &wire.Usage{Processes: 1, RSSBytes: &rss}
 			s.add(100, wire.TypeOrphan, p)
 		}, []string{"100 rule 20 [20]"}},
-		{"memory that nobody told", policy.Rule{MemoryAbove: 1}, leak, nil},
-		{"a child of the orphan is part of its tree later", policy.Rule{OrphanedFor: time.Hour}, func(s *stream) {
+		{"memory that nobody told", policy.Rule{Match: policy.Match{"memory_above": uint64(1)}}, leak, nil},
+		{"a child of the orphan is part of its tree later", policy.Rule{Match: policy.Match{"orphaned_for": time.Hour}}, func(s *stream) {
 			leak(s)
 			s.add(3000, wire.TypeFork, proc(3000, 30))
 			s.add(4000, wire.TypeFork, proc(4000, 1))
 		}, []string{"3700 rule 20 [20 30 3000]"}},
-		{"what changed since is seen by the next pass", policy.Rule{Cmdline: "renamed"}, func(s *stream) {
+		{"what changed since is seen by the next pass", policy.Rule{Match: policy.Match{"cmdline": "renamed"}}, func(s *stream) {
 			leak(s)
 			s.add(120, wire.TypeExec, proc(20, 10, "renamed"))
 			s.add(200, wire.TypeFork, proc(200, 1))
@@ -144,7 +144,7 @@ func TestReplay(t *testing.T) {
 			s.add(100, wire.TypeOrphan, p)
 			s.add(200, wire.TypeFork, proc(200, 1))
 		}, []string{"102 rule 20 [20]"}}, // when the verdict has settled
-		{"another boot", policy.Rule{OrphanedFor: time.Hour}, func(s *stream) {
+		{"another boot", policy.Rule{Match: policy.Match{"orphaned_for": time.Hour}}, func(s *stream) {
 			leak(s)
 			s.add(5, wire.TypeFork, proc(5, 1))
 			s.add(90000, wire.TypeFork, proc(90000, 1))
@@ -225,8 +225,8 @@ func FuzzRun(f *testing.F) {
 	f.Add([]byte(`{"schema":1,"type":"fork","process":{"pid":2,"start_ns":1,"spawned_by":{"pid":3,"start_ns":1}}}
 {"schema":1,"type":"orphan","process":{"pid":3,"start_ns":1,"lineage":"observed","orphan":{"verdict":"leaked"},"spawned_by":{"pid":2,"start_ns":1}}}`))
 	rules := []policy.Rule{
-		{Name: "one"}, {Name: "two", OrphanedFor: time.Second, MemoryAbove: 1},
-		{Name: "three", Verdict: policy.Verdicts, SpawnedBy: "x", For: time.Second, When: "host.memory_percent > 5"},
+		{Name: "one"}, {Name: "two", Match: policy.Match{"orphaned_for": time.Second, "memory_above": uint64(1)}},
+		{Name: "three", Verdict: policy.Verdicts, Match: policy.Match{"spawned_by": "x", "when": "host.memory_percent > 5"}, For: time.Second},
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var p *Player
@@ -263,6 +263,6 @@ func BenchmarkRun(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		s := stream{Buffer: *bytes.NewBuffer(data)}
-		play(b, &s, policy.Rule{Name: "rule", OrphanedFor: time.Hour})
+		play(b, &s, policy.Rule{Name: "rule", Match: policy.Match{"orphaned_for": time.Hour}})
 	}
 }

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A Field is one thing that a rule can match on. All there is to it stands in its entry in
+// [Fields]: the configuration reads it, the engine evaluates it, explain and the manual page
+// tell of it from there.
+type Field struct {
+	// Path is where it stands in a rule of the configuration: "match.user", or
+	// "orphaned_for" beside match. Its last part is its name.
+	Path string
+	// Form is how its value is written.
+	Form Form
+	// Narrows says that it picks out processes by what they are, which is what a one-shot
+	// pass wants before it kills on lineage that nobody observed.
+	Narrows bool
+	// Needs is what a view must find out for it.
+	Needs Needs
+	// Manual is its text in the manual page abot-trace.yaml(5).
+	Manual string
+
+	// condition returns the condition for a value that has Form's type and is not zero.
+	// Its error says what is wrong with the value.
+	condition func(value any) (condition, error)
+}
+
+// Name is the field's name within its map of the configuration.
+func (f *Field) Name() string { return f.Path[strings.LastIndexByte(f.Path, '.')+1:] }
+
+// A Form is how a field's value is written, and which type it has in a [Match].
+type Form uint8
+
+// The forms.
+const (
+	FormTexts    Form = iota + 1 // one text or a list: []string
+	FormText                     // one text: string
+	FormDuration                 // 90s, 7d: time.Duration
+	FormSize                     // 500MB, 1.5GiB: uint64, in bytes
+)
+
+// holds reports whether the value has the form's type.
+func (f Form) holds(value any) (ok bool) {
+	switch f {
+	case FormTexts:
+		_, ok = value.([]string)
+	case FormText:
+		_, ok = value.(string)
+	case FormDuration:
+		_, ok = value.(time.Duration)
+	case FormSize:
+		_, ok = value.(uint64)
+	}
+	return ok
+}
+
+// Needs says what a view must find out about processes for a rule to be evaluated.
+type Needs uint8
+
+// The needs, to be joined.
+const (
+	NeedsUnits Needs = 1 << iota // units and control groups
+)
+
+// Match is what a rule matches on, by the names of fields. A field that is left out, and
+// one whose value is zero, matches any process.
+type Match map[string]any
+
+// Texts is the value of a field of FormTexts, nil where it is left out.
+func (m Match) Texts(name string) []string {
+	texts, _ := m[name].([]string)
+	return texts
+}
+
+// Fields are what a rule can match on beside its verdict, in the order in which they are
+// looked at: the cheap and the selective ones first. An age costs less than a pattern, but
+// it comes after: an orphan that no pattern matches must not arm a timer.
+var Fields = []Field{
+	{
+		Path: "match.user", Form: FormTexts, Narrows: true,
+		Manual:    "User names or ids. One or a list.",
+		condition: func(v any) (condition, error) { return userIs(v.([]string)), nil },
+	},
+	{
+		Path: "match.unit", Form: FormTexts, Narrows: true, Needs: NeedsUnits,
+		Manual:    "Globs on the unit. One or a list.",
+		condition: globs("unit", func(p *Process) string { return p.Unit }),
+	},
+	{
+		Path: "match.exe", Form: FormTexts, Narrows: true,
+		Manual: "Globs on the whole path of the program, in which \\* does not match a slash. One or a list.",
+		condition: globs("exe", func(p *Process) string {
+			p.complete()
+			return p.Exe
+		}),
+	},
+	{
+		Path: "match.cmdline", Form: FormText, Narrows: true,
+		Manual: "A regular expression (RE2) on the command line.",
+		condition: func(v any) (condition, error) {
+			re, err := compileRE2(v.(string))
+			return &cmdlineMatches{re}, err
+		},
+	},
+	{
+		Path: "match.spawned_by", Form: FormText,
+		Manual: "A regular expression (RE2) on the command line of any ancestor, dead ones too.",
+		condition: func(v any) (condition, error) {
+			re, err := compileRE2(v.(string))
+			return &spawnedByMatches{re}, err
+		},
+	},
+	{
+		Path: "orphaned_for", Form: FormDuration,
+		Manual:    "Least age as an orphan.",
+		condition: func(v any) (condition, error) { return orphanedFor(v.(time.Duration)), nil },
+	},
+	{
+		Path: "older_than", Form: FormDuration,
+		Manual:    "Least age as a process.",
+		condition: func(v any) (condition, error) { return olderThan(v.(time.Duration)), nil },
+	},
+	{
+		Path: "memory_above", Form: FormSize,
+		Manual:    "Resident memory plus swap of the process with its descendants.",
+		condition: func(v any) (condition, error) { return memoryAbove(v.(uint64)), nil },
+	},
+	{
+		Path: "when", Form: FormText, Needs: NeedsUnits,
+		Manual: "An expression over *host* and *process*, see EXPRESSIONS.",
+		condition: func(v any) (condition, error) {
+			when, err := compileWhen(v.(string))
+			return when, err
+		},
+	},
+}
+
+// globs makes the condition of a field that is matched by shell patterns.
+func globs(name string, of func(*Process) string) func(any) (condition, error) {
+	return func(v any) (condition, error) {
+		patterns, err := parseGlobs(v.([]string))
+		return &globCondition{name, patterns, of}, err
+	}
+}
+
+// compileConditions fills r.conditions, the verdict first.
+func (r *rule) compileConditions() error {
+	r.conditions = append(r.conditions, verdictIs{r.Verdict, r.Action == ActionKill})
+	for i := range Fields {
+		f := &Fields[i]
+		value, given := r.Match[f.Name()]
+		if !given || isZero(value) {
+			continue
+		}
+		if !f.Form.holds(value) {
+			return &FieldError{Rule: r.Name, Field: f.Name(), Err: fmt.Errorf("a value of type %T", value)}
+		}
+		c, err := f.condition(value)
+		if err != nil {
+			fault := &FieldError{Rule: r.Name, Field: f.Name(), Err: err}
+			fault.Line, fault.Column = whenPosition(err)
+			return fault
+		}
+		r.conditions = append(r.conditions, c)
+		r.narrowed = r.narrowed || f.Narrows
+		r.needs |= f.Needs
+	}
+	for name := range r.Match {
+		if !slices.ContainsFunc(Fields, func(f Field) bool { return f.Name() == name }) {
+			return &FieldError{Rule: r.Name, Field: name, Err: fmt.Errorf("there is no such field")}
+		}
+	}
+	return nil
+}
+
+func isZero(value any) bool {
+	switch v := value.(type) {
+	case []string:
+		return len(v) == 0
+	case string:
+		return v == ""
+	case time.Duration:
+		return v <= 0
+	case uint64:
+		return v == 0
+	}
+	return false
+}
