@@ -40,17 +40,7 @@ func (w *world) grow(pid int32, start uint64) {
 func BenchmarkPass(b *testing.B) {
 	const trees = 2500
 	w := newWorld(b, twentyRules())
-	stop := make(chan struct{})
-	defer close(stop)
-	go func() {
-		for {
-			select {
-			case <-w.events:
-			case <-stop:
-				return
-			}
-		}
-	}()
+	w.discard()
 	var last event.ID
 	for n := range int32(trees) {
 		pid := w.leak(n + 1)
@@ -77,8 +67,25 @@ func BenchmarkPass(b *testing.B) {
 		b.ReportAllocs()
 		w.on(func(*tracker.Tree) {
 			for b.Loop() {
-				w.engine.EvaluateOrphan(w.bind(), &w.host, last, boottime.Now())
+				w.engine.EvaluateOrphans(w.bind(), &w.host, []event.ID{last}, boottime.Now())
 			}
 		})
 	})
+}
+
+// BenchmarkDeep is a full pass with the rules of the shipped file's kinds over one chain of
+// living orphans, each the child of the one before.
+func BenchmarkDeep(b *testing.B) {
+	for _, depth := range []int{100, 1000, 10000} {
+		b.Run(fmt.Sprint(depth), func(b *testing.B) {
+			w := newWorld(b, twentyRules())
+			w.leakChain(depth)
+			w.on(func(*tracker.Tree) {
+				for b.Loop() {
+					w.engine.Evaluate(w.bind(), &w.host, boottime.Now())
+				}
+			})
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*depth), "ns/process")
+		})
+	}
 }

@@ -167,6 +167,7 @@ func (c *Controller) Configure(cfg *config.Config) error {
 
 // bind gives the view the tree, which is the loop's to touch.
 func (c *Controller) bind() *view {
+	c.view.ours, c.view.sums = nil, nil
 	c.view.tree = c.tracer.TreeOnLoop()
 	c.view.units = c.view.units || c.engine.AsksUnits()
 	return c.view
@@ -189,9 +190,7 @@ func (c *Controller) OnEvent(e *wire.Event) {
 func (c *Controller) OnOrphans(ids []event.ID) {
 	c.deferNotices = true
 	defer func() { c.deferNotices = false }()
-	for _, id := range ids {
-		c.decide(c.engine.EvaluateOrphan(c.bind(), &c.host, id, boottime.Now()))
-	}
+	c.decide(c.engine.EvaluateOrphans(c.bind(), &c.host, ids, boottime.Now()))
 }
 
 // waitingRetry is how soon a lease that found the queue full is tried again.

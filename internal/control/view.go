@@ -28,6 +28,16 @@ type view struct {
 	above  map[int32]bool // our ancestors, as the kernel has them
 	facts  map[event.ID]details
 	ask    func(*policy.Process) // v.complete
+
+	// Found out since the loop has lent the tree, which does not change meanwhile.
+	ours map[event.ID]struct{} // our own descendants; nil where it was not asked
+	sums map[event.ID]treeSum
+}
+
+// A treeSum is the memory of a process and of all that live below it, in bytes.
+type treeSum struct {
+	bytes uint64
+	known bool // of one of them at least
 }
 
 // details are what procfs alone tells, kept as long as the process runs one program.
@@ -38,8 +48,9 @@ type details struct {
 	at      uint64 // when oomAdj was read: CLOCK_BOOTTIME, ns; 0 where it could not be
 }
 
-// maxDetails bounds the cache; a full one starts again.
-const maxDetails = 16384
+// maxDetails bounds the cache; a full one starts again. It holds more than a crowded host
+// has processes: else every pass over them would ask for all of them anew.
+const maxDetails = 1 << 16
 
 func newView(t *trace.Tracer) *view {
 	v := &view{tracer: t, self: int32(os.Getpid()), above: make(map[int32]bool), facts: make(map[event.ID]details)}
@@ -137,10 +148,16 @@ func (v *view) relation(id event.ID) policy.Relation {
 	case v.above[id.PID]:
 		return policy.OurAncestor
 	}
-	for a := range v.tree.Ancestors(id) {
-		if a.ID.PID == v.self && !a.Dead {
-			return policy.OurDescendant
+	if v.ours == nil {
+		v.ours = make(map[event.ID]struct{})
+		if self, ok := v.tree.Lookup(v.self); ok {
+			for id := range v.tree.Descendants(self) {
+				v.ours[id] = struct{}{}
+			}
 		}
+	}
+	if _, ok := v.ours[id]; ok {
+		return policy.OurDescendant
 	}
 	return policy.NotOurs
 }
@@ -184,22 +201,50 @@ func (v *view) Children(id event.ID, yield func(event.ID) bool) {
 	}
 }
 
-// TreeMemory implements policy.View.
+// TreeMemory implements policy.View. However many are asked about, each process is added up
+// once.
 func (v *view) TreeMemory(id event.ID) (uint64, bool) {
 	if v.pass == nil {
 		return 0, false
 	}
-	var sum uint64
-	known := false
-	add := func(id event.ID) {
-		if u, ok := v.pass.Get(id); ok {
-			sum += u.RSS + u.Swap
-			known = true
+	if sum, ok := v.sums[id]; ok {
+		return sum.bytes, sum.known
+	}
+	if v.sums == nil {
+		v.sums = make(map[event.ID]treeSum)
+	}
+	type visit struct {
+		id    event.ID
+		below bool // all below it is added up
+	}
+	todo := []visit{{id: id}}
+	for len(todo) > 0 {
+		at := &todo[len(todo)-1]
+		if at.below {
+			v.sums[at.id] = v.sum(at.id)
+			todo = todo[:len(todo)-1]
+			continue
+		}
+		at.below = true
+		for child := range v.tree.Children(at.id) {
+			if _, ok := v.sums[child]; !ok {
+				todo = append(todo, visit{id: child})
+			}
 		}
 	}
-	add(id)
-	for d := range v.tree.Descendants(id) {
-		add(d)
+	sum := v.sums[id]
+	return sum.bytes, sum.known
+}
+
+// sum adds a process to what its children are known to hold with all below them.
+func (v *view) sum(id event.ID) (s treeSum) {
+	if u, ok := v.pass.Get(id); ok {
+		s = treeSum{u.RSS + u.Swap, true}
 	}
-	return sum, known
+	for child := range v.tree.Children(id) {
+		below := v.sums[child]
+		s.bytes += below.bytes
+		s.known = s.known || below.known
+	}
+	return s
 }

@@ -181,6 +181,43 @@ func (w *world) leak(n int32) int32 {
 	return child.PID
 }
 
+// leakChain writes the life of a parent that is killed and leaves a living chain, each the
+// child of the one before, and returns them from the top.
+func (w *world) leakChain(depth int) []event.ID {
+	w.discard()
+	ids := make([]event.ID, depth+1)
+	for i := range ids {
+		ids[i] = event.ID{PID: unused + int32(i), Start: w.began + uint64(i)}
+		fork := event.Event{Kind: event.KindFork, Subject: ids[i], Time: ids[i].Start}
+		if i > 0 {
+			fork.Fork.Spawner, fork.Fork.Caller = ids[i-1], ids[i-1]
+		}
+		w.write(fork, event.Event{Kind: event.KindExec, Subject: ids[i], Time: ids[i].Start, Ordinal: 1,
+			Exec: event.Exec{MarksKnown: true}})
+	}
+	end := w.began + uint64(depth) + 1
+	w.write(event.Event{Kind: event.KindChild, Subject: ids[1], Time: end, Child: event.Child{Parent: ids[0],
+		Origin: event.Origin{StdioKnown: true}}},
+		event.Event{Kind: event.KindExit, Subject: ids[0], Time: end, Exit: event.Exit{Status: event.Status(unix.SIGKILL), HasChildren: true}})
+	w.on(func(*tracker.Tree) {})
+	return ids[1:]
+}
+
+// discard takes all events, which nobody wants, until the test ends.
+func (w *world) discard() {
+	stop := make(chan struct{})
+	w.t.Cleanup(func() { close(stop) })
+	go func() {
+		for {
+			select {
+			case <-w.events:
+			case <-stop:
+				return
+			}
+		}
+	}()
+}
+
 func (w *world) on(fn func(*tracker.Tree)) {
 	w.t.Helper()
 	if err := w.tracer.DoDrained(context.Background(), fn); err != nil {

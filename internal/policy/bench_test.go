@@ -124,7 +124,7 @@ func BenchmarkEvaluateOrphan(b *testing.B) {
 	e := mustEngine(b, twentyRules()...)
 	b.ReportAllocs()
 	for b.Loop() {
-		e.EvaluateOrphan(g, host, g.orphans[0], uint64(time.Hour))
+		e.EvaluateOrphans(g, host, []event.ID{g.orphans[0]}, uint64(time.Hour))
 		e.deadlines = e.deadlines[:0]
 	}
 }
@@ -135,7 +135,7 @@ func BenchmarkDecide(b *testing.B) {
 	e := mustEngine(b, append(twentyRules(), Rule{Name: "leaks"})...)
 	b.ReportAllocs()
 	for b.Loop() {
-		if got := e.EvaluateOrphan(g, host, g.orphans[0], uint64(time.Hour)); len(got) != 1 {
+		if got := e.EvaluateOrphans(g, host, []event.ID{g.orphans[0]}, uint64(time.Hour)); len(got) != 1 {
 			b.Fatalf("got %d decisions", len(got))
 		}
 		e.Forget(g.orphans[0])

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/abot-trace/abot-trace/internal/event"
 )
 
 // TestAgeByTestClock is the rule of 24 hours, by deadlines alone: no pass in between.
@@ -13,7 +15,7 @@ func TestAgeByTestClock(t *testing.T) {
 	f, host := leakedTree(), idleHost()
 	e := mustEngine(t, Rule{Name: "stale", Match: Match{"orphaned_for": 24 * time.Hour}})
 	since := at(100 * time.Second)
-	if got := e.EvaluateOrphan(f, host, id(20), since); len(got) != 0 {
+	if got := e.EvaluateOrphans(f, host, []event.ID{id(20)}, since); len(got) != 0 {
 		t.Fatalf("at the orphaning: got %+v", got)
 	}
 	deadline, ok := e.NextDeadline()

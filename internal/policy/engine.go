@@ -33,6 +33,7 @@ type Engine struct {
 	deadlines  deadlines
 	machine    vm.VM
 	c          candidate
+	pass       pass
 }
 
 type stateKey struct {
@@ -154,30 +155,38 @@ func (e *Engine) Evaluate(view View, host *Host, now uint64) []Decision {
 	slices.SortFunc(ids, compareAge)
 	e.prune(view)
 	e.deadlines = e.deadlines[:0]
-	var decisions []Decision
+	return e.evaluateAll(view, host, ids, now)
+}
+
+// EvaluateOrphans judges some orphans, at the moment they became ones, without a look at
+// the others.
+func (e *Engine) EvaluateOrphans(view View, host *Host, ids []event.ID, now uint64) []Decision {
+	ids = slices.Clone(ids)
+	slices.SortFunc(ids, compareAge)
+	return e.evaluateAll(view, host, ids, now)
+}
+
+// evaluateAll judges orphans, which are sorted by age, in one pass.
+func (e *Engine) evaluateAll(view View, host *Host, ids []event.ID, now uint64) (decisions []Decision) {
+	e.begin(view)
 	for _, id := range ids {
 		decisions = e.evaluate(view, host, id, now, decisions)
 	}
 	return decisions
 }
 
-// EvaluateOrphan judges one orphan, at the moment it became one, without a look at
-// the others.
-func (e *Engine) EvaluateOrphan(view View, host *Host, id event.ID, now uint64) []Decision {
-	return e.evaluate(view, host, id, now, nil)
-}
-
 // Due judges the orphans whose deadline has come: those for which the passing of
 // time alone could have made a rule hold.
 func (e *Engine) Due(view View, host *Host, now uint64) []Decision {
-	var decisions []Decision
-	for range len(e.deadlines) { // each at most once, even if it asks for now again
-		if len(e.deadlines) == 0 || e.deadlines[0].at > now {
-			break
-		}
-		decisions = e.evaluate(view, host, e.deadlines.pop().id, now, decisions)
+	var ids []event.ID
+	for len(e.deadlines) > 0 && e.deadlines[0].at <= now {
+		ids = append(ids, e.deadlines.pop().id)
 	}
-	return decisions
+	if len(ids) == 0 {
+		return nil
+	}
+	slices.SortFunc(ids, compareAge)
+	return e.evaluateAll(view, host, slices.Compact(ids), now) // who asks for now again has to wait
 }
 
 // NextDeadline returns the instant at which [Engine.Due] has work, false if none is
@@ -235,7 +244,7 @@ func (e *Engine) evaluate(view View, host *Host, id event.ID, now uint64, decisi
 	var next uint64
 	for i, r := range e.rules {
 		ready, at := e.ready(c, i, r)
-		if ready && (r.Action == ActionNotify || e.spare(&c.p) == "") {
+		if ready && (r.Action == ActionNotify || e.spareOnce(&c.p) == "") {
 			decisions = e.act(c, i, r, decisions)
 			continue
 		}
@@ -326,6 +335,7 @@ func (e *Engine) decide(c *candidate, i int, r *rule) Decision {
 		e.state[key] = s
 	}
 	s.acted = true
+	e.hasActed(i, key.id)
 	d := Decision{
 		Rule: r.Name, Mode: r.Mode, Action: r.Action, Scope: r.Scope, Grace: r.Grace,
 		Root: c.p.ID, Verdict: c.p.Verdict, At: c.now, rule: r, key: key,

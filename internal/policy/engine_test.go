@@ -50,7 +50,7 @@ func TestNoDecision(t *testing.T) {
 			if got := e.Evaluate(f, idleHost(), now); len(got) != 0 {
 				t.Errorf("full pass: got %+v", got)
 			}
-			if got := e.EvaluateOrphan(f, idleHost(), id(20), now); len(got) != 0 {
+			if got := e.EvaluateOrphans(f, idleHost(), []event.ID{id(20)}, now); len(got) != 0 {
 				t.Errorf("one orphan: got %+v", got)
 			}
 			if got := e.Explain(f, idleHost(), id(20), now)[0]; got.Applies || got.Why != tt.why {
@@ -131,11 +131,11 @@ func TestOncePerTree(t *testing.T) {
 			t.Errorf("scope %s, second pass: got %+v, want none", scope, got)
 		}
 		e = mustEngine(t, Rule{Name: "rule", Scope: scope})
-		if got := e.EvaluateOrphan(f, idleHost(), id(40), now); len(got) != 1 || got[0].Root != id(20) {
+		if got := e.EvaluateOrphans(f, idleHost(), []event.ID{id(40)}, now); len(got) != 1 || got[0].Root != id(20) {
 			t.Errorf("scope %s, stranded one first: got %+v, want one decision on 20", scope, got)
 		}
 		for _, pid := range []int32{20, 30, 31, 40} {
-			if got := e.EvaluateOrphan(f, idleHost(), id(pid), now); len(got) != 0 {
+			if got := e.EvaluateOrphans(f, idleHost(), []event.ID{id(pid)}, now); len(got) != 0 {
 				t.Errorf("scope %s, then %d: got %+v, want none", scope, pid, got)
 			}
 		}

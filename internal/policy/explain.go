@@ -19,6 +19,7 @@ type RuleReason struct {
 
 // Explain says for each rule why it applies to id or not. It changes nothing.
 func (e *Engine) Explain(view View, host *Host, id event.ID, now uint64) []RuleReason {
+	e.begin(view)
 	c := e.candidate(view, host, now)
 	reasons := make([]RuleReason, len(e.rules))
 	found := c.reset(id)

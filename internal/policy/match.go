@@ -190,18 +190,12 @@ func (m *cmdlineMatches) describe(c *candidate) string {
 type spawnedByMatches struct{ re *regexp.Regexp }
 
 func (m *spawnedByMatches) find(c *candidate) (found Process, ok bool) {
-	ancestors(c.view, &c.p, func(a *Process) bool {
-		if ok = m.re.MatchString(a.Cmdline); ok {
-			found = *a
-		}
-		return !ok
-	})
-	return found, ok
+	id := c.engine.nearest(&c.p, m)
+	return found, !id.IsZero() && c.view.Process(id, &found)
 }
 
 func (m *spawnedByMatches) holds(c *candidate) (bool, uint64) {
-	_, ok := m.find(c)
-	return ok, 0
+	return !c.engine.nearest(&c.p, m).IsZero(), 0
 }
 
 func (m *spawnedByMatches) describe(c *candidate) string {

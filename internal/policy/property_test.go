@@ -200,7 +200,7 @@ func TestLivingOwner(t *testing.T) {
 		e := mustEngineOf(t, Options{Rules: genRules().Draw(t, "rules")})
 		var decisions []Decision
 		for id := range f.processes { // orphan or not: the caller may be wrong
-			decisions = append(decisions, e.EvaluateOrphan(f, idleHost(), id, at(300*time.Second))...)
+			decisions = append(decisions, e.EvaluateOrphans(f, idleHost(), []event.ID{id}, at(300*time.Second))...)
 		}
 		for _, d := range append(decisions, e.Evaluate(f, idleHost(), at(300*time.Second))...) {
 			if !f.processes[d.Root].Orphan {
@@ -265,7 +265,7 @@ func TestOneByOneIsTheWholePass(t *testing.T) {
 		e := mustEngineOf(t, Options{Rules: rules})
 		var single []Decision
 		for _, id := range ids {
-			single = append(single, e.EvaluateOrphan(f, idleHost(), id, now)...)
+			single = append(single, e.EvaluateOrphans(f, idleHost(), []event.ID{id}, now)...)
 		}
 		if diff := cmp.Diff(roots(whole), roots(single)); diff != "" {
 			t.Fatalf("whole pass (-) and one by one (+) differ:\n%s", diff)

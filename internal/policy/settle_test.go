@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/verdict"
 )
 
@@ -29,7 +30,7 @@ func TestUnknownSettles(t *testing.T) {
 			tt.rule.Name = "rule"
 			e := mustEngine(t, tt.rule)
 			settled := p.Since + uint64(verdict.Settles)
-			at := func(now uint64) int { return len(e.EvaluateOrphan(g, idleHost(), p.ID, now)) }
+			at := func(now uint64) int { return len(e.EvaluateOrphans(g, idleHost(), []event.ID{p.ID}, now)) }
 			if !tt.waits {
 				if n := at(p.Since); n != 1 {
 					t.Errorf("%d decisions at once, want 1", n)

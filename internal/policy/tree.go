@@ -38,41 +38,21 @@ func (e *Engine) leaveOut(r *rule, p *Process, at uint64) string {
 // above calls yield with each ancestor whose tree, ended by r, would include c,
 // nearest first, until yield returns false.
 func (e *Engine) above(c *candidate, r *rule, yield func(*Process) bool) {
-	kill := r.Action == ActionKill
-	ancestors(c.view, &c.p, func(a *Process) bool {
-		other := a.Orphan && !slices.Contains(r.Verdict, a.Verdict)
-		if other || kill && e.spare(a) != "" {
-			return false // left out, and what is below it with it
-		}
-		if kill && e.blocker(r, a) != "" {
-			// It may be reported, but ends nobody, and belongs to no tree above it.
-			return false
-		}
-		return yield(a)
-	})
+	ancestors(c.view, &c.p, func(a *Process) bool { return !e.cutsOff(r, a) && yield(a) })
 }
 
 // root returns whom rule i is to act upon when c is ready for it: c itself, or the
 // topmost ancestor within the same tree that is ready too. It is covered when the
 // rule has acted on that tree before.
 func (e *Engine) root(c *candidate, i int, r *rule) (root event.ID, covered bool) {
-	root = c.p.ID
 	if r.Action == ActionKill && e.blocker(r, &c.p) != "" {
-		return root, false // it belongs to no tree above it
+		return c.p.ID, false // it belongs to no tree above it
 	}
-	up := candidate{engine: e, view: c.view, host: c.host, now: c.now}
-	e.above(c, r, func(a *Process) bool {
-		if covered = e.acted(i, a.ID); covered {
-			return false
-		}
-		if isCandidate(a) && up.reset(a.ID) {
-			if ready, _ := e.ready(&up, i, r); ready {
-				root = a.ID
-			}
-		}
-		return true
-	})
-	return root, covered
+	above := e.line(c, i, r)
+	if above.top.IsZero() {
+		return c.p.ID, above.covered
+	}
+	return above.top, above.covered
 }
 
 // acted reports whether rule i has acted on the tree of this root.
@@ -149,6 +129,7 @@ func (e *Engine) Spares(view View, d *Decision, id event.ID) string {
 // Holds checks d once more, right before its first signal: the root must still live
 // and meet every condition. It returns why not.
 func (e *Engine) Holds(view View, host *Host, d *Decision, now uint64) (bool, string) {
+	e.begin(view)
 	c := e.candidate(view, host, now)
 	if !c.reset(d.Root) || c.p.Dead {
 		return false, "it is dead"

@@ -219,7 +219,7 @@ func (p *Player) take(e *wire.Event) error {
 	switch e.Type {
 	case wire.TypeOrphan:
 		p.summary.Orphans++
-		return p.tell(p.engine.EvaluateOrphan(p.tree, &p.host, id, p.now), p.now)
+		return p.tell(p.engine.EvaluateOrphans(p.tree, &p.host, []event.ID{id}, p.now), p.now)
 	case wire.TypeExit:
 		for _, gone := range p.tree.forget(id) {
 			p.engine.Forget(gone)

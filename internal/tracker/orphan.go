@@ -25,7 +25,8 @@ type Orphan struct {
 	Since uint64
 	// Direct is true when the spawner died, false when an ancestor of it did.
 	Direct bool
-	// Root is the direct orphan at the top of its tree; itself when it is direct.
+	// Root is itself when it is direct, else the direct orphan that was at the top of its tree
+	// when it was stranded: nobody goes through a deep tree at each death in it.
 	Root event.ID
 	// Leaker is nil when the orphan is older than the tracer.
 	Leaker *Leaker
@@ -142,17 +143,6 @@ func (t *Tree) nowDirect(child ref, o *Orphan, x event.Exit) {
 	o.Adopter, o.AdopterKind, o.Confirmed = x.Adopter, x.AdopterKind, false
 	if to := t.find(x.Adopter); to != 0 {
 		o.AdopterComm = t.at(to).comm
-	}
-	t.reroot(child, o.Root)
-}
-
-// reroot makes root the top of the stranded descendants of r.
-func (t *Tree) reroot(r ref, root event.ID) {
-	for child := t.at(r).spawner.first; child != 0; child = t.at(child).spawner.next {
-		if o := t.orphans[child]; o != nil && !o.Direct {
-			o.Root = root
-			t.reroot(child, root)
-		}
 	}
 }
 
