@@ -70,12 +70,12 @@ func rulesOfAllKinds() []Rule {
 	return []Rule{
 		{Name: "acts", Verdict: []string{verdict.Leaked}},
 		{Name: "waits", Verdict: []string{verdict.Leaked}, For: time.Hour},
-		{Name: "ages", OrphanedFor: 30 * time.Minute},
-		{Name: "never matches above", SpawnedBy: "nobody"},
-		{Name: "matches above", SpawnedBy: "^owner", Verdict: Verdicts},
+		{Name: "ages", Match: Match{"orphaned_for": 30 * time.Minute}},
+		{Name: "never matches above", Match: Match{"spawned_by": "nobody"}},
+		{Name: "matches above", Match: Match{"spawned_by": "^owner"}, Verdict: Verdicts},
 		{Name: "tells", Action: ActionNotify, Verdict: Verdicts},
-		{Name: "memory", MemoryAbove: 1 << 40},
-		{Name: "when", When: "process.tree_bytes > 1e15"},
+		{Name: "memory", Match: Match{"memory_above": uint64(1 << 40)}},
+		{Name: "when", Match: Match{"when": "process.tree_bytes > 1e15"}},
 	}
 }
 
@@ -114,7 +114,7 @@ func TestPassIsLinear(t *testing.T) {
 // TestDeepTreeIsOneDecision wants who is far below a tree's root to belong to it still.
 func TestDeepTreeIsOneDecision(t *testing.T) {
 	g := newLine(20000, 1, func(int) string { return verdict.Leaked })
-	e := mustEngine(t, Rule{Name: "all", Verdict: []string{verdict.Leaked}}, Rule{Name: "below", SpawnedBy: "^owner"})
+	e := mustEngine(t, Rule{Name: "all", Verdict: []string{verdict.Leaked}}, Rule{Name: "below", Match: Match{"spawned_by": "^owner"}})
 	decisions := e.Evaluate(g, idleHost(), uint64(time.Hour))
 	if len(decisions) != 2 || len(decisions[0].Targets) != 20000 || len(decisions[1].Targets) != 20000 {
 		t.Fatalf("got %d decisions", len(decisions))
