@@ -89,6 +89,7 @@ type Notify struct {
 	Journald Journald  `yaml:"journald"`
 	Webhook  []Webhook `yaml:"webhook"`
 	Exec     []Exec    `yaml:"exec"`
+	PerUser  Int       `yaml:"per_user"` // notices a minute about processes of one user
 }
 
 // Journald limits what goes to the journal.
@@ -149,7 +150,7 @@ func Default() *Config {
 			OrphanAge:     Duration{Value: 24 * time.Hour},
 			ProcessMemory: Size{Bytes: 500e6},
 		},
-		Notify: Notify{Journald: Journald{MinSeverity: Text{Value: "info"}}},
+		Notify: Notify{Journald: Journald{MinSeverity: Text{Value: "info"}}, PerUser: Int{Value: 600}},
 	}
 }
 

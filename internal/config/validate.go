@@ -179,6 +179,9 @@ func (c *Config) validateMonitor(r *report) {
 
 func (c *Config) validateNotify(r *report) {
 	word(r, "notify.journald.min_severity", c.Notify.Journald.MinSeverity, Severities)
+	if n := c.Notify.PerUser; n.Value < 1 {
+		r.add(n.At, "notify.per_user: want 1 or more notices a minute")
+	}
 	for i := range c.Notify.Webhook {
 		c.Notify.Webhook[i].validate(r)
 	}

@@ -188,6 +188,7 @@ func (d *daemon) run(ctx context.Context, listener net.Listener) error {
 	others.Go(func() { d.stateSaver.run(ctx) })
 	others.Go(func() { d.report(ctx) })
 	others.Go(func() { d.reloads(ctx) })
+	others.Go(func() { d.tellDigests(ctx) })
 
 	var loopErr error
 	select {
@@ -234,8 +235,7 @@ func (d *daemon) onEvent(e *wire.Event) {
 	d.control.OnEvent(e)
 	d.counters.count(e)
 	d.noticeQueue.add(func() {
-		d.notices.Notify(e)
-		if d.journal == nil {
+		if d.notices.Notify(e) && d.journal == nil {
 			logEvent(d.Log, e)
 		}
 	})

@@ -6,6 +6,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"time"
 
 	"github.com/abot-trace/abot-trace/internal/notify"
 	"github.com/abot-trace/abot-trace/internal/wire"
@@ -44,3 +45,21 @@ func logEvent(log *slog.Logger, e *wire.Event) {
 type noRecords struct{}
 
 func (noRecords) Send(notify.Record) bool { return true }
+
+// tellDigests counts every minute what nobody was told of, by user.
+func (d *daemon) tellDigests(ctx context.Context) {
+	tick := time.NewTicker(notify.DigestInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for _, digest := range d.notices.Digest() {
+			leftOut := float64(digest.LeftOut)
+			d.alert(wire.Alert{Name: "notices:" + digest.User, State: wire.AlertWarning, Previous: wire.AlertOK,
+				Since: time.Now().Add(-notify.DigestInterval), Value: &leftOut, Unit: "notices", Message: digest.Text})
+		}
+	}
+}

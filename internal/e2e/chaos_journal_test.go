@@ -125,7 +125,7 @@ func (d *daemon) notices(result string) (n int) {
 func TestChaosJournald(t *testing.T) {
 	shells := either(1, 30) // a socket holds a few records, the queue 8 MiB: more than 1000
 	const children = 100
-	d := newDaemon(t, ruleless)
+	d := newDaemon(t, ruleless+"notify: {per_user: 1000000}\n")
 	d.env = []string{"INVOCATION_ID=0123456789abcdef0123456789abcdef", "JOURNAL_STREAM=1:2"}
 	d.start()
 	without := newPair(t, "without journald")

@@ -11,7 +11,7 @@ import (
 // FromConfig returns the settings of a configuration; socket is where the daemon
 // serves its metrics.
 func FromConfig(c *config.Config, socket string) (Settings, error) {
-	var s Settings
+	s := Settings{PerUser: c.Notify.PerUser.Value}
 	var err error
 	if s.Journald, err = severity(c.Notify.Journald.MinSeverity); err != nil {
 		return s, fmt.Errorf("notify.journald: %w", err)

@@ -29,7 +29,7 @@ metrics: {listen: "127.0.0.1:9733"}
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Settings{Journald: SeverityWarning,
+	want := Settings{Journald: SeverityWarning, PerUser: DefaultPerUser,
 		Webhooks: []Webhook{{URL: "https://h/x", MinSeverity: SeverityCritical, HMACSecretFile: "/etc/key", Timeout: 3 * time.Second, Template: "{{.Text}}"},
 			{URL: "http://h/y", Timeout: got.Webhooks[1].Timeout}},
 		Exec:    []Exec{{Command: []string{"/bin/page", "a,b"}, Timeout: 5 * time.Second, Name: "exec[0]"}},

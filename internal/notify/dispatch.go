@@ -3,6 +3,7 @@
 package notify
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"sync/atomic"
@@ -18,6 +19,7 @@ type Dispatcher struct {
 	helpers  *Helpers
 	host     string
 	settings atomic.Pointer[Settings]
+	quota    quota
 }
 
 // NewDispatcher returns a Dispatcher to a sink for records and, unless nil, the
@@ -47,16 +49,32 @@ func (d *Dispatcher) Wants(s Severity) bool {
 	return s >= settings.Journald || settings.helperWants(s)
 }
 
-// Notify tells an event. It keeps no reference to it.
-func (d *Dispatcher) Notify(e *Event) {
+// Notify tells an event, and reports whether it did: of one user's processes no more are
+// told than the user has a share for, and the rest is counted for Digest. It keeps no
+// reference to it.
+func (d *Dispatcher) Notify(e *Event) bool {
 	settings, severity := d.settings.Load(), SeverityOf(e)
+	if !d.Wants(severity) {
+		return true
+	}
+	if !d.quota.admit(e, cmp.Or(settings.PerUser, DefaultPerUser)) {
+		return false
+	}
 	if severity >= settings.Journald {
 		d.records.Send(RecordOf(e))
 	}
 	if d.helpers != nil && settings.helperWants(severity) {
 		d.helpers.Send(&Notice{Severity: severity, Host: d.host, Text: Summary(e), Event: Redacted(e)})
 	}
+	return true
 }
+
+// DigestInterval is how often Digest is to be called: shares are for so long.
+const DigestInterval = quotaPeriod
+
+// Digest returns what was left out since the last call, by user, the most first, and gives
+// every user a new share.
+func (d *Dispatcher) Digest() []Digest { return d.quota.digest() }
 
 func (s *Settings) helperWants(severity Severity) bool {
 	for _, w := range s.Webhooks {

@@ -16,7 +16,10 @@ import (
 type Settings struct {
 	// Journald is the least severity that becomes a record; SeverityDebug adds every fork,
 	// exec and exit.
-	Journald Severity  `json:"journald"`
+	Journald Severity `json:"journald"`
+	// PerUser is how many notices a minute are told about processes of one user; zero is
+	// DefaultPerUser.
+	PerUser  int       `json:"-"`
 	Webhooks []Webhook `json:"webhooks,omitempty"`
 	Exec     []Exec    `json:"exec,omitempty"`
 	// Metrics is where the helper serves the metrics that it fetches from the
