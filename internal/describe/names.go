@@ -3,10 +3,6 @@
 package describe
 
 import (
-	"bufio"
-	"bytes"
-	"os"
-	"strconv"
 	"strings"
 	"time"
 
@@ -21,9 +17,8 @@ import (
 // Names turns the kernel's numbers into the names that people know: users,
 // control groups, units, containers. It belongs to one goroutine.
 type Names struct {
-	proc    procfs.FS
-	users   map[uint32]string
-	usersAt time.Time
+	proc  procfs.FS
+	users *users
 	// unified says that cgroup v2 is all there is, so that a cgroup id tells the path.
 	unified bool
 	byID    map[uint64]Group
@@ -67,6 +62,7 @@ func NewNames(tree *tracker.Tree) *Names {
 		unified: err == nil && st.Type == unix.CGROUP2_SUPER_MAGIC,
 		byID:    make(map[uint64]Group),
 		byProc:  make(map[event.ID]place),
+		users:   newUsers(passwd),
 		tree:    tree,
 		since:   boottime.Now(),
 	}
@@ -76,11 +72,8 @@ func NewNames(tree *tracker.Tree) *Names {
 // clock for each name takes longer than to find it. Names without a tree ask it.
 func (r *Names) SetNow(now time.Time) { r.now = now }
 
-// Bounds on what the caches hold; a full one starts again.
-const (
-	maxGroups = 16384
-	usersFor  = time.Minute
-)
+// maxGroups bounds what the caches hold; a full one starts again.
+const maxGroups = 16384
 
 // User returns the name of uid, or its number where it has none.
 func (r *Names) User(uid uint32) string {
@@ -88,34 +81,7 @@ func (r *Names) User(uid uint32) string {
 	if r.tree == nil {
 		now = time.Now()
 	}
-	if r.users == nil || now.Sub(r.usersAt) > usersFor {
-		r.users, r.usersAt = readUsers("/etc/passwd"), now
-	}
-	if name, ok := r.users[uid]; ok {
-		return name
-	}
-	return strconv.FormatUint(uint64(uid), 10)
-}
-
-// readUsers reads passwd(5). The daemon asks no network directory: it has no network.
-func readUsers(path string) map[uint32]string {
-	users := make(map[uint32]string)
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return users
-	}
-	for s := bufio.NewScanner(bytes.NewReader(b)); s.Scan(); {
-		fields := strings.Split(s.Text(), ":")
-		if len(fields) < 3 {
-			continue
-		}
-		if uid, err := strconv.ParseUint(fields[2], 10, 32); err == nil {
-			if _, taken := users[uint32(uid)]; !taken {
-				users[uint32(uid)] = fields[0]
-			}
-		}
-	}
-	return users
+	return r.users.name(uid, now)
 }
 
 // Group returns where the process stands: from what is known of its cgroup, or of whom it
