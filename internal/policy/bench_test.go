@@ -24,7 +24,8 @@ func newGrove(n, every int) *grove {
 	for i := 2; i < len(g.processes); i++ {
 		p := Process{ID: event.ID{PID: int32(i), Start: uint64(i)}, Observed: true, Comm: "python3",
 			Exe: "/usr/bin/python3.11", Cmdline: "python3 -m celery worker --queue default", UID: 1000, User: "app",
-			Unit: "analytics.service", RSS: 50 << 20, MemoryKnown: true}
+			Unit: "analytics.service", RSS: 50 << 20, MemoryKnown: true,
+			MarksKnown: true, UIDsKnown: true, UIDs: event.UIDs{Real: 1000, Effective: 1000, Saved: 1000}, Leaker: &event.UIDs{}}
 		switch tree := (i - 2) / 4; {
 		case i%4 == 2 && tree%every == 0:
 			p.Orphan, p.Verdict, p.Since = true, verdict.Leaked, uint64(time.Minute)

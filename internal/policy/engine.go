@@ -53,7 +53,11 @@ type Target struct {
 	Comm    string
 	Cmdline string
 	UID     uint32
-	Unit    string
+	// UIDs are those that were looked at to decide upon it, if UIDsAsked. With others it is
+	// to be decided again.
+	UIDs      event.UIDs
+	UIDsAsked bool
+	Unit      string
 	// RSS and Swap are bytes of the latest sample, if MemoryKnown.
 	RSS, Swap   uint64
 	MemoryKnown bool
@@ -63,6 +67,7 @@ type Target struct {
 type Spared struct {
 	Target
 	Reason string
+	Unread bool // only because its marks or its program were not read
 }
 
 // Decision says that a rule acts upon a tree, or would.
@@ -86,8 +91,9 @@ type Decision struct {
 	Enforceable bool
 	Blocker     string
 
-	rule *rule
-	key  stateKey
+	rule   *rule
+	key    stateKey
+	leaker *event.UIDs
 }
 
 // Enforces reports whether the decision is to be carried out and not only told.
@@ -199,6 +205,25 @@ func (e *Engine) NextDeadline() (uint64, bool) {
 	return e.deadlines[0].at, true
 }
 
+// WillEnd reports whether an armed rule that has not acted on the orphan yet would end it
+// now: it is held back by its budget at most, or has not been come to.
+func (e *Engine) WillEnd(view View, host *Host, id event.ID, now uint64) bool {
+	e.begin(view)
+	c := e.candidate(view, host, now)
+	if !c.reset(id) || !isCandidate(&c.p) {
+		return false
+	}
+	for i, r := range e.rules {
+		if r.Action != ActionKill || r.Mode != ModeEnforce || e.acted(i, id) || e.blocker(r, &c.p) != "" {
+			continue
+		}
+		if ok, _ := r.holds(c); ok && e.spareOrphan(&c.p, i, r) == "" {
+			return true
+		}
+	}
+	return false
+}
+
 // Defer takes back that d was done and offers it again from retryAt on, where it
 // still holds then; at the next full pass when retryAt is 0. It is for a budget that
 // held it back.
@@ -244,7 +269,7 @@ func (e *Engine) evaluate(view View, host *Host, id event.ID, now uint64, decisi
 	var next uint64
 	for i, r := range e.rules {
 		ready, at := e.ready(c, i, r)
-		if ready && (r.Action == ActionNotify || e.spareOnce(&c.p) == "") {
+		if ready && (r.Action == ActionNotify || e.spareOrphan(&c.p, i, r) == "") {
 			decisions = e.act(c, i, r, decisions)
 			continue
 		}
@@ -349,6 +374,7 @@ func (e *Engine) decide(c *candidate, i int, r *rule) Decision {
 	d.Blocker = e.blocker(r, &c.p)
 	d.Enforceable = d.Blocker == ""
 	if r.Action == ActionKill {
+		d.leaker = leakerOf(&c.p)
 		d.Targets, d.Spared = e.members(c.view, &d)
 	}
 	return d

@@ -43,12 +43,12 @@ func (e *Engine) Explain(view View, host *Host, id event.ID, now uint64) []RuleR
 // of one.
 func (e *Engine) explainMember(c *candidate, i int, r *rule, reason *RuleReason) {
 	reason.Why = "it is not an orphan: who spawned it lives, or is not known to be dead"
-	if r.Action != ActionKill || r.Scope != ScopeTree || e.leaveOut(r, &c.p, c.now) != "" {
+	if r.Action != ActionKill || r.Scope != ScopeTree || e.leaveOut(r, &c.p, c.now, anyones) != "" {
 		return
 	}
 	e.above(c, r, func(a *Process) bool {
 		up := candidate{engine: e, view: c.view, host: c.host, now: c.now}
-		if !isCandidate(a) || !up.reset(a.ID) {
+		if !isCandidate(a) || outOfReach(r, &c.p, leakerOf(a)) != "" || !up.reset(a.ID) {
 			return true
 		}
 		ofRoot := RuleReason{Name: r.Name}
@@ -61,9 +61,11 @@ func (e *Engine) explainMember(c *candidate, i int, r *rule, reason *RuleReason)
 }
 
 func (e *Engine) explain(c *candidate, i int, r *rule, reason *RuleReason) {
-	if why := e.spare(&c.p); why != "" && r.Action == ActionKill {
-		reason.Why = why
-		return
+	if r.Action == ActionKill {
+		if why := e.spareOrphan(&c.p, i, r); why != "" {
+			reason.Why = why
+			return
+		}
 	}
 	var waiting uint64
 	for _, condition := range r.conditions {

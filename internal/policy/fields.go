@@ -84,7 +84,7 @@ func (m Match) Texts(name string) []string {
 var Fields = []Field{
 	{
 		Path: "match.user", Form: FormTexts, Narrows: true,
-		Manual:    "User names or ids. One or a list.",
+		Manual:    "User names or ids. The process must be that user's now, with its real, effective and saved id. One or a list.",
 		condition: func(v any) (condition, error) { return userIs(v.([]string)), nil },
 	},
 	{

@@ -3,6 +3,7 @@
 package policy
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/abot-trace/abot-trace/internal/event"
@@ -14,7 +15,8 @@ import (
 type pass struct {
 	view    View
 	spared  map[event.ID]string
-	lines   []map[event.ID]line // by rule
+	above   []map[event.ID]string // by rule: why those below are spared
+	lines   []map[event.ID]line   // by rule
 	matches map[*spawnedByMatches]map[event.ID]event.ID
 	path    []step // scratch of inherit
 }
@@ -30,6 +32,7 @@ func (e *Engine) begin(view View) {
 	e.pass = pass{
 		view:    view,
 		spared:  make(map[event.ID]string),
+		above:   make([]map[event.ID]string, len(e.rules)),
 		lines:   make([]map[event.ID]line, len(e.rules)),
 		matches: make(map[*spawnedByMatches]map[event.ID]event.ID),
 		path:    e.pass.path[:0],
@@ -44,6 +47,38 @@ func (e *Engine) spareOnce(p *Process) string {
 		e.pass.spared[p.ID] = reason
 	}
 	return reason
+}
+
+// spareHere says why p is not signalled by r for its own sake, or nothing: for what it is, or
+// for whom its leaker could have signalled.
+func (e *Engine) spareHere(r *rule, p *Process) string {
+	if reason := e.spareOnce(p); reason != "" || p.Dead {
+		return reason
+	}
+	return outOfReach(r, p, leakerOf(p))
+}
+
+// spareOrphan says why the orphan p is not ended by rule i, or nothing: for its own sake, or
+// because it is below one that is spared, which is left out with all that it made.
+func (e *Engine) spareOrphan(p *Process, i int, r *rule) string {
+	if reason := e.spareHere(r, p); reason != "" {
+		return reason
+	}
+	if e.pass.above[i] == nil {
+		e.pass.above[i] = make(map[event.ID]string)
+	}
+	return inherit(&e.pass, e.pass.above[i], p.Spawner,
+		func(a *Process) (string, bool) {
+			if a.Dead || !a.Orphan {
+				return "", true
+			}
+			why := e.spareHere(r, a)
+			if why != "" {
+				why = fmt.Sprintf("it descends from pid %d (%s), which is spared: %s", a.ID.PID, a.Comm, why)
+			}
+			return why, why != ""
+		},
+		func(_ step, above string) string { return above })
 }
 
 // inherit returns what a process has from its line of ancestors, of which the nearest is
@@ -124,7 +159,7 @@ func (e *Engine) cutsOff(r *rule, a *Process) bool {
 		return true
 	}
 	// What may only be reported ends nobody, and belongs to no tree above it.
-	return r.Action == ActionKill && (e.spareOnce(a) != "" || e.blocker(r, a) != "")
+	return r.Action == ActionKill && (e.spareHere(r, a) != "" || e.blocker(r, a) != "")
 }
 
 // nearest returns the nearest ancestor of p that matches m; zero where none does.

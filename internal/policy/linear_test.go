@@ -57,7 +57,7 @@ func newLine(n, children int, verdictOf func(i int) string) *grove {
 		}
 		p := Process{ID: event.ID{PID: int32(i), Start: uint64(i)}, Spawner: g.processes[above].ID, Observed: true,
 			Comm: "python3", Exe: "/usr/bin/python3.11", Cmdline: "python3 work", UID: 1000, User: "app", RSS: 1 << 20,
-			MemoryKnown: true, Orphan: true, Verdict: verdictOf(i), Since: uint64(time.Minute)}
+			MemoryKnown: true, MarksKnown: true, UIDsKnown: true, Leaker: &event.UIDs{}, Orphan: true, Verdict: verdictOf(i), Since: uint64(time.Minute)}
 		g.orphans = append(g.orphans, p.ID)
 		g.children[above] = append(g.children[above], p.ID)
 		g.processes[i] = p

@@ -49,10 +49,14 @@ func (c *candidate) environment() *environment {
 	c.envFilled = true
 	p := &c.p
 	p.complete()
+	uid, user := unknownUID, ""
+	if p.KnowsUIDs() && p.UIDs.Is(p.UIDs.Real) {
+		uid, user = int(p.UIDs.Real), p.nameOf(p.UIDs.Real)
+	}
 	tree, treeKnown := c.treeMemory()
 	c.env.Host = *c.host
 	c.env.Process = Subject{
-		PID: int(p.ID.PID), Comm: p.Comm, Exe: p.Exe, Cmdline: p.Cmdline, User: p.User, UID: int(p.UID),
+		PID: int(p.ID.PID), Comm: p.Comm, Exe: p.Exe, Cmdline: p.Cmdline, User: user, UID: uid,
 		Unit: p.Unit, Cgroup: p.Cgroup, Verdict: p.Verdict, Threads: p.Threads,
 		AgeSeconds:    known(seconds(c.now, p.ID.Start), p.ID.Start != 0),
 		OrphanSeconds: known(seconds(c.now, p.Since), p.Since != 0),
@@ -63,6 +67,9 @@ func (c *candidate) environment() *environment {
 	}
 	return &c.env
 }
+
+// unknownUID stands for a process whose user ids are not known, or not one user's.
+const unknownUID = -1
 
 func known(v float64, ok bool) float64 {
 	if !ok {
@@ -130,21 +137,6 @@ func (v verdictIs) describe(c *candidate) string {
 	default:
 		return "its verdict is " + c.p.Verdict
 	}
-}
-
-type userIs []string
-
-func (u userIs) holds(c *candidate) (bool, uint64) { return userMatches(u, &c.p), 0 }
-
-func (u userIs) describe(c *candidate) string {
-	name := c.p.User
-	if name == "" {
-		name = fmt.Sprint(c.p.UID)
-	}
-	if userMatches(u, &c.p) {
-		return "its user is " + name
-	}
-	return fmt.Sprintf("its user is %s, not %s", name, strings.Join(u, " or "))
 }
 
 type globCondition struct {

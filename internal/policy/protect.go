@@ -89,8 +89,13 @@ func (t *Protection) Reason(p *Process) string {
 }
 
 func (t *Protection) configured(p *Process) string {
-	if len(t.users) > 0 && userMatches(t.users, p) {
-		return "its user is protected by the configuration"
+	if len(t.users) > 0 {
+		if !p.KnowsUIDs() {
+			return "its user is not known, and the configuration protects some"
+		}
+		if p.isAnyOf(t.users) {
+			return "its user is protected by the configuration"
+		}
 	}
 	if p.Unit != "" && matchAny(t.units, p.Unit) {
 		return fmt.Sprintf("its unit %s is protected by the configuration", p.Unit)

@@ -5,6 +5,8 @@ package policy
 import (
 	"strings"
 	"testing"
+
+	"github.com/abot-trace/abot-trace/internal/event"
 )
 
 func TestProtection(t *testing.T) {
@@ -40,6 +42,14 @@ func TestProtection(t *testing.T) {
 		{"a sibling program", Process{Comm: "sshd-report", Exe: "/opt/sshd/sshd-report"}, ""},
 		{"user", Process{Comm: "tar", User: "backup", UID: 34}, "its user is protected by the configuration"},
 		{"user by number", Process{Comm: "php", UID: 33}, "its user is protected by the configuration"},
+		{"user who lends it his rights", Process{Comm: "nginx", UIDsKnown: true, UIDs: event.UIDs{Effective: 33}},
+			"its user is protected by the configuration"},
+		{"user whom it can become again", Process{Comm: "nginx", UIDsKnown: true, UIDs: event.UIDs{Real: 7, Effective: 7, Saved: 33}},
+			"its user is protected by the configuration"},
+		{"user as it was at the exec", Process{Comm: "nginx", AskUIDs: func(p *Process) { p.UIDs, p.UIDsKnown = event.UIDs{Real: 33, Effective: 33, Saved: 33}, true }},
+			"its user is protected by the configuration"},
+		{"user that nobody can tell", Process{Comm: "nginx", AskUIDs: func(*Process) {}},
+			"its user is not known, and the configuration protects some"},
 		{"unit", Process{Comm: "postgres", Unit: "postgresql@15-main.service"},
 			"its unit postgresql@15-main.service is protected by the configuration"},
 		{"command line", Process{Comm: "x", Cmdline: "x --precious"},
@@ -53,6 +63,9 @@ func TestProtection(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			if tt.process.ID.PID == 0 {
 				tt.process.ID = id(500)
+			}
+			if p := &tt.process; !p.UIDsKnown && p.AskUIDs == nil {
+				p.UIDsKnown, p.UIDs = true, event.UIDs{Real: p.UID, Effective: p.UID, Saved: p.UID}
 			}
 			if got := protection.Reason(&tt.process); got != tt.want {
 				t.Errorf("got %q, want %q", got, tt.want)

@@ -8,7 +8,6 @@ import (
 	"path"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -172,19 +171,6 @@ func (g glob) match(s string) bool {
 func matchAny(globs []glob, s string) bool {
 	for _, g := range globs {
 		if g.match(s) {
-			return true
-		}
-	}
-	return false
-}
-
-// userMatches reports whether p's user is one of names or numeric ids.
-func userMatches(users []string, p *Process) bool {
-	for _, user := range users {
-		if user == p.User && user != "" {
-			return true
-		}
-		if id, err := strconv.ParseUint(user, 10, 32); err == nil && uint32(id) == p.UID {
 			return true
 		}
 	}

@@ -8,22 +8,64 @@ import (
 	"github.com/abot-trace/abot-trace/internal/event"
 )
 
-// spare says why p is never signalled, or nothing.
+// Why a process is spared only for now: it is read, and looked at again.
+const (
+	programUnknown = "what it runs was not seen when it executed it, and has not been read since"
+	marksUnknown   = "whether ABOT_TRACE_KEEP=1 is in its environment is not known"
+)
+
+// spare says why p is never signalled by any rule, or nothing. Nobody signals the dead: of
+// them only what is known counts, for those below.
 func (e *Engine) spare(p *Process) string {
 	if reason := e.protection.Reason(p); reason != "" {
 		return "protected: " + reason
 	}
-	if p.Keep {
+	switch {
+	case p.Keep:
 		return "ABOT_TRACE_KEEP=1 in its environment says to keep it"
+	case p.Dead:
+		return ""
+	case p.Unread:
+		p.readMarks()
+		return programUnknown
+	case !p.MarksKnown:
+		p.readMarks()
+		return marksUnknown
 	}
 	return ""
 }
 
+func (p *Process) readMarks() {
+	if p.ReadMarks != nil {
+		p.ReadMarks(p.ID)
+	}
+}
+
+// leakerOf returns the user ids that decide whom the end of p's leaker may end with p.
+// Where that end was not seen, p's own stand in: it is reported, or ended by a rule that
+// names it by other things.
+func leakerOf(p *Process) *event.UIDs {
+	if p.Leaker != nil || p.Dead || !p.KnowsUIDs() {
+		return p.Leaker
+	}
+	ids := p.UIDs
+	return &ids
+}
+
+// spareFrom says why p is not signalled by r because of the end of a leaker with these user
+// ids, or nothing.
+func (e *Engine) spareFrom(r *rule, p *Process, leaker *event.UIDs) string {
+	if reason := e.spare(p); reason != "" || p.Dead {
+		return reason
+	}
+	return outOfReach(r, p, leaker)
+}
+
 // leaveOut says why p, met below a root that r matched at the instant at, does not
-// belong to what r ends. Orphanings after at do not count: they are the kill's own
-// doing.
-func (e *Engine) leaveOut(r *rule, p *Process, at uint64) string {
-	if reason := e.spare(p); reason != "" {
+// belong to what r ends because of a leaker with these user ids. Orphanings after at do
+// not count: they are the kill's own doing.
+func (e *Engine) leaveOut(r *rule, p *Process, at uint64, leaker *event.UIDs) string {
+	if reason := e.spareFrom(r, p, leaker); reason != "" {
 		return reason
 	}
 	if p.Orphan && p.Since <= at && !slices.Contains(r.Verdict, p.Verdict) {
@@ -73,15 +115,12 @@ func (e *Engine) members(view View, d *Decision) (targets []Target, spared []Spa
 		if !view.Process(id, &p) {
 			continue
 		}
-		reason := e.spare(&p)
-		if id != d.Root {
-			reason = e.leaveOut(d.rule, &p, d.At)
-		}
+		reason := e.why(d, &p)
 		switch {
 		case reason != "" && !p.Dead:
-			spared = append(spared, Spared{target(&p), reason})
+			spared = append(spared, Spared{TargetOf(&p), reason, reason == programUnknown || reason == marksUnknown})
 		case !p.Dead:
-			targets = append(targets, target(&p))
+			targets = append(targets, TargetOf(&p))
 		}
 		if reason != "" || d.Scope == ScopeProcess {
 			continue
@@ -100,9 +139,10 @@ func (e *Engine) members(view View, d *Decision) (targets []Target, spared []Spa
 	return targets, spared
 }
 
-func target(p *Process) Target {
-	return Target{ID: p.ID, Comm: p.Comm, Cmdline: p.Cmdline, UID: p.UID, Unit: p.Unit,
-		RSS: p.RSS, Swap: p.Swap, MemoryKnown: p.MemoryKnown}
+// TargetOf is p as a target.
+func TargetOf(p *Process) Target {
+	return Target{ID: p.ID, Comm: p.Comm, Cmdline: p.Cmdline, UID: p.UID, UIDs: p.UIDs, UIDsAsked: p.UIDsKnown,
+		Unit: p.Unit, RSS: p.RSS, Swap: p.Swap, MemoryKnown: p.MemoryKnown}
 }
 
 // Targets returns who belongs to d's tree now: what lives of it, and what was forked
@@ -116,14 +156,18 @@ func (e *Engine) Targets(view View, d *Decision) ([]Target, []Spared) {
 // itself has changed is no reason.
 func (e *Engine) Spares(view View, d *Decision, id event.ID) string {
 	var p Process
-	switch {
-	case !view.Process(id, &p):
+	if !view.Process(id, &p) {
 		return "it is not known any more"
-	case id == d.Root:
-		return e.spare(&p)
-	default:
-		return e.leaveOut(d.rule, &p, d.At)
 	}
+	return e.why(d, &p)
+}
+
+// why says why p, a member of d's tree, is not to be ended by d, or nothing.
+func (e *Engine) why(d *Decision, p *Process) string {
+	if p.ID == d.Root {
+		return e.spareFrom(d.rule, p, d.leaker)
+	}
+	return e.leaveOut(d.rule, p, d.At, d.leaker)
 }
 
 // Holds checks d once more, right before its first signal: the root must still live
@@ -137,8 +181,11 @@ func (e *Engine) Holds(view View, host *Host, d *Decision, now uint64) (bool, st
 	if !c.p.Orphan {
 		return false, "it is not an orphan"
 	}
-	if reason := e.spare(&c.p); reason != "" && d.Action == ActionKill {
-		return false, reason
+	if d.Action == ActionKill {
+		e.begin(view)
+		if reason := e.spareOrphan(&c.p, d.key.rule, d.rule); reason != "" {
+			return false, reason
+		}
 	}
 	for _, condition := range d.rule.conditions {
 		if ok, _ := condition.holds(c); !ok {

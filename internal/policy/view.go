@@ -48,11 +48,17 @@ type Process struct {
 	Comm    string
 	Exe     string
 	Cmdline string // the arguments joined by single spaces
-	UID     uint32
-	User    string // name of UID, empty where it has none
-	Unit    string // systemd unit of its cgroup
-	Cgroup  string
-	Keep    bool // ABOT_TRACE_KEEP=1 in its environment
+	// UID is its real user id, and User that one's name, empty where it has none. Whether they
+	// are true now, and what its other ids are, AskUIDs tells.
+	UID    uint32
+	User   string
+	Unit   string // systemd unit of its cgroup
+	Cgroup string
+	Keep   bool // ABOT_TRACE_KEEP=1 in its environment
+	// MarksKnown says that the marks in its environment, of which Keep is one, are known.
+	MarksKnown bool
+	// Unread says that what it runs was neither seen at its exec nor read since.
+	Unread bool
 
 	Threads     int
 	RSS, Swap   uint64 // bytes
@@ -66,6 +72,9 @@ type Process struct {
 	// Since is the instant of the orphaning, or the earliest instant at which it is
 	// known to have been an orphan; 0 where not even that is known.
 	Since uint64
+	// Leaker are the user ids with which the leaker of an orphan died; nil where that was not
+	// seen.
+	Leaker *event.UIDs
 
 	// What protects it.
 	Kthread bool
@@ -77,6 +86,27 @@ type Process struct {
 	// Complete, unless nil, finds out Exe, Ours and OOMScoreAdj, which take a look at the
 	// process: it is called before they are used, and once.
 	Complete func(*Process)
+	// AskUIDs, unless nil, finds out UID, User, UIDs and UIDsKnown as they are now: it is
+	// called before they are used, and once. A user's process can become another's at any
+	// time.
+	AskUIDs func(*Process)
+	// UIDs are all its user ids, if UIDsKnown.
+	UIDs      event.UIDs
+	UIDsKnown bool
+	// UserOf names a user id, empty where it has no name; nil knows none.
+	UserOf func(uid uint32) string
+	// ReadMarks, unless nil, is called where the process is spared only because its marks or
+	// its program are not known: they are to be read, and it is to be looked at again.
+	ReadMarks func(event.ID)
+}
+
+// KnowsUIDs fills in the user ids, and reports whether they are known.
+func (p *Process) KnowsUIDs() bool {
+	if ask := p.AskUIDs; ask != nil {
+		p.AskUIDs = nil
+		ask(p)
+	}
+	return p.UIDsKnown
 }
 
 // complete fills in what the view has left until somebody asks.

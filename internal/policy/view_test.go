@@ -28,13 +28,19 @@ func at(d time.Duration) uint64 { return uint64(d) }
 // add puts a running, observed process below its spawner; pid 0 is nobody.
 func (f *forest) add(pid, spawner int32, changes ...func(*Process)) *Process {
 	p := &Process{ID: id(pid), Observed: true, Comm: "worker", Exe: "/usr/bin/python3.11", UID: 1000, User: "app",
-		Cmdline: "python3 -c work", RSS: 10 << 20, MemoryKnown: true}
+		Cmdline: "python3 -c work", RSS: 10 << 20, MemoryKnown: true, MarksKnown: true, UIDsKnown: true}
 	if spawner != 0 {
 		p.Spawner = id(spawner)
 		f.children[p.Spawner] = append(f.children[p.Spawner], p.ID)
 	}
 	for _, change := range changes {
 		change(p)
+	}
+	if p.UIDs == (event.UIDs{}) {
+		p.UIDs = event.UIDs{Real: p.UID, Effective: p.UID, Saved: p.UID}
+	}
+	if p.Orphan && p.Observed && p.Leaker == nil {
+		p.Leaker = &event.UIDs{} // root's
 	}
 	f.processes[p.ID] = p
 	return p

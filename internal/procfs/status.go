@@ -10,7 +10,7 @@ import (
 // Status is what /proc/PID/status tells beyond Stat. RSS and Swap are 0 for a
 // process without memory of its own (a kernel thread, a zombie).
 type Status struct {
-	UID uint32 // real user id
+	UID, EUID, SUID uint32 // real, effective and saved user ids
 	// SigIgn and SigCgt are the masks of ignored and of caught signals; bit 0 is SIGHUP.
 	SigIgn, SigCgt uint64
 	// NSPID and NSTGID are the pid of the leader and of the group in each pid
@@ -70,9 +70,17 @@ func parseStatus(b []byte) (st Status, err error) {
 func (s *Status) set(key string, words [][]byte) (always bool, err error) {
 	switch key {
 	case "Uid":
-		n, err := strconv.ParseUint(string(words[0]), 10, 32)
-		s.UID = uint32(n)
-		return true, syntax(err)
+		if len(words) < 3 {
+			return true, errSyntax
+		}
+		for i, id := range []*uint32{&s.UID, &s.EUID, &s.SUID} {
+			n, err := strconv.ParseUint(string(words[i]), 10, 32)
+			if err != nil {
+				return true, errSyntax
+			}
+			*id = uint32(n)
+		}
+		return true, nil
 	case "SigIgn":
 		s.SigIgn, err = strconv.ParseUint(string(words[0]), 16, 64)
 		return true, syntax(err)
