@@ -229,7 +229,7 @@ func ownControl(ctx context.Context, c *cli.Context) (*control.Controller, func(
 	}
 	log := slog.New(slog.DiscardHandler)
 	owners := systemd.Owners()
-	ctrl := control.New(control.Options{Identity: p, Owners: owners, Log: log, OneShot: true})
+	ctrl := control.New(control.Options{Tasks: p, Owners: owners, Log: log, OneShot: true})
 	t := trace.New(p, trace.Options{Log: log, Owners: owners})
 	ctrl.Attach(t)
 	if err := ctrl.Configure(cfg); err != nil {

@@ -34,8 +34,9 @@ const (
 type authorizer struct {
 	*Controller
 	cache     *membersCache
-	permitted bool // a signal was
-	isOnLoop  bool // on the loop
+	permitted bool      // a signal was
+	patience  time.Time // how long records that were lost are waited for; zero before any were
+	isOnLoop  bool      // on the loop
 }
 
 // A membersCache is what the loop last said of a kill.
@@ -43,7 +44,7 @@ type membersCache struct {
 	mark    trace.Mark // of the tree that was looked at
 	until   time.Time
 	list    []enforce.Target // who is to be ended
-	members map[event.ID]bool
+	members map[event.ID]policy.Target
 	refusal error // of the kill as a whole
 }
 
@@ -53,7 +54,7 @@ const maxHeld = 64
 // prepare spares the kill its first questions: it opens the pidfds of the targets and
 // then, with all applied that has happened until now, looks at them once more. They were
 // decided upon at the mark. On the loop, between two records.
-func (c *Controller) prepare(req *enforce.Request, decided trace.Mark) *authorizer {
+func (c *Controller) prepare(req *enforce.Request, list []policy.Target, decided trace.Mark) *authorizer {
 	k := &authorizer{Controller: c}
 	if len(req.Targets) > maxHeld {
 		return k
@@ -63,19 +64,24 @@ func (c *Controller) prepare(req *enforce.Request, decided trace.Mark) *authoriz
 	tree := c.tracer.TreeOnLoop()
 	req.Keep(func(id event.ID) bool { return mark.Complete() && tree.Has(id) })
 	if mark == decided {
-		k.cache = newMembersCache(mark, req.Targets)
+		k.cache = newMembersCache(mark, list, req.Targets)
 	} else {
 		k.cache = c.check(req, false)
 	}
 	return k
 }
 
-func newMembersCache(mark trace.Mark, list []enforce.Target) *membersCache {
-	m := &membersCache{mark: mark, until: time.Now().Add(cacheFor), list: list, members: make(map[event.ID]bool, len(list))}
-	for i := range list {
-		m.members[list[i].ID] = true
+func newMembersCache(mark trace.Mark, members []policy.Target, list []enforce.Target) *membersCache {
+	m := &membersCache{mark: mark, until: time.Now().Add(cacheFor), list: list, members: make(map[event.ID]policy.Target, len(list))}
+	for i := range members {
+		m.members[members[i].ID] = members[i]
 	}
 	return m
+}
+
+func (m *membersCache) has(id event.ID) bool {
+	_, ok := m.members[id]
+	return ok
 }
 
 // Starts implements enforce.Identity. Where the records are whole, the tree tells: a
@@ -97,7 +103,7 @@ func (k *authorizer) Starts(pids []int32) (map[int32]uint64, error) {
 	if err == nil && whole {
 		return starts, nil
 	}
-	return k.opt.Identity.Starts(pids)
+	return k.opt.Tasks.Starts(pids)
 }
 
 // onLoop is the tracer's Fresh, from wherever it is called.
@@ -119,22 +125,53 @@ func (k *authorizer) Members(ctx context.Context, req *enforce.Request) ([]enfor
 	if k.cache != nil && k.tracer.Unchanged(k.cache.mark) {
 		return k.cache.list, nil
 	}
-	if err := k.ask(ctx, req); err != nil {
+	if err := k.ask(ctx, req, false); err != nil {
 		return nil, err
 	}
 	return k.cache.list, nil
 }
 
 // ask has the loop look at the kill as a whole, after everything that has happened
-// until now, and notes what it says.
-func (k *authorizer) ask(ctx context.Context, req *enforce.Request) error {
+// until now, and notes what it says. Where records were lost, it waits until those who may
+// have executed meanwhile are known. With users, whose each process is is asked anew.
+func (k *authorizer) ask(ctx context.Context, req *enforce.Request, users bool) error {
 	permitted := k.permitted
 	answer := make(chan *membersCache, 1)
-	if err := k.onLoop(ctx, func(*tracker.Tree) { answer <- k.check(req, permitted) }); err != nil {
-		return err
+	look := func(*tracker.Tree) {
+		if users {
+			k.view.users.forget()
+		}
+		answer <- k.check(req, permitted)
 	}
-	k.cache = <-answer
-	return nil
+	for {
+		if err := k.onLoop(ctx, look); err != nil {
+			return err
+		}
+		k.cache = <-answer
+		if !errors.Is(k.cache.refusal, errIncomplete) || k.isOnLoop || !k.waitForRecords(ctx) {
+			return nil
+		}
+	}
+}
+
+// recordsPause is between two looks whether the loss of records is healed.
+const recordsPause = 20 * time.Millisecond
+
+// waitForRecords waits a little, in all askTimeout for one kill, and reports whether it did.
+func (k *authorizer) waitForRecords(ctx context.Context) bool {
+	now := time.Now()
+	if k.patience.IsZero() {
+		k.patience = now.Add(askTimeout)
+	}
+	if now.After(k.patience) {
+		return false
+	}
+	select {
+	case <-time.After(recordsPause):
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // members is who is to be ended now. On the loop.
@@ -151,23 +188,33 @@ func (c *Controller) members(a *killInFlight) []policy.Target {
 // errLapsed says that a kill has lost its reason before its first signal.
 var errLapsed = errors.New("the rule no longer holds")
 
+// errIncomplete says that nobody knows what some processes have executed.
+var errIncomplete = errors.New("records were lost, and not all processes have been looked at since")
+
 // errSpared says that one process does not belong to the kill any more.
 var errSpared = errors.New("it is spared by now, or dead")
 
 // Recheck implements enforce.Tree: the rule must still hold before the first signal,
 // and the process must still be one of the tree's that nothing spares, before each.
-// What happened before the call is taken into account, to within cacheMax.
+// What happened before the call is taken into account, to within cacheMax; whose the process
+// is, where that matters, as it is now.
 func (k *authorizer) Recheck(ctx context.Context, req *enforce.Request, id event.ID, _ unix.Signal) error {
 	if k.cache == nil || time.Now().After(k.cache.until) {
-		if err := k.ask(ctx, req); err != nil {
+		if err := k.ask(ctx, req, false); err != nil {
 			return err
 		}
 	}
-	m := k.cache
-	switch {
-	case m.refusal != nil:
-		return m.refusal
-	case !m.members[id]:
+	if t := k.cache.members[id]; t.UIDsAsked {
+		if now, err := k.view.users.read(id); err != nil || now != t.UIDs {
+			if err := k.ask(ctx, req, true); err != nil {
+				return err
+			}
+		}
+	}
+	if k.cache.refusal != nil {
+		return k.cache.refusal
+	}
+	if !k.cache.has(id) {
 		return errSpared
 	}
 	k.permitted = true
@@ -178,7 +225,7 @@ func (k *authorizer) Recheck(ctx context.Context, req *enforce.Request, id event
 // the first signal only: those after it change what the rule looks at.
 func (c *Controller) check(req *enforce.Request, permitted bool) *membersCache {
 	began := time.Now()
-	m := newMembersCache(c.tracer.MarkOnLoop(), nil)
+	m := newMembersCache(c.tracer.MarkOnLoop(), nil, nil)
 	a := c.killsInFlight[req.KillID]
 	if a == nil {
 		m.refusal = errLapsed
@@ -189,6 +236,10 @@ func (c *Controller) check(req *enforce.Request, permitted bool) *membersCache {
 		m.refusal = fmt.Errorf("the stop file %s exists", c.spec.StopFile)
 		return m
 	}
+	if a.incomplete = !c.tracer.Complete(); a.incomplete {
+		m.refusal = errIncomplete
+		return m
+	}
 	v := c.bind()
 	if !permitted && a.decision != nil {
 		if ok, why := a.engine.Holds(v, &c.host, a.decision, boottime.Now()); !ok {
@@ -197,7 +248,9 @@ func (c *Controller) check(req *enforce.Request, permitted bool) *membersCache {
 			return m
 		}
 	}
-	m = newMembersCache(m.mark, targets(c.members(a)))
+	members := c.members(a)
+	a.note(members)
+	m = newMembersCache(m.mark, members, c.targets(members))
 	m.until = began.Add(min(cacheMax, max(cacheFor, cacheFactor*time.Since(began))))
 	return m
 }
@@ -231,12 +284,12 @@ func (k *authorizer) Protected(t enforce.Target) error {
 	return nil
 }
 
-// targets converts what the policy names to what enforcement ends.
-func targets(list []policy.Target) []enforce.Target {
+// targets converts what the policy names to what enforcement ends. On the loop.
+func (c *Controller) targets(list []policy.Target) []enforce.Target {
 	out := make([]enforce.Target, 0, len(list))
 	for i := range list {
 		t := &list[i]
-		e := enforce.Target{ID: t.ID, Comm: t.Comm, Last: enforce.ResourceTracker(strings.Fields(t.Cmdline))}
+		e := enforce.Target{ID: t.ID, Comm: t.Comm, Last: isResourceTracker(c.tracer.TreeOnLoop(), t.ID)}
 		if t.MemoryKnown {
 			e.RSS, e.Swap = &t.RSS, &t.Swap
 		}

@@ -34,6 +34,7 @@ func (c *Controller) Pass(ctx context.Context, cfg *config.Config, enforce bool,
 		var p plan
 		if p.engine, p.err = c.newEngine(cfg); p.err == nil {
 			p.decisions = p.engine.Evaluate(c.bind(), &c.host, boottime.Now())
+			c.sortLast(p.decisions)
 		}
 		planned <- p
 	})
@@ -51,23 +52,27 @@ func (c *Controller) Pass(ctx context.Context, cfg *config.Config, enforce bool,
 		if err != nil {
 			return kills, fmt.Errorf("clean-up: %w", err)
 		}
-		kills = append(kills, k)
+		if k == nil || slices.ContainsFunc(kills, func(other wire.Kill) bool { return other.KillID == k.KillID }) {
+			continue
+		}
+		kills = append(kills, *k)
 		if step != nil {
-			step(k, len(decisions))
+			step(*k, len(decisions))
 		}
 	}
 	return kills, nil
 }
 
-// runDecision carries out one decision of a pass and waits for what comes of it.
-func (c *Controller) runDecision(ctx context.Context, engine *policy.Engine, d *policy.Decision, enforce bool) (wire.Kill, error) {
-	result := make(chan wire.Kill, 1)
+// runDecision carries out one decision of a pass and waits for what comes of it. It returns
+// nil where there is nothing left to do, and the kill of another who was at it already.
+func (c *Controller) runDecision(ctx context.Context, engine *policy.Engine, d *policy.Decision, enforce bool) (*wire.Kill, error) {
+	result := make(chan *wire.Kill, 1)
 	armed := enforce && d.Enforces()
 	for {
 		retry := make(chan time.Duration, 1)
-		err := c.tracer.Do(ctx, func(*tracker.Tree) { retry <- c.submitWithinBudget(engine, d, armed, result) })
+		err := c.tracer.DoDrained(ctx, func(*tracker.Tree) { retry <- c.tryDecision(engine, d, armed, result) })
 		if err != nil {
-			return wire.Kill{}, err
+			return nil, err
 		}
 		wait := <-retry
 		if wait == 0 {
@@ -76,34 +81,45 @@ func (c *Controller) runDecision(ctx context.Context, engine *policy.Engine, d *
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
-			return wire.Kill{}, ctx.Err()
+			return nil, ctx.Err()
 		}
 	}
 	select {
 	case k := <-result:
 		return k, nil
 	case <-ctx.Done():
-		return wire.Kill{}, ctx.Err()
+		return nil, ctx.Err()
 	}
 }
 
-// submitWithinBudget submits a decision of a pass, or returns how long the pause before it lasts.
+// tryDecision submits a decision of a pass, or returns how long the pause before it lasts.
 // On the loop.
-func (c *Controller) submitWithinBudget(engine *policy.Engine, d *policy.Decision, armed bool, result chan<- wire.Kill) time.Duration {
-	if armed {
-		now := boottime.Now()
-		grant := c.budget.Take(now, c.stopped())
-		if pause := time.Duration(grant.RetryAt - now); !grant.OK && grant.RetryAt > now && !grant.Exhausted && pause <= c.spec.Pause {
-			return pause
-		}
-		if !grant.OK {
-			kill := c.outline(d)
-			kill.Outcome, kill.Reason = wire.KillBudget, grant.Why
-			result <- kill
-			return 0
-		}
+func (c *Controller) tryDecision(engine *policy.Engine, d *policy.Decision, armed bool, result chan<- *wire.Kill) time.Duration {
+	tell := func(k wire.Kill) { result <- &k }
+	if other := c.killOf(d.Root); other != nil && armed {
+		other.done = append(other.done, tell)
+		return 0
 	}
-	c.submit(engine, d, trace.Mark{}, armed, func(k wire.Kill) { result <- k })
+	if ok, _ := engine.Holds(c.bind(), &c.host, d, boottime.Now()); !ok {
+		result <- nil // somebody has ended it since, or it has changed
+		return 0
+	}
+	if !armed {
+		c.submit(engine, d, trace.Mark{}, &killInFlight{asked: true, done: []func(wire.Kill){tell}})
+		return 0
+	}
+	now := boottime.Now()
+	grant := c.budget.Take(now, c.stopped())
+	if pause := time.Duration(grant.RetryAt - now); !grant.OK && grant.RetryAt > now && !grant.Exhausted && pause <= c.spec.Pause {
+		return pause
+	}
+	if !grant.OK {
+		kill := c.outline(d)
+		kill.Outcome, kill.Reason = wire.KillBudget, grant.Why
+		tell(kill)
+		return 0
+	}
+	c.submit(engine, d, trace.Mark{}, &killInFlight{armed: true, asked: true, done: []func(wire.Kill){tell}})
 	return 0
 }
 

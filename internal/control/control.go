@@ -39,12 +39,19 @@ const (
 	killWaiting = 1024
 )
 
+// Tasks tells of processes as the kernel has them now. From any goroutine.
+type Tasks interface {
+	enforce.Identity
+	// Usage returns all of them.
+	Usage() ([]event.Task, error)
+}
+
 // Options of New.
 type Options struct {
 	// Journal remembers who is stopped; nil means that nobody is stopped before the end.
 	Journal enforce.Journal
-	// Identity tells exact starts; the probe's task iterator.
-	Identity enforce.Identity
+	// Tasks is the kernel's list of processes: the probe.
+	Tasks Tasks
 	// Owners is asked about units before a signal; nil where there is no service manager.
 	Owners evidence.Owners
 	Log    *slog.Logger
@@ -94,9 +101,34 @@ type killInFlight struct {
 	decision *policy.Decision // nil for a lease
 	engine   *policy.Engine   // whose decision it is
 	lease    *lease.Lease
-	lapsed   bool            // its rule was found not to hold any more
-	done     func(wire.Kill) // nil, or who waits for it
-	root     *wire.Process   // the tree's, as it was before; nil where it is not known
+	lapsed   bool              // its rule was found not to hold any more
+	armed    bool              // it signals
+	asked    bool              // somebody asked for it, and is the only one to be told
+	members  map[event.ID]bool // all whom it ends or has ended
+	done     []func(wire.Kill) // who waits for it
+	root     *wire.Process     // the tree's, as it was before; nil where it is not known
+
+	incomplete bool // records were missing when it was looked at last
+}
+
+// note adds members to those whom the kill ends.
+func (a *killInFlight) note(members []policy.Target) {
+	if a.members == nil {
+		a.members = make(map[event.ID]bool, len(members))
+	}
+	for i := range members {
+		a.members[members[i].ID] = true
+	}
+}
+
+// killOf returns the kill that is ending the process just now, nil for none.
+func (c *Controller) killOf(id event.ID) *killInFlight {
+	for _, a := range c.killsInFlight {
+		if a.armed && a.members[id] {
+			return a
+		}
+	}
+	return nil
 }
 
 // New returns a controller without rules. Call Configure on the loop, or before the
@@ -121,7 +153,7 @@ func New(opt Options) *Controller {
 // Attach binds the controller to its tracer, before that runs.
 func (c *Controller) Attach(t *trace.Tracer) {
 	c.tracer = t
-	c.view = newView(t)
+	c.view = newView(t, newUserIDs(c.opt.Tasks.Usage))
 	c.enf = &enforce.Enforcer{Journal: c.opt.Journal}
 	c.queue = enforce.NewQueue(killsAtOnce, killWaiting, c.enf.Do, c.report)
 }
@@ -255,75 +287,6 @@ func (c *Controller) OnSample(pass *sample.Pass, host policy.Host) {
 
 // SetSample is OnSample without consequences. On the loop.
 func (c *Controller) SetSample(pass *sample.Pass, host policy.Host) { c.view.pass, c.host = pass, host }
-
-// decide carries out decisions that were just made. On the loop, between two records.
-func (c *Controller) decide(decisions []policy.Decision) {
-	if len(decisions) == 0 {
-		return
-	}
-	mark := c.tracer.MarkOnLoop()
-	for i := range decisions {
-		d := &decisions[i]
-		switch {
-		case d.Action == policy.ActionNotify:
-			c.notify(d)
-		case !d.Enforces():
-			c.submit(c.engine, d, mark, false, nil)
-		default:
-			c.spend(d, mark)
-		}
-	}
-}
-
-// spend submits a kill if the budget allows it now, else when it will.
-func (c *Controller) spend(d *policy.Decision, mark trace.Mark) {
-	grant := c.budget.Take(boottime.Now(), c.stopped())
-	if grant.OK {
-		delete(c.refusalsPublished, budgetRefusal{d.Rule, d.Root, false})
-		delete(c.refusalsPublished, budgetRefusal{d.Rule, d.Root, true})
-		c.recovered(d.Rule)
-		c.submit(c.engine, d, mark, true, nil)
-		return
-	}
-	c.engine.Defer(d, grant.RetryAt)
-	key := budgetRefusal{d.Rule, d.Root, grant.Exhausted}
-	if c.refusalsPublished[key] {
-		return
-	}
-	if len(c.refusalsPublished) > maxDetails {
-		clear(c.refusalsPublished)
-	}
-	c.refusalsPublished[key] = true
-	kill := c.outline(d)
-	kill.Outcome, kill.Reason = wire.KillBudget, grant.Why
-	root := c.tracer.DescribeOnLoop(d.Root)
-	c.notifyOrDefer(func() { c.publish(kill, root) })
-	if grant.Exhausted {
-		c.exhausted(d.Rule, grant.Why)
-	}
-}
-
-// exhausted raises the alert on a budget that is used up, once until it recovers.
-func (c *Controller) exhausted(rule, why string) {
-	if _, told := c.exhaustedSince[rule]; told {
-		return
-	}
-	now := time.Now()
-	c.exhaustedSince[rule] = now
-	c.alert(wire.Alert{Name: "budget:" + rule, State: wire.AlertWarning, Previous: wire.AlertOK, Since: now,
-		Message: "rule " + rule + ": " + why})
-}
-
-// recovered takes that alert back.
-func (c *Controller) recovered(rule string) {
-	since, told := c.exhaustedSince[rule]
-	if !told {
-		return
-	}
-	delete(c.exhaustedSince, rule)
-	c.alert(wire.Alert{Name: "budget:" + rule, State: wire.AlertOK, Previous: wire.AlertWarning, Since: time.Now(),
-		Message: fmt.Sprintf("rule %s may end trees again, after %s", rule, time.Since(since).Round(time.Second))})
-}
 
 func (c *Controller) alert(a wire.Alert) {
 	if c.opt.OnAlert != nil {

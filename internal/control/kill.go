@@ -4,7 +4,6 @@ package control
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/enforce"
@@ -14,10 +13,12 @@ import (
 )
 
 // submit queues the kill, decided upon at the mark; unless armed it is only observed,
-// whatever its mode. done, unless nil, is told on the loop what came of it, also when the queue does not take it.
-func (c *Controller) submit(engine *policy.Engine, d *policy.Decision, mark trace.Mark, armed bool, done func(wire.Kill)) {
+// whatever its mode. Those in done are told on the loop what came of it, also when the queue
+// does not take it.
+func (c *Controller) submit(engine *policy.Engine, d *policy.Decision, mark trace.Mark, a *killInFlight) {
+	a.decision, a.engine = d, engine
 	mode := d.Mode
-	if !armed {
+	if !a.armed {
 		mode = policy.ModeObserve
 	}
 	req := enforce.Request{
@@ -29,27 +30,34 @@ func (c *Controller) submit(engine *policy.Engine, d *policy.Decision, mark trac
 		Reason:  reason(d),
 		Grace:   d.Grace,
 		Root:    d.Root,
-		Targets: targets(d.Targets),
+		Targets: c.targets(d.Targets),
 	}
-	err := c.start(req, mark, &killInFlight{decision: d, engine: engine, done: done})
+	err := c.start(req, d.Targets, mark, a)
 	if err == nil {
 		return
 	}
-	engine.Defer(d, boottime.Now()+uint64(time.Second))
-	if done != nil {
+	engine.Defer(d, boottime.Now()+uint64(busyRetry))
+	if len(a.done) > 0 {
 		kill := c.outline(d)
 		kill.Outcome, kill.Reason = wire.KillBudget, err.Error()
+		a.tell(kill)
+	}
+}
+
+func (a *killInFlight) tell(kill wire.Kill) {
+	for _, done := range a.done {
 		done(kill)
 	}
 }
 
 // start begins the request, which was decided upon at the mark, or says why the queue does
 // not take it.
-func (c *Controller) start(req enforce.Request, mark trace.Mark, a *killInFlight) error {
+func (c *Controller) start(req enforce.Request, list []policy.Target, mark trace.Mark, a *killInFlight) error {
+	a.note(list)
 	c.killsInFlight[req.KillID] = a
-	k := c.prepare(&req, mark)
+	k := c.prepare(&req, list, mark)
 	req.Answers = k
-	if c.opt.Owners == nil && c.queue.Reserve(req.Root) {
+	if c.opt.Owners == nil && k.cache != nil && k.cache.refusal == nil && c.queue.Reserve(req.Root) {
 		c.sendFirstSignals(req, k)
 	} else if err := c.queue.Submit(req); err != nil {
 		req.Release()
@@ -107,13 +115,18 @@ func (c *Controller) report(req enforce.Request, kill wire.Kill) {
 		if req.Mode == policy.ModeEnforce {
 			c.budget.Rest(boottime.Now())
 		}
-		if a != nil && a.lapsed && a.decision != nil {
+		if a != nil && (a.lapsed || a.incomplete) && a.decision != nil {
 			// Should it hold again, the rule has not acted yet.
 			a.engine.Defer(a.decision, 0)
 		}
-		c.publish(kill, root(a, c.tracer.DescribeOnLoop(req.Root)))
-		if a != nil && a.done != nil {
-			a.done(kill)
+		if a != nil && a.incomplete && a.lease != nil {
+			c.waiting = append(c.waiting, *a.lease)
+		}
+		if a == nil || !a.asked || req.Mode == policy.ModeEnforce {
+			c.publish(kill, root(a, c.tracer.DescribeOnLoop(req.Root)))
+		}
+		if a != nil {
+			a.tell(kill)
 		}
 	})
 }
@@ -135,7 +148,7 @@ func (c *Controller) publish(kill wire.Kill, root *wire.Process) {
 // outline is a decision's kill that did not come to anything.
 func (c *Controller) outline(d *policy.Decision) wire.Kill {
 	return outline(&enforce.Request{KillID: c.nextID(), Rule: d.Rule, Mode: d.Mode, Scope: d.Scope, Verdict: d.Verdict,
-		Grace: d.Grace, Targets: targets(d.Targets)})
+		Grace: d.Grace, Targets: c.targets(d.Targets)})
 }
 
 func outline(req *enforce.Request) wire.Kill {

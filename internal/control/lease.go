@@ -5,14 +5,12 @@ package control
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/abot-trace/abot-trace/internal/config"
 	"github.com/abot-trace/abot-trace/internal/enforce"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/lease"
 	"github.com/abot-trace/abot-trace/internal/policy"
-	"github.com/abot-trace/abot-trace/internal/procfs"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -27,15 +25,7 @@ func (c *Controller) OnLeaseEnd(l lease.Lease) {
 		return
 	}
 	// An environment is not read on the loop: it may block.
-	go func() {
-		marks := readMarks(unsure)
-		c.tracer.Post(func() {
-			for id, m := range marks {
-				c.tracer.TreeOnLoop().SetMarks(id, m.Keep, m.Leash)
-			}
-			c.endLease(l)
-		})
-	}()
+	c.tracer.ReadNow(unsure, func() { c.endLease(l) })
 }
 
 // endLease has the members of an ended lease ended. On the loop.
@@ -58,7 +48,7 @@ func (c *Controller) endMembers(l lease.Lease, list []policy.Target) {
 		Reason:  fmt.Sprintf("the holder of the lease, pid %d, is dead", l.Holder.PID),
 		Grace:   l.Grace,
 		Root:    list[0].ID, // who is told of as the one that was ended
-		Targets: targets(list),
+		Targets: c.targets(list),
 	}
 	if c.stopped() {
 		kill := outline(&req)
@@ -66,7 +56,7 @@ func (c *Controller) endMembers(l lease.Lease, list []policy.Target) {
 		c.publish(kill, c.tracer.DescribeOnLoop(req.Root))
 		return
 	}
-	if err := c.start(req, mark, &killInFlight{lease: &l}); errors.Is(err, enforce.ErrFull) {
+	if err := c.start(req, list, mark, &killInFlight{lease: &l, armed: true}); errors.Is(err, enforce.ErrFull) {
 		c.waiting = append(c.waiting, l)
 	}
 }
@@ -98,14 +88,13 @@ func (c *Controller) leaseMembers(v *view, l lease.Lease) (list []policy.Target,
 		case c.tracer.Leases().Stays(l.Holder, id):
 			return true
 		case p.Dead:
-		case !t.MarksKnown:
+		case !t.MarksKnown || t.Unread:
 			unsure = append(unsure, id)
 			return true
 		case c.leaseSpares(&t, &p, l):
 			return true
 		default:
-			list = append(list, policy.Target{ID: p.ID, Comm: p.Comm, Cmdline: p.Cmdline, UID: p.UID, Unit: p.Unit,
-				RSS: p.RSS, Swap: p.Swap, MemoryKnown: p.MemoryKnown})
+			list = append(list, policy.TargetOf(&p))
 		}
 		v.Children(id, visit)
 		return true
@@ -117,58 +106,6 @@ func (c *Controller) leaseMembers(v *view, l lease.Lease) (list []policy.Target,
 // leaseSpares reports whether the lease leaves a living process alone, with its
 // descendants.
 func (c *Controller) leaseSpares(t *tracker.Process, p *policy.Process, l lease.Lease) bool {
-	return p.Keep || l.Marked && !t.Leash || c.engine.Protection().Reason(p) != "" || !maySignal(l.UID, p.ID.PID)
-}
-
-// maySignal reports whether a process of user uid may signal pid, as kill(2) has it: it
-// is root's, or the other's real and saved user ids are its own.
-func maySignal(uid uint32, pid int32) bool {
-	if uid == 0 {
-		return true
-	}
-	real, saved, err := userIDs(pid)
-	return err == nil && real == uid && saved == uid
-}
-
-// marksTimeout bounds the reading of environments: a process can hold its own for ever.
-const marksTimeout = 500 * time.Millisecond
-
-// readMarks looks for the marks in the environments of the processes. Those that do
-// not answer in time are missing, and so is what came after them.
-func readMarks(ids []event.ID) map[event.ID]procfs.Marks {
-	type answer struct {
-		id    event.ID
-		marks procfs.Marks
-	}
-	answers := make(chan answer, len(ids))
-	go func() {
-		defer close(answers)
-		for _, id := range ids {
-			if m, err := marksOf(id); err == nil {
-				answers <- answer{id, m}
-			}
-		}
-	}()
-	marks := make(map[event.ID]procfs.Marks, len(ids))
-	timeout := time.After(marksTimeout)
-	for {
-		select {
-		case a, ok := <-answers:
-			if !ok {
-				return marks
-			}
-			marks[a.id] = a.marks
-		case <-timeout:
-			return marks
-		}
-	}
-}
-
-func marksOf(id event.ID) (procfs.Marks, error) {
-	p, err := procfs.FS{}.OpenID(id)
-	if err != nil {
-		return procfs.Marks{}, err
-	}
-	defer p.Close()
-	return p.Marks()
+	return p.Keep || l.Marked && !t.Leash || c.engine.Protection().Reason(p) != "" ||
+		!l.ReachesAll() && (!p.KnowsUIDs() || !l.Reaches(p.UIDs))
 }

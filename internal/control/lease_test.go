@@ -3,7 +3,6 @@
 package control
 
 import (
-	"os"
 	"testing"
 	"time"
 
@@ -57,14 +56,5 @@ func TestLeaseReach(t *testing.T) {
 				}
 			})
 		})
-	}
-}
-
-// TestReadMarks wants those that answer told, and nothing said of those that do not.
-func TestReadMarks(t *testing.T) {
-	self := event.ID{PID: int32(os.Getpid())}
-	marks := readMarks([]event.ID{{PID: unused, Start: 1}, self})
-	if m, ok := marks[self]; !ok || len(marks) != 1 || m.Keep || m.Leash {
-		t.Errorf("marks: %v", marks)
 	}
 }

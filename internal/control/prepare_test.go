@@ -8,6 +8,7 @@ import (
 
 	"github.com/abot-trace/abot-trace/internal/enforce"
 	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/policy"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 )
 
@@ -30,15 +31,16 @@ func TestPreparedIsProven(t *testing.T) {
 		event.Event{Kind: event.KindFork, Subject: spawner, Time: w.began},
 		event.Event{Kind: event.KindFork, Subject: id, Time: id.Start, Fork: event.Fork{Spawner: spawner, Caller: spawner}},
 	)
+	members := []policy.Target{{ID: id}}
 	request := func() enforce.Request {
 		return enforce.Request{KillID: "k", Targets: []enforce.Target{{ID: id}}}
 	}
 	w.on(func(*tracker.Tree) {
 		decided := w.tracer.MarkOnLoop()
 		now := request()
-		k := w.prepare(&now, decided)
+		k := w.prepare(&now, members, decided)
 		defer now.Release()
-		if len(now.Held) != 1 || k.cache == nil || !k.cache.members[id] || !w.tracer.Unchanged(k.cache.mark) {
+		if len(now.Held) != 1 || k.cache == nil || !k.cache.has(id) || !w.tracer.Unchanged(k.cache.mark) {
 			t.Errorf("held %v, memo %+v", now.Held, k.cache)
 		}
 		// It dies after the decision; by now the pid may be anybody's.
@@ -47,7 +49,7 @@ func TestPreparedIsProven(t *testing.T) {
 			t.Error("the exit goes unnoticed")
 		}
 		late := request()
-		if w.prepare(&late, decided); len(late.Held) != 0 {
+		if w.prepare(&late, members, decided); len(late.Held) != 0 {
 			t.Errorf("held although it may be another's: %v", late.Held)
 		}
 	})

@@ -3,7 +3,6 @@
 package control
 
 import (
-	"os"
 	"strings"
 
 	"github.com/abot-trace/abot-trace/internal/boottime"
@@ -24,10 +23,11 @@ type view struct {
 	units  bool         // somebody asks for control groups, which may take a look each
 	pass   *sample.Pass // nil before the first
 	proc   procfs.FS
-	self   int32
-	above  map[int32]bool // our ancestors, as the kernel has them
+	users  *userIDs
+	self   ownLine
 	facts  map[event.ID]details
-	ask    func(*policy.Process) // v.complete
+	// These are methods of v, bound once.
+	ask, askUIDs func(*policy.Process)
 
 	// Found out since the loop has lent the tree, which does not change meanwhile.
 	ours map[event.ID]struct{} // our own descendants; nil where it was not asked
@@ -52,17 +52,10 @@ type details struct {
 // has processes: else every pass over them would ask for all of them anew.
 const maxDetails = 1 << 16
 
-func newView(t *trace.Tracer) *view {
-	v := &view{tracer: t, self: int32(os.Getpid()), above: make(map[int32]bool), facts: make(map[event.ID]details)}
-	v.ask = v.complete
-	for pid := int32(os.Getppid()); pid > 0 && !v.above[pid]; {
-		v.above[pid] = true
-		stat, err := v.proc.Stat(pid)
-		if err != nil {
-			break
-		}
-		pid = stat.PPID
-	}
+func newView(t *trace.Tracer, users *userIDs) *view {
+	v := &view{tracer: t, users: users, facts: make(map[event.ID]details)}
+	v.self = newOwnLine(v.proc)
+	v.ask, v.askUIDs = v.complete, v.fillUIDs
 	return v
 }
 
@@ -91,8 +84,9 @@ func (v *view) Process(id event.ID, p *policy.Process) bool {
 		Cmdline:  strings.ReplaceAll(strings.TrimSuffix(t.Cmdline, "\x00"), "\x00", " "),
 		UID:      t.UID,
 		User:     v.tracer.User(t.UID),
-		Keep:     t.MarksKnown && t.Keep,
 		Kthread:  t.Kthread,
+
+		Keep: t.MarksKnown && t.Keep, MarksKnown: t.MarksKnown, Unread: t.Unread,
 	}
 	if !t.Dead {
 		v.living(&t, p)
@@ -100,6 +94,9 @@ func (v *view) Process(id event.ID, p *policy.Process) bool {
 	if o := t.Orphan; o != nil && !t.Dead {
 		p.Orphan, p.Verdict, p.Since = true, verdictOn(o), o.Since
 		p.Observed = p.Observed && o.Observed
+		if o.Leaker != nil && o.Leaker.End.Known {
+			p.Leaker = &o.Leaker.End.UIDs
+		}
 	}
 	return true
 }
@@ -118,7 +115,7 @@ func (v *view) living(t *tracker.Process, p *policy.Process) {
 	if v.units {
 		p.Cgroup, p.Unit = v.tracer.Group(t)
 	}
-	p.Complete = v.ask
+	p.Complete, p.AskUIDs, p.UserOf, p.ReadMarks = v.ask, v.askUIDs, v.tracer.User, v.tracer.ReadSoon
 	if v.pass == nil {
 		return
 	}
@@ -141,16 +138,21 @@ func (v *view) complete(p *policy.Process) {
 	}
 }
 
+// fillUIDs adds whose a living process is now.
+func (v *view) fillUIDs(p *policy.Process) {
+	ids, err := v.users.get(p.ID)
+	if p.UIDsKnown = err == nil; p.UIDsKnown {
+		p.UIDs, p.UID, p.User = ids, ids.Real, v.tracer.User(ids.Real)
+	}
+}
+
 func (v *view) relation(id event.ID) policy.Relation {
-	switch {
-	case id.PID == v.self:
-		return policy.Ourselves
-	case v.above[id.PID]:
-		return policy.OurAncestor
+	if relation := v.self.relation(id); relation != policy.NotOurs {
+		return relation
 	}
 	if v.ours == nil {
 		v.ours = make(map[event.ID]struct{})
-		if self, ok := v.tree.Lookup(v.self); ok {
+		if self, ok := v.tree.Lookup(v.self.pid()); ok {
 			for id := range v.tree.Descendants(self) {
 				v.ours[id] = struct{}{}
 			}

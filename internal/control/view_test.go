@@ -67,9 +67,11 @@ func TestOurDescendants(t *testing.T) {
 		tree.Apply(&event.Event{Kind: event.KindFork, Subject: e.id, Fork: event.Fork{Spawner: e.by, Caller: e.by}})
 	}
 	tree.Apply(&event.Event{Kind: event.KindExit, Subject: child})
-	v := &view{tree: tree, self: self.PID, above: map[int32]bool{1: true}}
+	v := &view{tree: tree, self: ownLine{{PID: self.PID}, {PID: 7}, {PID: 1}}}
 	for id, want := range map[event.ID]policy.Relation{self: policy.Ourselves, grandchild: policy.OurDescendant,
-		other: policy.NotOurs, {PID: 1, Start: 1}: policy.OurAncestor} {
+		other: policy.NotOurs, {PID: 1, Start: 1}: policy.OurAncestor,
+		// Who has the pid of a dead ancestor now, or ours.
+		{PID: 7, Start: 1 << 40}: policy.NotOurs, {PID: 40, Start: 1 << 40}: policy.NotOurs} {
 		if got := v.relation(id); got != want {
 			t.Errorf("%v: %v, want %v", id, got, want)
 		}

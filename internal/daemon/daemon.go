@@ -130,16 +130,16 @@ func (d *daemon) build(p *probe.Probe) error {
 		d.Log.Warn("no process can be ended: rules can only observe", "err", ability.Signal)
 	}
 	d.control = control.New(control.Options{
-		Journal:  d.stopJournal(),
-		Identity: p,
-		Owners:   owners,
-		Log:      d.Log,
-		OnAlert:  d.alertOnLoop,
-		Later:    d.noticeQueue.add,
+		Journal: d.stopJournal(),
+		Tasks:   p,
+		Owners:  owners,
+		Log:     d.Log,
+		OnAlert: d.alertOnLoop,
+		Later:   d.noticeQueue.add,
 	})
 	d.tracer = trace.New(p, trace.Options{
 		Log: d.Log, Owners: owners,
-		OnOrphans: d.control.OnOrphans, OnEvent: d.onEvent, OnTick: d.onTick, OnLeaseEnd: d.control.OnLeaseEnd,
+		OnOrphans: d.control.OnOrphans, OnEvent: d.onEvent, OnTick: d.onTick, OnLeaseEnd: d.control.OnLeaseEnd, OnRead: d.control.OnRead,
 		OnLag: func(lag time.Duration) { d.counters.metrics.ObserveLatency(lag) },
 	})
 	d.control.Attach(d.tracer)

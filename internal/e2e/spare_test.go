@@ -56,7 +56,7 @@ func TestNoWrongKill(t *testing.T) {
 		{name: "a fact that cannot be read", shell: "sh $F leaf & wait", prepare: says("oom_score_adj", "?"), end: (*family).killMain,
 			verdict: wire.VerdictLeaked},
 		{name: "named as sshd", shell: "cp /bin/sleep $D/sshd; (echo leaf $(sh -c 'echo $PPID') >&3; exec $D/sshd 300) & wait",
-			end: (*family).killMain, verdict: wire.VerdictLeaked},
+			prepare: named("sshd"), end: (*family).killMain, verdict: wire.VerdictLeaked},
 	}
 	d := startDaemon(t, sweeping)
 	for _, c := range cases {
@@ -80,6 +80,16 @@ func TestNoWrongKill(t *testing.T) {
 			for _, p := range spared {
 				p.mustLive()
 			}
+		})
+	}
+}
+
+// named waits until the process has executed the program of that name: it says so before.
+func named(comm string) func(testing.TB, *process, string) {
+	return func(t testing.TB, p *process, _ string) {
+		eventually(t, "the name "+comm, func() bool {
+			b, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", p.pid))
+			return err == nil && string(b) == comm+"\n"
 		})
 	}
 }

@@ -138,6 +138,9 @@ type Tree interface {
 	// was true before the first and is no more because of it (the memory of the
 	// tree, say) is no reason.
 	Recheck(ctx context.Context, req *Request, id event.ID, sig unix.Signal) error
+	// Others returns the living processes that a Target with Last of this request is to
+	// outlive although the request does not end them: those of the same leak.
+	Others(ctx context.Context, req *Request) ([]event.ID, error)
 }
 
 // Protector knows who is never signalled, whatever a rule says. It is asked before

@@ -242,10 +242,17 @@ func (k *kill) whyAlive(m *member) error {
 	return fmt.Errorf("in state %c %s after SIGKILL", st.State, k.killWait())
 }
 
-// finishLast waits for those that end by themselves.
+// finishLast waits for those that end by themselves when the others have, those of the same
+// leak that other kills end, too; for these one more grace.
 func (k *kill) finishLast(deadline time.Time) {
 	if len(k.which(isLast)) == 0 || k.ctx.Err() != nil {
 		return
+	}
+	for patience := time.Now().Add(k.req.Grace); k.othersLive() && time.Now().Before(patience) && k.ctx.Err() == nil; {
+		k.wait(earlier(patience, time.Now().Add(othersPause)), isLast)
+		if len(k.which(isLast)) == 0 {
+			return
+		}
 	}
 	if own := time.Now().Add(k.lastWait()); own.After(deadline) {
 		deadline = own
@@ -255,6 +262,22 @@ func (k *kill) finishLast(deadline time.Time) {
 	}
 	k.wait(deadline, isLast)
 	k.killRemaining(isLast)
+}
+
+// othersPause is between two looks at processes that this kill does not end.
+const othersPause = 50 * time.Millisecond
+
+// othersLive reports whether some of the leak live that are not stuck in the kernel.
+func (k *kill) othersLive() bool {
+	others, err := k.answers.Others(k.ctx, k.req)
+	if err != nil {
+		k.note("others of the leak", err)
+		return false
+	}
+	return slices.ContainsFunc(others, func(id event.ID) bool {
+		st, err := k.FS.Stat(id.PID)
+		return err == nil && st.Is(id) && st.State != 'D' && !st.Dead()
+	})
 }
 
 func (k *kill) result() wire.Kill {

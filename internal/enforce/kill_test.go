@@ -316,7 +316,9 @@ func TestRefused(t *testing.T) {
 // alone is a Tree of nothing but the request, without protection.
 type alone struct{ rechecks int }
 
-func (*alone) Members(context.Context, *Request) ([]Target, error) { return nil, nil }
+func (*alone) Members(context.Context, *Request) ([]Target, error)    { return nil, nil }
+func (a *alone) Others(context.Context, *Request) ([]event.ID, error) { return nil, nil }
+
 func (a *alone) Recheck(context.Context, *Request, event.ID, unix.Signal) error {
 	a.rechecks++
 	return nil

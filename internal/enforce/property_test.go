@@ -90,6 +90,8 @@ type fatal map[int32]int
 
 func (fatal) Members(context.Context, *Request) ([]Target, error) { return nil, nil }
 
+func (f fatal) Others(context.Context, *Request) ([]event.ID, error) { return nil, nil }
+
 func (f fatal) Recheck(_ context.Context, _ *Request, id event.ID, sig unix.Signal) error {
 	if f[id.PID] == fateRecheckStop || f[id.PID] == fateRecheckTerm && sig == unix.SIGTERM {
 		return errors.New("not any more")

@@ -33,6 +33,8 @@ type world struct {
 	// recheck, if set, is asked before every signal.
 	recheck func(event.ID, unix.Signal) error
 	members int // calls of Members
+	// others, if set, tells who else of the leak lives.
+	others func() []event.ID
 }
 
 func newWorld(tb testing.TB) *world {
@@ -133,6 +135,14 @@ func (w *world) targets() []Target {
 		w.Fatal(err)
 	}
 	return targets
+}
+
+// Others implements Tree.
+func (w *world) Others(context.Context, *Request) ([]event.ID, error) {
+	if w.others == nil {
+		return nil, nil
+	}
+	return w.others(), nil
 }
 
 func (w *world) Recheck(_ context.Context, _ *Request, id event.ID, sig unix.Signal) error {

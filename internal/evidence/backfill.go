@@ -3,7 +3,9 @@
 package evidence
 
 import (
+	"context"
 	"strings"
+	"time"
 
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/procfs"
@@ -19,7 +21,8 @@ const fillBatch = 64
 // block on the process, so it is never done on the loop.
 type backfill struct {
 	next   []event.ID // to be read before all others
-	wanted bool       // all that is not known is to be read
+	queued map[event.ID]struct{}
+	wanted bool // all that is not known is to be read
 	busy   bool
 	tried  map[event.ID]struct{}
 	filled chan struct{} // closed when the first look is done
@@ -29,7 +32,7 @@ type backfill struct {
 const maxNext = 4096
 
 func newBackfill() backfill {
-	return backfill{tried: make(map[event.ID]struct{}), filled: make(chan struct{})}
+	return backfill{tried: make(map[event.ID]struct{}), queued: make(map[event.ID]struct{}), filled: make(chan struct{})}
 }
 
 // Filled is closed when the processes older than the tracer have got their command
@@ -47,12 +50,14 @@ func (f *backfill) want() {
 
 // readSoon has the process read if its program or marks are not known.
 func (f *backfill) readSoon(tree *tracker.Tree, id event.ID) {
+	_, queued := f.queued[id]
 	switch {
-	case !tree.NeedsReading(id):
+	case queued || !tree.NeedsReading(id):
 	case len(f.next) >= maxNext:
 		f.want()
 	default:
 		f.next = append(f.next, id)
+		f.queued[id] = struct{}{}
 	}
 }
 
@@ -71,21 +76,33 @@ func (g *Gatherer) ReadNext() {
 	if len(ids) == 0 {
 		return
 	}
-	programs := make([]uint32, len(ids))
+	f.busy = true
+	g.readPrograms(ids, fillBatch*readTimeout, func() { f.busy = false })
+}
+
+// readTimeout is what one process may take: it can hold its own environment for ever.
+const readTimeout = 100 * time.Millisecond
+
+// ReadNow has programs and marks of the processes read, and then calls fn on the loop,
+// whatever could be read: within half a second.
+func (g *Gatherer) ReadNow(ids []event.ID, fn func()) { g.readPrograms(ids, asyncTimeout, fn) }
+
+// readPrograms reads, apart from the loop, and calls fn when what was read is in the tree.
+func (g *Gatherer) readPrograms(ids []event.ID, within time.Duration, fn func()) {
+	found := make([]reading, len(ids))
 	for i, id := range ids {
 		p, _ := g.tree.Get(id)
-		programs[i] = p.Program
+		found[i] = reading{id: id, program: p.Program}
 	}
-	f.busy = true
 	go func() {
-		found := make([]reading, len(ids))
-		for i, id := range ids {
-			found[i] = g.readProgram(id)
-			found[i].program = programs[i]
+		ctx, cancel := context.WithTimeout(context.Background(), within)
+		defer cancel()
+		for i := range found {
+			g.readProgram(ctx, &found[i])
 		}
 		g.post(func() {
-			f.busy = false
 			g.takeReadings(found)
+			fn()
 		})
 	}()
 }
@@ -95,6 +112,9 @@ func (f *backfill) batch(tree *tracker.Tree) []event.ID {
 	if n := min(len(f.next), fillBatch); n > 0 {
 		ids := f.next[:n:n]
 		f.next = f.next[n:]
+		for _, id := range ids {
+			delete(f.queued, id)
+		}
 		return ids
 	}
 	if !f.wanted {
@@ -129,13 +149,21 @@ type reading struct {
 	marks     *procfs.Marks
 }
 
-func (g *Gatherer) readProgram(id event.ID) (r reading) {
-	r.id = id
-	r.exe, r.line, r.truncated, r.words = readCmdline(g.proc, id)
-	if m, err := g.readMarks(id); err == nil {
-		r.marks = &m
+// readProgram fills in what can be read before ctx ends, or readTimeout.
+func (g *Gatherer) readProgram(ctx context.Context, r *reading) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	asked := *r
+	read, err := within(ctx, &g.blocked, func() (reading, error) {
+		asked.exe, asked.line, asked.truncated, asked.words = readCmdline(g.proc, asked.id)
+		if m, err := g.readMarks(asked.id); err == nil {
+			asked.marks = &m
+		}
+		return asked, nil
+	})
+	if err == nil {
+		*r = read
 	}
-	return r
 }
 
 // takeReadings puts into the tree what was read of those that have not executed since.

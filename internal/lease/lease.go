@@ -26,6 +26,12 @@ type Lease struct {
 	ExitSeen   bool
 }
 
+// ReachesAll reports whether the holder's user could have signalled anyone: root.
+func (l *Lease) ReachesAll() bool {
+	const nobody = 1<<32 - 1
+	return l.Reaches(event.UIDs{Real: nobody, Effective: nobody, Saved: nobody})
+}
+
 // Reaches reports whether the holder's user could have signalled a process with these ids.
 func (l *Lease) Reaches(ids event.UIDs) bool {
 	return event.UIDs{Real: l.UID, Effective: l.UID, Saved: l.UID}.CouldSignal(ids) &&

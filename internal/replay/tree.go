@@ -190,8 +190,11 @@ func (t *tree) Process(id event.ID, p *policy.Process) bool {
 		Comm: w.Comm, Exe: w.Exe, Cmdline: strings.Join(w.Cmdline, " "), User: w.User,
 		Unit: w.Unit, Cgroup: w.Cgroup, Threads: w.Threads, Kthread: w.Kthread,
 	}
+	// Events tell neither marks nor the other user ids: what a rule would have ended is told
+	// as if no mark had spared it, and nobody had had more than one id.
+	p.MarksKnown = true
 	if w.UID != nil {
-		p.UID = *w.UID
+		p.UID, p.UIDs, p.UIDsKnown = *w.UID, idsOf(*w.UID), true
 	}
 	if w.RSSBytes != nil {
 		p.RSS, p.MemoryKnown = *w.RSSBytes, true
@@ -204,9 +207,23 @@ func (t *tree) Process(id event.ID, p *policy.Process) bool {
 	}
 	if w.Orphan != nil {
 		p.Orphan, p.Verdict, p.Since = true, w.Orphan.Verdict, w.Orphan.SinceNS
+		p.Leaker = t.leakerIDs(w.Orphan.Leaker)
 	}
 	return true
 }
+
+// leakerIDs are the user ids of a leaker: root's where they were not told.
+func (t *tree) leakerIDs(l *wire.Leaker) *event.UIDs {
+	var ids event.UIDs
+	if l != nil {
+		if n := t.nodes[idOf(l.PID, l.StartNS)]; n != nil && n.process.UID != nil {
+			ids = idsOf(*n.process.UID)
+		}
+	}
+	return &ids
+}
+
+func idsOf(uid uint32) event.UIDs { return event.UIDs{Real: uid, Effective: uid, Saved: uid} }
 
 // Children implements policy.View.
 func (t *tree) Children(id event.ID, yield func(event.ID) bool) {

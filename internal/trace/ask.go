@@ -180,6 +180,10 @@ func (t *Tracer) DescribeOnLoop(id event.ID) *wire.Process {
 // lines. From any goroutine.
 func (t *Tracer) Filled() <-chan struct{} { return t.evidence.Filled() }
 
+// ReadNow has programs and marks of the processes read, and then calls fn on the loop,
+// whatever could be read: within half a second. On the loop.
+func (t *Tracer) ReadNow(ids []event.ID, fn func()) { t.evidence.ReadNow(ids, fn) }
+
 // ReadSoon has program and marks of the process read, where they are not known, and OnRead
 // called. On the loop.
 func (t *Tracer) ReadSoon(id event.ID) { t.evidence.ReadSoon(id) }
