@@ -13,7 +13,7 @@ needs=(
 	tini:tini dumb-init:dumb-init                               # what supervise is measured beside
 	qemu-system-x86_64:qemu-system-x86 dpkg-deb:dpkg            # guest kernels
 	qemu-system-aarch64:qemu-system-arm qemu-aarch64-static:qemu-user-static # those of arm64
-	systemd-nspawn:systemd-container debootstrap:debootstrap mke2fs:e2fsprogs # the installed package
+	systemd-nspawn:systemd-container debootstrap:debootstrap jq:jq mke2fs:e2fsprogs # the installed package
 	forkstat:forkstat bpftrace:bpftrace pstree:psmisc taskset:util-linux # what tracing is measured beside
 	lintian:lintian xz:xz-utils man:man-db rpm:rpm              # packages
 	zsh:zsh fish:fish                                           # completion
