@@ -15,6 +15,9 @@ PREFIX ?= /usr
 DIST ?= dist
 ARCHES ?= amd64 arm64
 FUZZTIME ?= 30s
+SOAK ?= 1h
+SOAK_RATE ?= 120
+SOAK_FILE ?= soak.csv
 BENCH ?= .
 BENCHFLAGS ?=
 TESTFLAGS ?=
@@ -73,6 +76,9 @@ test-image: ## the container image, built from its recipe and run by podman
 
 test-chaos: setup ## the chaos suite in its long form: kills, stops, full disks, no memory, no pids, stalled readers
 	CI=true $(GO) test -count=1 -timeout 30m -run TestChaos ./internal/e2e -chaos
+
+test-soak: setup ## SOAK (1h) of processes, leaks, leases, reloads and readers at SOAK_RATE (120) processes a second; curves go to SOAK_FILE
+	CI=true $(GO) test -count=1 -timeout 0 -v -run TestSoak ./internal/e2e -soak $(SOAK) -soak-rate $(SOAK_RATE) -soak-file '$(abspath $(SOAK_FILE))'
 
 fuzz: ## run every fuzz target for FUZZTIME (30s)
 	test/fuzz.sh $(FUZZTIME)
@@ -138,5 +144,5 @@ clean: ## remove what the other targets made in the tree
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: all build generate fmt lint setup test test-root test-vm test-packages test-image test-chaos fuzz bench demo \
+.PHONY: all build generate fmt lint setup test test-root test-vm test-packages test-image test-chaos test-soak fuzz bench demo \
 	verify install uninstall package clean help

@@ -11,6 +11,8 @@ import (
 	"log/slog"
 	"net/http"
 	"path/filepath"
+	"runtime"
+	"runtime/metrics"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -80,9 +82,23 @@ func New(source Source, version string) *Metrics {
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: "build_info",
 		Help: "Always 1, with the version as a label.", ConstLabels: prometheus.Labels{"version": version}})
 	build.Set(1)
-	m.registry.MustRegister(m.latency, m.sampling, m.reaction, build, collector{source},
+	goroutines := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: namespace, Name: "goroutines",
+		Help: "Goroutines of the daemon itself."}, func() float64 { return float64(runtime.NumGoroutine()) })
+	heap := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: namespace, Name: "heap_bytes",
+		Help: "Memory of the daemon's heap in use, garbage included."}, heapBytes)
+	m.registry.MustRegister(goroutines, heap, m.latency, m.sampling, m.reaction, build, collector{source},
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{Namespace: namespace}))
 	return m
+}
+
+// heapBytes is what objects on the heap take, dead ones included until they are swept.
+func heapBytes() float64 {
+	sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+	metrics.Read(sample)
+	if sample[0].Value.Kind() != metrics.KindUint64 {
+		return 0
+	}
+	return float64(sample[0].Value.Uint64())
 }
 
 func histogram(name, help string, buckets []float64) prometheus.Histogram {
