@@ -64,9 +64,12 @@ const (
 	KindChild
 	KindMove
 	KindCaught
+
+	// Kinds is how many there are, with the zero Kind.
+	Kinds
 )
 
-var kindNames = [...]string{KindFork: "fork", KindExec: "exec", KindExit: "exit",
+var kindNames = [Kinds]string{KindFork: "fork", KindExec: "exec", KindExit: "exit",
 	KindSignal: "signal", KindOOM: "oom", KindChild: "child", KindMove: "move",
 	KindCaught: "caught"}
 

@@ -144,15 +144,8 @@ type overlapKey struct {
 
 func keyOf(e *event.Event) overlapKey {
 	k := overlapKey{key: e.Key()}
-	switch e.Kind {
-	case event.KindSignal, event.KindCaught:
-		k.key.Ordinal = 0 // the instant of its writing
-		k.signal = e.Signal
-		k.signal.Suppressed = 0 // each attachment has a limit of its own
-	case event.KindMove:
-		k.key.Ordinal = 0 // likewise
-	case event.KindChild:
-		k.parent = e.Child.Parent
+	if adapt := records[e.Kind].key; adapt != nil {
+		adapt(&k, e)
 	}
 	return k
 }

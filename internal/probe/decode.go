@@ -44,24 +44,10 @@ func Decode(b []byte, e *event.Event) error {
 	e.Comm = decodeComm(hdr.Comm)
 	e.UID = hdr.Uid
 	e.ExecID = hdr.ExecId
-	switch e.Kind {
-	case event.KindFork:
-		return decodeFork(b, &e.Fork)
-	case event.KindExec:
-		return decodeExec(b, &e.Exec)
-	case event.KindExit:
-		return decodeExit(b, &e.Exit)
-	case event.KindSignal, event.KindCaught:
-		return decodeSignal(b, &e.Signal)
-	case event.KindOOM:
-		return decodeOOM(b, &e.OOM)
-	case event.KindChild:
-		return decodeChild(b, &e.Child)
-	case event.KindMove:
-		return decodeMove(b, &e.Move)
-	default:
+	if int(e.Kind) >= len(records) || records[e.Kind].decode == nil {
 		return fmt.Errorf("%w: kind %d", ErrMalformed, hdr.Kind)
 	}
+	return records[e.Kind].decode(b, e)
 }
 
 func decodeID(id *bpf.CoreProcessId) event.ID {
@@ -77,11 +63,7 @@ func decodeComm(c [16]uint8) event.Comm {
 	return c
 }
 
-func decodeFork(b []byte, f *event.Fork) error {
-	r, err := view[bpf.CoreForkEvent](b)
-	if err != nil {
-		return err
-	}
+func decodeFork(r *bpf.CoreForkEvent, _ []byte, f *event.Fork) error {
 	*f = event.Fork{
 		Spawner: decodeID(&r.Spawner),
 		Caller:  decodeID(&r.Caller),
@@ -93,11 +75,7 @@ func decodeFork(b []byte, f *event.Fork) error {
 	return nil
 }
 
-func decodeExec(b []byte, x *event.Exec) error {
-	r, err := view[bpf.CoreExecEvent](b)
-	if err != nil {
-		return err
-	}
+func decodeExec(r *bpf.CoreExecEvent, words []byte, x *event.Exec) error {
 	*x = event.Exec{
 		Origin:     decodeOrigin(&r.Origin),
 		Cgroup:     r.Cgroup,
@@ -106,7 +84,6 @@ func decodeExec(b []byte, x *event.Exec) error {
 		Keep:       r.Flags&uint32(bpf.CoreExecFlagsEXEC_MARK_KEEP) != 0,
 		Leash:      r.Flags&uint32(bpf.CoreExecFlagsEXEC_MARK_LEASH) != 0,
 	}
-	words := b[unsafe.Sizeof(*r):]
 	path, offset, size := int(r.FilenameLen), int(r.ArgsOffset), int(r.ArgsLen)
 	if path > offset || offset+size > len(words) {
 		return fmt.Errorf("%w: exec of %d+%d bytes at %d in %d", ErrMalformed, path, size, offset, len(words))
@@ -116,11 +93,7 @@ func decodeExec(b []byte, x *event.Exec) error {
 	return nil
 }
 
-func decodeExit(b []byte, x *event.Exit) error {
-	r, err := view[bpf.CoreExitEvent](b)
-	if err != nil {
-		return err
-	}
+func decodeExit(r *bpf.CoreExitEvent, _ []byte, x *event.Exit) error {
 	has := func(f bpf.CoreExitFlags) bool { return r.Flags&uint32(f) != 0 }
 	*x = event.Exit{
 		Status:      event.Status(r.Status),
@@ -143,11 +116,7 @@ func decodeExit(b []byte, x *event.Exit) error {
 	return nil
 }
 
-func decodeSignal(b []byte, s *event.Signal) error {
-	r, err := view[bpf.CoreSignalEvent](b)
-	if err != nil {
-		return err
-	}
+func decodeSignal(r *bpf.CoreSignalEvent, _ []byte, s *event.Signal) error {
 	*s = event.Signal{
 		Signal:     unix.Signal(r.Signal),
 		Sender:     decodeID(&r.Sender),
@@ -161,29 +130,17 @@ func decodeSignal(b []byte, s *event.Signal) error {
 	return nil
 }
 
-func decodeOOM(b []byte, o *event.OOM) error {
-	r, err := view[bpf.CoreOomEvent](b)
-	if err != nil {
-		return err
-	}
+func decodeOOM(r *bpf.CoreOomEvent, _ []byte, o *event.OOM) error {
 	*o = event.OOM{Cgroup: r.Cgroup, RSSBytes: r.Rss}
 	return nil
 }
 
-func decodeChild(b []byte, c *event.Child) error {
-	r, err := view[bpf.CoreChildEvent](b)
-	if err != nil {
-		return err
-	}
+func decodeChild(r *bpf.CoreChildEvent, _ []byte, c *event.Child) error {
 	*c = event.Child{Parent: decodeID(&r.Parent), Origin: decodeOrigin(&r.Origin)}
 	return nil
 }
 
-func decodeMove(b []byte, m *event.Move) error {
-	r, err := view[bpf.CoreMoveEvent](b)
-	if err != nil {
-		return err
-	}
+func decodeMove(r *bpf.CoreMoveEvent, _ []byte, m *event.Move) error {
 	*m = event.Move{Cgroup: r.Cgroup}
 	return nil
 }

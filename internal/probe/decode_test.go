@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -31,8 +32,12 @@ func sample(t testing.TB, name string) []byte {
 	return b
 }
 
-var kinds = []event.Kind{event.KindFork, event.KindExec, event.KindExit, event.KindSignal, event.KindOOM, event.KindChild,
-	event.KindMove, event.KindCaught}
+var kinds = func() (all []event.Kind) {
+	for k := event.KindFork; k < event.Kinds; k++ {
+		all = append(all, k)
+	}
+	return all
+}()
 
 // bytesOf returns the memory of a record.
 func bytesOf[T any](r *T) []byte {
@@ -59,6 +64,51 @@ func record(t testing.TB, kind event.Kind) []byte {
 		return moveRecord()
 	default:
 		return sample(t, kind.String())
+	}
+}
+
+// TestRecordsAreComplete wants every kind of bpf/event.h to be decoded, by the struct and by
+// the name that it has there.
+func TestRecordsAreComplete(t *testing.T) {
+	if len(records) != int(event.Kinds) {
+		t.Fatalf("%d kinds in bpf/event.h, %d in package event", len(records)-1, event.Kinds-1)
+	}
+	names := make(map[string]bool)
+	for _, kind := range kinds {
+		r, name := records[kind], kind.String()
+		if r.decode == nil || r.layout == nil {
+			t.Errorf("%s has no entry", name)
+			continue
+		}
+		if name == "" || names[name] {
+			t.Errorf("kind %d has no name of its own: %q", kind, name)
+		}
+		names[name] = true
+		if f, ok := r.layout.FieldByName("Hdr"); !ok || f.Offset != 0 || f.Type != reflect.TypeFor[bpf.CoreEventHeader]() {
+			t.Errorf("%s: %s does not begin with the header", name, r.layout)
+		}
+	}
+}
+
+// TestRecordLayout wants the name of the layout to change with any record of the ring.
+func TestRecordLayout(t *testing.T) {
+	was := recordLayout()
+	for _, kind := range kinds {
+		layout := records[kind].layout
+		users := 0
+		for _, r := range records {
+			if r.layout == layout {
+				users++
+			}
+		}
+		records[kind].layout = reflect.TypeFor[struct{ Other uint64 }]()
+		if recordLayout() == was && users == 1 {
+			t.Errorf("the layout does not tell of %s", kind)
+		}
+		records[kind].layout = layout
+	}
+	if recordLayout() != was {
+		t.Error("the layout is not the same twice")
 	}
 }
 

@@ -3,10 +3,8 @@
 package probe
 
 import (
-	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"reflect"
 	"strconv"
 	"strings"
 
@@ -88,30 +86,6 @@ func thisVersion() (version, error) {
 	}
 	build := bpf.Build()
 	return version{layout: recordLayout(), build: hex.EncodeToString(build[:6]), namespace: namespace}, nil
-}
-
-// recordMeaning is raised when a field changes its meaning, but not its place.
-const recordMeaning = 1
-
-// recordLayout names the layout of the ring's records and of the counters, as the
-// generated types have it.
-func recordLayout() string {
-	h := sha256.New()
-	fmt.Fprintln(h, recordMeaning)
-	for _, t := range []any{
-		bpf.CoreEventHeader{}, bpf.CoreProcessId{}, bpf.CoreOrigin{}, bpf.CoreFileId{},
-		bpf.CoreForkEvent{}, bpf.CoreExecEvent{}, bpf.CoreExitEvent{}, bpf.CoreSignalEvent{},
-		bpf.CoreOomEvent{}, bpf.CoreChildEvent{}, bpf.CoreTaskRecord{}, bpf.CoreThreadRecord{},
-		bpf.CoreRingCounters{},
-	} {
-		typ := reflect.TypeOf(t)
-		fmt.Fprintln(h, typ.Name(), typ.Size())
-		for i := range typ.NumField() {
-			f := typ.Field(i)
-			fmt.Fprintln(h, f.Name, f.Type, f.Offset)
-		}
-	}
-	return hex.EncodeToString(h.Sum(nil)[:4])
 }
 
 // keptName names an object of the attachment that began at the instant given.

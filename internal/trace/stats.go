@@ -12,7 +12,7 @@ import (
 
 // stats are figures that any goroutine may read.
 type stats struct {
-	byKind  [8]atomic.Uint64
+	byKind  [event.Kinds]atomic.Uint64
 	byType  [16]atomic.Uint64
 	living  atomic.Int64
 	dead    atomic.Int64
