@@ -7,19 +7,15 @@ import "github.com/abot-trace/abot-trace/internal/wire"
 // Event is one event as it is told; see package wire.
 type Event = wire.Event
 
-// MessageIDs are the MESSAGE_ID of each event type's records. They never change;
-// each has an entry in deploy/systemd/abot-trace.catalog.
-var MessageIDs = map[string]string{
-	wire.TypeFork:   "bcc6d88ee490417b9140cd9e6319b704",
-	wire.TypeExec:   "01b19b684fc340c3bb3e1e1ac6878286",
-	wire.TypeExit:   "7b7906c740b140b29181dff0200c83ee",
-	wire.TypeOrphan: "5dbae7975ebf4c59b1c36f70eb58a767",
-	wire.TypeOOM:    "46136196db7d4056987a0e8edf05796b",
-	wire.TypeSignal: "deaedc334f8540ee80b42dc737c747da",
-	wire.TypeKill:   "999705e826ad480abeea8427b85423e7",
-	wire.TypeAlert:  "5aea0c9af28b4e9090fcdf6949f5f669",
-	wire.TypeLost:   "b1cfe3b0d730454fac94bde60b770943",
-	wire.TypeResync: "d413561fa494476e85d2d656c2bcd9b2",
+// MessageIDs are the MESSAGE_ID of each event type's records.
+var MessageIDs = messageIDs()
+
+func messageIDs() map[string]string {
+	ids := make(map[string]string, len(wire.EventTypes))
+	for i := range wire.EventTypes {
+		ids[wire.EventTypes[i].Name] = wire.EventTypes[i].MessageID
+	}
+	return ids
 }
 
 // DroppedID is the MESSAGE_ID of the record that tells how many notices were

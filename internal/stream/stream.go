@@ -170,6 +170,7 @@ func (d *eventScratch) id(prefix string, seq uint64) string {
 	return d.ids.String()[begin:]
 }
 
+// lifecycleTypes are the types of the events that changes of the tree are.
 var lifecycleTypes = [...]string{
 	tracker.Forked:   wire.TypeFork,
 	tracker.Execed:   wire.TypeExec,
@@ -177,12 +178,12 @@ var lifecycleTypes = [...]string{
 	tracker.Signaled: wire.TypeSignal,
 }
 
-var lifecycleKinds = [...]typeSet{
-	tracker.Forked:   typeBit(wire.TypeFork),
-	tracker.Execed:   typeBit(wire.TypeExec),
-	tracker.Exited:   typeBit(wire.TypeExit),
-	tracker.Signaled: typeBit(wire.TypeSignal),
-}
+var lifecycleKinds = func() (kinds [len(lifecycleTypes)]typeSet) {
+	for i, name := range lifecycleTypes {
+		kinds[i] = typeBit(name)
+	}
+	return kinds
+}()
 
 // expand makes the event of a record.
 func (s *Stream) expand(r *record, conv *describe.Converter) *wire.Event {

@@ -55,6 +55,16 @@ func (l *loop) kill(n int) {
 	l.apply(event.Event{Kind: event.KindExit, Subject: proc(n), Comm: event.MakeComm("worker"), Exit: event.Exit{Status: 9}})
 }
 
+// TestLifecycleTypes wants a change of the tree for each type of the lifecycle, and no other.
+func TestLifecycleTypes(t *testing.T) {
+	for i := range wire.EventTypes {
+		e := &wire.EventTypes[i]
+		if recorded := slices.Contains(lifecycleTypes[:], e.Name); recorded != e.Lifecycle {
+			t.Errorf("%s: recorded %v, declared %v", e.Name, recorded, e.Lifecycle)
+		}
+	}
+}
+
 func TestSlowSubscriberMissesAndIsTold(t *testing.T) {
 	l := newLoop()
 	slow, fast := l.Subscribe(wire.TypeFork), l.Subscribe(wire.TypeExit)

@@ -3,6 +3,7 @@
 package trace
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 // stats are figures that any goroutine may read.
 type stats struct {
 	byKind  [event.Kinds]atomic.Uint64
-	byType  [16]atomic.Uint64
+	byType  []atomic.Uint64 // by the places of their types
 	living  atomic.Int64
 	dead    atomic.Int64
 	orphans atomic.Int64
@@ -26,10 +27,8 @@ func (s *stats) seen(e *event.Event) {
 }
 
 func (s *stats) published(kind string) {
-	for i, name := range wire.Types {
-		if name == kind {
-			s.byType[i].Add(1)
-		}
+	if i := slices.Index(wire.Types, kind); i >= 0 {
+		s.byType[i].Add(1)
 	}
 }
 

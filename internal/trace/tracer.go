@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/boottime"
@@ -183,6 +184,7 @@ func New(source Source, opt Options) *Tracer {
 	t.evidence = evidence.New(evidence.Options{Tree: t.tree, Names: t.names, Leases: t.leases, Owners: opt.Owners,
 		Post: t.post, OnRead: opt.OnRead})
 	t.canary.init()
+	t.stats.byType = make([]atomic.Uint64, len(wire.Types))
 	return t
 }
 

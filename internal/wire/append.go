@@ -28,12 +28,9 @@ func AppendEvent(b []byte, e *Event) []byte {
 		b = append(b, `,"process":`...)
 		b = AppendProcess(b, e.Process)
 	}
-	b = appendRare(b, `,"signal":`, e.Signal)
-	b = appendRare(b, `,"oom":`, e.OOM)
-	b = appendRare(b, `,"kill":`, e.Kill)
-	b = appendRare(b, `,"alert":`, e.Alert)
-	b = appendRare(b, `,"lost":`, e.Lost)
-	b = appendRare(b, `,"resync":`, e.Resync)
+	for _, appendOwn := range ownObjects {
+		b = appendOwn(b, e)
+	}
 	return append(b, '}', '\n')
 }
 

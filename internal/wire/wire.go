@@ -32,24 +32,6 @@ const (
 	VerdictUnknown    = "unknown"
 )
 
-// Event types.
-const (
-	TypeFork   = "fork"
-	TypeExec   = "exec"
-	TypeExit   = "exit"
-	TypeOrphan = "orphan"
-	TypeOOM    = "oom"
-	TypeSignal = "signal"
-	TypeKill   = "kill"
-	TypeAlert  = "alert"
-	TypeLost   = "lost"
-	TypeResync = "resync"
-)
-
-// Types lists every event type.
-var Types = []string{TypeFork, TypeExec, TypeExit, TypeOrphan, TypeOOM, TypeSignal,
-	TypeKill, TypeAlert, TypeLost, TypeResync}
-
 // Ref names a process briefly.
 type Ref struct {
 	PID     int32  `json:"pid"`
@@ -150,12 +132,13 @@ type Event struct {
 	TimeNS  uint64    `json:"time_ns"`
 	Type    string    `json:"type"`
 	Process *Process  `json:"process,omitempty"`
-	Signal  *Signal   `json:"signal,omitempty"`
-	OOM     *OOM      `json:"oom,omitempty"`
-	Kill    *Kill     `json:"kill,omitempty"`
-	Alert   *Alert    `json:"alert,omitempty"`
-	Lost    *Lost     `json:"lost,omitempty"`
-	Resync  *Resync   `json:"resync,omitempty"`
+	// Own objects, in the order of EventTypes.
+	OOM    *OOM    `json:"oom,omitempty"`
+	Signal *Signal `json:"signal,omitempty"`
+	Kill   *Kill   `json:"kill,omitempty"`
+	Alert  *Alert  `json:"alert,omitempty"`
+	Lost   *Lost   `json:"lost,omitempty"`
+	Resync *Resync `json:"resync,omitempty"`
 }
 
 // Signal is a fatal signal and its sender.
