@@ -3,15 +3,28 @@
 package render
 
 import (
+	"cmp"
 	"fmt"
 	"io"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/abot-trace/abot-trace/internal/safetext"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
+
+// orphanColumns are those of the orphans' table.
+var orphanColumns = []Column{
+	{Name: "PID", Right: true},
+	{Name: "USER", Optional: 2},
+	{Name: "SINCE", Right: true},
+	{Name: "VERDICT", Color: verdictColor},
+	{Name: "TREE", Right: true, Optional: 3},
+	{Name: "MEMORY", Right: true},
+	{Name: "UNIT", Flexible: true, Optional: 4},
+	{Name: "LEFT BY", Flexible: true, Optional: 1},
+	{Name: "ADOPTED BY", Optional: 5},
+	{Name: "COMMAND", Flexible: true},
+}
 
 // Orphans prints living orphans as a table.
 func Orphans(w io.Writer, list []wire.Process, now time.Time, style Style) error {
@@ -19,37 +32,14 @@ func Orphans(w io.Writer, list []wire.Process, now time.Time, style Style) error
 		_, err := fmt.Fprintln(w, "No orphans.")
 		return err
 	}
-	rows := [][]string{{"PID", "USER", "SINCE", "VERDICT", "TREE", "MEMORY", "LEFT BY", "ADOPTED BY", "COMMAND"}}
+	t := Table{Columns: orphanColumns}
 	for i := range list {
-		rows = append(rows, orphanRow(&list[i], now))
+		t.Rows = append(t.Rows, orphanRow(&list[i], now))
 	}
-	verdictAt := 3
-	widths := columnWidths(rows)
-	for n, row := range rows {
-		var b strings.Builder
-		for i, cell := range row {
-			if i == len(row)-1 {
-				b.WriteString(cut(cell, style.room(sum(widths[:i])+2*i)))
-				break
-			}
-			padded := cell + strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)+2)
-			if i == verdictAt && n > 0 {
-				padded = style.paint(verdictColor(cell), padded)
-			}
-			b.WriteString(padded)
-		}
-		line := b.String()
-		if n == 0 {
-			line = style.paint(bold, line)
-		}
-		if _, err := fmt.Fprintln(w, line); err != nil {
-			return err
-		}
-	}
-	return nil
+	return t.Print(w, style)
 }
 
-func orphanRow(p *wire.Process, now time.Time) []string {
+func orphanRow(p *wire.Process, now time.Time) []Cell {
 	o := p.Orphan
 	leaker, adopter, tree, memory := "not seen", "-", "-", "-"
 	if o.Leaker != nil {
@@ -65,23 +55,6 @@ func orphanRow(p *wire.Process, now time.Time) []string {
 		tree = fmt.Sprintf("%d proc", o.Tree.Processes)
 		memory = Memory(o.Tree.RSSBytes, o.Tree.SwapBytes)
 	}
-	return []string{fmt.Sprint(p.PID), safetext.Field(p.User), Since(now, o.Since), o.Verdict, tree, memory, leaker, adopter, Command(p)}
-}
-
-func columnWidths(rows [][]string) []int {
-	widths := make([]int, len(rows[0]))
-	for _, row := range rows {
-		for i, cell := range row {
-			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
-		}
-	}
-	return widths
-}
-
-func sum(n []int) int {
-	total := 0
-	for _, v := range n {
-		total += v
-	}
-	return total
+	return []Cell{text(fmt.Sprint(p.PID)), text(safetext.Field(p.User)), text(Since(now, o.Since)), text(o.Verdict),
+		text(tree), text(memory), text(safetext.Field(cmp.Or(p.Unit, "-"))), text(leaker), text(adopter), commandCell(p)}
 }
