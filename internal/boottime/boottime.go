@@ -10,14 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Now is CLOCK_BOOTTIME in ns. It goes on during suspend and never steps
+// Now is CLOCK_BOOTTIME in ns, as the initial time namespace has it. It goes on during suspend and never steps
 // (clock_gettime(2)); the kernel's programs stamp by the same clock. From any goroutine.
 func Now() uint64 {
 	var ts unix.Timespec
 	// It cannot fail with a valid clock and pointer. It does not block either, and to
 	// tell the scheduler of a system call would wake the runtime's monitor thread.
 	_, _, _ = unix.RawSyscall(unix.SYS_CLOCK_GETTIME, unix.CLOCK_BOOTTIME, uintptr(unsafe.Pointer(&ts)), 0)
-	return uint64(ts.Nano())
+	return uint64(ts.Nano() - shift())
 }
 
 // Offset is the wall clock at boot in ns, as far as the wall clock is right now. It is for

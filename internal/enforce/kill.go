@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/procfs"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -28,7 +29,7 @@ type kill struct {
 	ctx              context.Context
 	req              *Request
 	answers          Answers
-	ownPIDs          map[int32]bool // ourselves and our ancestors
+	own              map[int32]procfs.Stat // ourselves and our ancestors
 	wake             *waker
 	passes           int
 	members          []*member
@@ -45,7 +46,7 @@ func (k *kill) begin() (err error) {
 	if k.wake, err = newWaker(k.ctx); err != nil {
 		return err
 	}
-	if k.ownPIDs != nil { // it was taken up before
+	if k.own != nil { // it was taken up before
 		k.refresh()
 		return nil
 	}
@@ -54,7 +55,7 @@ func (k *kill) begin() (err error) {
 
 // admitTargets makes the targets members, and whoever belongs to them by now.
 func (k *kill) admitTargets() (err error) {
-	if k.ownPIDs, err = k.Enforcer.own.get(k.FS); err != nil {
+	if k.own, err = k.Enforcer.own.get(k.FS); err != nil {
 		return err
 	}
 	k.admit(k.req.Targets, false)

@@ -108,6 +108,12 @@ func (k *kill) takeHeld(id event.ID) (fd int, ok bool) {
 	return fd, true
 }
 
+// isOwn reports whether id is ourselves or an ancestor.
+func (k *kill) isOwn(id event.ID) bool {
+	st, ok := k.own[id.PID]
+	return ok && st.Is(id)
+}
+
 func (k *kill) open(m *member) {
 	// Before the pidfd: these must not even be candidates.
 	switch {
@@ -117,7 +123,7 @@ func (k *kill) open(m *member) {
 	case m.ID.PID <= 1:
 		m.end(wire.OutcomeRefused, errInit)
 		return
-	case k.ownPIDs[m.ID.PID]:
+	case k.isOwn(m.ID):
 		m.end(wire.OutcomeRefused, errSelf)
 		return
 	}
@@ -204,33 +210,32 @@ func (k *kill) send(m *member, sig unix.Signal) {
 	}
 }
 
-// selfAndAncestors are ourselves and our ancestors, pid 1 excepted. When one of them dies another of
+// selfAndAncestors are ourselves and our ancestors, pid 1 excepted, each with its start: a
+// later process with the pid of a dead one is not of them. When one of them dies another of
 // them, or pid 1, takes its place: what was found once has all that come later. In a pid
 // namespace of our own they end at its border.
 type selfAndAncestors struct {
-	mu   sync.Mutex
-	pids map[int32]bool
+	mu    sync.Mutex
+	found map[int32]procfs.Stat
 }
 
-func (n *selfAndAncestors) get(fs procfs.FS) (map[int32]bool, error) {
+func (n *selfAndAncestors) get(fs procfs.FS) (map[int32]procfs.Stat, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.pids != nil {
-		return n.pids, nil
+	if n.found != nil {
+		return n.found, nil
 	}
-	pids, err := ancestors(fs)
+	found, err := ancestors(fs)
 	if err == nil {
-		n.pids = pids
+		n.found = found
 	}
-	return pids, err
+	return found, err
 }
 
-// ancestors returns our own pid and those above it, pid 1 excepted. In a pid
-// namespace of our own they end at its border.
-func ancestors(fs procfs.FS) (map[int32]bool, error) {
-	kin := make(map[int32]bool)
-	for pid := int32(os.Getpid()); pid > 1 && !kin[pid]; {
-		kin[pid] = true
+// ancestors returns ourselves and those above, by pid, pid 1 excepted.
+func ancestors(fs procfs.FS) (map[int32]procfs.Stat, error) {
+	found := make(map[int32]procfs.Stat)
+	for pid := int32(os.Getpid()); pid > 1; {
 		st, err := fs.Stat(pid)
 		if errors.Is(err, procfs.ErrGone) {
 			break // a parent that has just died is nobody's ancestor any more
@@ -238,7 +243,11 @@ func ancestors(fs procfs.FS) (map[int32]bool, error) {
 		if err != nil {
 			return nil, fmt.Errorf("own ancestors: %w", err)
 		}
+		if _, again := found[pid]; again {
+			break
+		}
+		found[pid] = st
 		pid = st.PPID
 	}
-	return kin, nil
+	return found, nil
 }

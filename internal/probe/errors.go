@@ -5,6 +5,7 @@ package probe
 import (
 	"errors"
 	"fmt"
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"os"
 	"strings"
 
@@ -102,12 +103,16 @@ func checkCapabilities() error {
 }
 
 // Check finds out within a millisecond whether Open is bound to fail: on a kernel that
-// is too old or has no BTF, and without the capabilities. nil promises nothing.
+// is too old or has no BTF, without the capabilities, and where the clock of our time
+// namespace tells nothing of when a process has started. nil promises nothing.
 func Check() error {
 	if err := checkKernel(); err != nil {
 		return err
 	}
-	return checkCapabilities()
+	if err := checkCapabilities(); err != nil {
+		return err
+	}
+	return boottime.Check()
 }
 
 // btfPath is where the kernel shows its types; tests replace it.

@@ -9,14 +9,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
 )
 
 var errSyntax = errors.New("not in the kernel's format")
-
-// nsPerTick is the unit of times in /proc/PID/stat: USER_HZ is 100 on every
-// architecture that Go runs Linux on.
-const nsPerTick = 10_000_000
 
 // Stat is what /proc/PID/stat tells. It never blocks on the process.
 type Stat struct {
@@ -29,7 +26,8 @@ type Stat struct {
 	// TTY is the controlling terminal's device number, 0 without one.
 	TTY     int32
 	Threads int32
-	// StartTicks is the leader's start_boottime in ticks of 10 ms.
+	// StartTicks is the leader's start_boottime in ticks of 10 ms, as our time namespace has
+	// it.
 	StartTicks uint64
 	// SigIgn and SigCgt are the masks of ignored and of caught signals, of the
 	// first 31 signals only; bit 0 is SIGHUP.
@@ -44,7 +42,7 @@ func (s *Stat) Ignores(sig unix.Signal) bool { return s.SigIgn&(1<<(sig-1)) != 0
 // Is reports whether the start agrees with id's to the tick. A zero id.Start
 // agrees with every start.
 func (s *Stat) Is(id event.ID) bool {
-	return s.PID == id.PID && (id.Start == 0 || s.StartTicks == id.Start/nsPerTick)
+	return s.PID == id.PID && (id.Start == 0 || s.StartTicks == boottime.Ticks(id.Start))
 }
 
 // Dead reports whether nothing of the process runs: a zombie with no thread left.

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
 )
 
@@ -155,7 +156,7 @@ func parseStat(text []byte, page uint64) (task event.Task, err error) {
 			return task, fmt.Errorf("stat of %d: field %d: %w", pid, i+3, err)
 		}
 	}
-	task.ID = event.ID{PID: int32(pid), Start: num[statStart] * tick}
+	task.ID = event.ID{PID: int32(pid), Start: boottime.FromTicks(num[statStart])}
 	task.Parent.PID = int32(num[statPPID])
 	task.Comm = event.MakeComm(string(text[open+1 : end]))
 	task.State = fields[statState][0]

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
 )
 
@@ -156,9 +157,9 @@ func (p *Pass) Sum(ids iter.Seq[event.ID]) Sum {
 // wall clock is not asked: it steps.
 type Clock func() (boot, mono time.Duration)
 
-// SystemClock reads CLOCK_BOOTTIME and CLOCK_MONOTONIC.
+// SystemClock reads CLOCK_BOOTTIME, by which processes start, and CLOCK_MONOTONIC.
 func SystemClock() (boot, mono time.Duration) {
-	return readClock(unix.CLOCK_BOOTTIME), readClock(unix.CLOCK_MONOTONIC)
+	return time.Duration(boottime.Now()), readClock(unix.CLOCK_MONOTONIC)
 }
 
 func readClock(id int32) time.Duration {

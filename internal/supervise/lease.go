@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/descend"
 )
 
@@ -248,7 +249,7 @@ func (s *supervisor) staying() (stays []Descendant, heads int) {
 	}
 	var below []Descendant
 	for _, d := range known {
-		parent, ok := left[identity{d.PID, d.StartNS / uint64(10*time.Millisecond)}]
+		parent, ok := left[identity{d.PID, boottime.Ticks(d.StartNS)}]
 		switch {
 		case ok && pids[parent]:
 			below = append(below, d)
@@ -279,7 +280,7 @@ func (s *supervisor) lineage() []descend.Proc {
 	var procs []descend.Proc
 	for _, d := range known {
 		p, err := descend.Read(d.PID)
-		if err == nil && p.Start == d.StartNS/uint64(10*time.Millisecond) && !above[p.PID] {
+		if err == nil && p.Start == boottime.Ticks(d.StartNS) && !above[p.PID] {
 			procs = append(procs, p)
 		}
 	}
