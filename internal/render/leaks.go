@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package render
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/abot-trace/abot-trace/internal/safetext"
+	"github.com/abot-trace/abot-trace/internal/wire"
+)
+
+var leakColumns = []Column{
+	{Name: "LEAK"},
+	{Name: "OPENED", Right: true},
+	{Name: "STATE", Optional: 1},
+	{Name: "VERDICT", Color: verdictColor},
+	{Name: "PROC", Right: true},
+	{Name: "MEMORY", Right: true},
+	{Name: "COST", Right: true, Optional: 4},
+	{Name: "CPU", Right: true, Optional: 5},
+	{Name: "USER", Optional: 3},
+	{Name: "UNIT", Flexible: true, Optional: 2},
+	{Name: "LEAKER DIED", Flexible: true, Optional: 6},
+	{Name: "FINGERPRINT", Wide: true, Optional: 7},
+	{Name: "LEFT BY", Flexible: true},
+}
+
+// Leaks prints leaks as a table, with a line that sums them.
+func Leaks(w io.Writer, list []wire.Leak, now time.Time, style Style, everything bool) error {
+	if len(list) == 0 {
+		_, err := fmt.Fprintln(w, "No leaks.")
+		return err
+	}
+	t := Table{Columns: leakColumns, Everything: everything}
+	var open, processes int
+	var bytes uint64
+	for i := range list {
+		l := &list[i]
+		t.Rows = append(t.Rows, leakRow(l, now))
+		if l.State == wire.LeakStateOpen {
+			open++
+			processes += l.Processes.Now
+			bytes += orNone(l.RSSBytes) + orNone(l.SwapBytes)
+		}
+	}
+	if err := t.Print(w, style); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "%s, %d open: %s hold %s\n", count(len(list), "leak"), open, count(processes, "process"), Bytes(bytes))
+	return err
+}
+
+func leakRow(l *wire.Leak, now time.Time) []Cell {
+	state := l.State
+	if l.State == wire.LeakStateEnded {
+		state = strings.TrimSuffix("ended, "+l.EndedBy, ", ")
+	}
+	return []Cell{text(l.ID), text(Since(now, &l.OpenedAt)), text(state), text(l.Verdict), text(processesOf(l)), text(leakMemory(l)),
+		text(ByteTime(l.ByteSeconds)), text(cpuTime(l.CPUSeconds)), text(safetext.Field(cmp.Or(l.Leaker.User, "-"))),
+		text(safetext.Field(place(l))), text(Exit(l.Leaker.Exit)), text(l.Fingerprint),
+		{Text: LeakName(l), Fit: func(width int) string { return fitLeakName(l, width) }}}
+}
+
+func processesOf(l *wire.Leak) string {
+	if l.State == wire.LeakStateOpen {
+		return strconv.Itoa(l.Processes.Now)
+	}
+	return strconv.Itoa(l.Processes.Total)
+}
+
+// leakMemory is what it holds now, or held at most once it has ended.
+func leakMemory(l *wire.Leak) string {
+	if l.State == wire.LeakStateOpen {
+		return Memory(l.RSSBytes, l.SwapBytes)
+	}
+	return Memory(l.PeakBytes, nil)
+}
+
+func place(l *wire.Leak) string { return cmp.Or(l.Leaker.Container, l.Leaker.Unit, "-") }
+
+// LeakName is the leaker's command in its normal form.
+func LeakName(l *wire.Leak) string {
+	return safetext.Terminal(cmp.Or(l.Name, l.Leaker.Comm))
+}
+
+func fitLeakName(l *wire.Leak, width int) string {
+	head, rest, _ := strings.Cut(LeakName(l), " ")
+	short := baseName(head)
+	if rest != "" {
+		short += " " + rest
+	}
+	return cutDisplay(short, width)
+}
+
+// ByteTime formats memory over time, "12 GiB·h"; "-" where it is not known.
+func ByteTime(byteSeconds *float64) string {
+	if byteSeconds == nil || *byteSeconds <= 0 {
+		return "-"
+	}
+	return Bytes(uint64(*byteSeconds/3600)) + "·h"
+}
+
+func cpuTime(seconds *float64) string {
+	if seconds == nil {
+		return "-"
+	}
+	return Duration(time.Duration(*seconds * float64(time.Second)))
+}
+
+func count(n int, noun string) string {
+	switch {
+	case n == 1:
+		return "1 " + noun
+	case strings.HasSuffix(noun, "s"):
+		return fmt.Sprintf("%d %ses", n, noun)
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// LeakGroups prints sums of leaks, the dearest first as they come.
+func LeakGroups(w io.Writer, by string, groups []wire.LeakGroup, now time.Time, style Style) error {
+	if len(groups) == 0 {
+		_, err := fmt.Fprintln(w, "No leaks.")
+		return err
+	}
+	t := Table{Columns: []Column{
+		{Name: "LEAKS", Right: true},
+		{Name: "OPEN", Right: true, Optional: 1},
+		{Name: "PROC", Right: true, Optional: 2},
+		{Name: "MEMORY", Right: true},
+		{Name: "COST", Right: true},
+		{Name: "CPU", Right: true, Optional: 3},
+		{Name: "LAST", Right: true, Optional: 4},
+		{Name: "VERDICTS", Optional: 5},
+		{Name: strings.ToUpper(by), Flexible: true},
+	}}
+	for i := range groups {
+		g := &groups[i]
+		bytes := g.RSSBytes
+		t.Rows = append(t.Rows, []Cell{text(strconv.Itoa(g.Leaks)), text(strconv.Itoa(g.Open)), text(strconv.Itoa(g.Processes)),
+			text(Memory(&bytes, &g.SwapBytes)), text(ByteTime(&g.ByteSeconds)), text(cpuTime(&g.CPUSeconds)), text(Since(now, &g.LastAt)),
+			text(verdictCounts(g.Verdicts)), text(safetext.Terminal(cmp.Or(g.Key, "-")))})
+	}
+	return t.Print(w, style)
+}
+
+func verdictCounts(counts map[string]int) string {
+	var parts []string
+	for _, v := range []string{wire.VerdictLeaked, wire.VerdictUnknown, wire.VerdictDeliberate} {
+		if n := counts[v]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, v))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// Leak prints everything that is known of one leak.
+func Leak(w io.Writer, l *wire.Leak, now time.Time, style Style) error {
+	var b strings.Builder
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(&b, "%-10s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	fmt.Fprintf(&b, "%s  %s  %s\n", style.paint(bold, "leak "+l.ID), style.paint(verdictColor(l.Verdict), l.Verdict), LeakName(l))
+	leaker := safetext.Args(l.Leaker.Cmdline)
+	if leaker == "" {
+		leaker = safetext.Name(l.Leaker.Comm)
+	}
+	line("left by", "%d %s", l.Leaker.PID, leaker)
+	line("which died", "%s, %s ago", Exit(l.Leaker.Exit), Since(now, &l.OpenedAt))
+	if where := place(l); where != "-" || l.Leaker.User != "" {
+		line("where", "user %s, %s", safetext.Field(cmp.Or(l.Leaker.User, "-")), safetext.Field(where))
+	}
+	for _, e := range l.Evidence {
+		line("because", "%s", safetext.Terminal(e))
+	}
+	if l.State == wire.LeakStateEnded {
+		line("ended", "%s ago, by %s", Since(now, l.EndedAt), cmp.Or(l.EndedBy, "nobody: what was left proved deliberate"))
+	}
+	line("processes", "%d now, %d at most, %d in all", l.Processes.Now, l.Processes.Peak, l.Processes.Total)
+	line("memory", "%s now, %s at most, cost %s and %s of CPU", Memory(l.RSSBytes, l.SwapBytes), Memory(l.PeakBytes, nil),
+		ByteTime(l.ByteSeconds), cpuTime(l.CPUSeconds))
+	if len(l.KillIDs) > 0 {
+		line("kills", "%s", strings.Join(l.KillIDs, " "))
+	}
+	line("case", "%s", l.Fingerprint)
+	for i := range l.Members {
+		m := &l.Members[i]
+		how := "stranded"
+		if m.Direct {
+			how = "orphan"
+		}
+		command := safetext.Args(m.Cmdline)
+		if command == "" {
+			command = safetext.Name(m.Comm)
+		}
+		text := fmt.Sprintf("%7d  %-8s  %-8s  ", m.PID, how, m.Verdict)
+		fmt.Fprintf(&b, "%s%s\n", text, FitCommand(m.Cmdline, command, max(style.room(displayWidth(text)), minFlex)+unlimited(style)))
+	}
+	if more := l.Processes.Now - len(l.Members); more > 0 && len(l.Members) > 0 {
+		fmt.Fprintf(&b, "         and %s more\n", count(more, "process"))
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// unlimited is a width beyond any line where the style sets no limit.
+func unlimited(style Style) int {
+	if style.Width <= 0 {
+		return 1 << 20
+	}
+	return 0
+}
