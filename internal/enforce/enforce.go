@@ -55,9 +55,11 @@ type Request struct {
 	// Answers, unless nil, answers for this request in the place of who answers for all of
 	// the Enforcer's.
 	Answers Answers
-	// Dead, unless nil, is called when nobody is left to be ended: what Do does then is to
-	// wait, for a moment, until the dead are reaped. The Queue uses it.
-	Dead func()
+	// Waits, unless nil, is called when the first signals are sent and the wait for what they
+	// do begins, which can take as long as the grace. The Queue uses it.
+	Waits func()
+	// UID is the user on whose account it is: whose lease has ended, or whose tree it is.
+	UID uint32
 	// Held are targets whose pidfds are open and whose identities were verified after
 	// that. Do closes them all; whoever does not come to call it calls Release.
 	Held []Held

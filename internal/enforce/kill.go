@@ -30,7 +30,7 @@ type kill struct {
 	req              *Request
 	answers          Answers
 	own              map[int32]procfs.Stat // ourselves and our ancestors
-	wake             *waker
+	watch            deathWatch
 	passes           int
 	members          []*member
 	seen             map[event.ID]bool
@@ -43,9 +43,6 @@ type kill struct {
 }
 
 func (k *kill) begin() (err error) {
-	if k.wake, err = newWaker(k.ctx); err != nil {
-		return err
-	}
 	if k.own != nil { // it was taken up before
 		k.refresh()
 		return nil
@@ -79,6 +76,7 @@ func (k *kill) refuseAll(err error) {
 func (k *kill) close() {
 	k.thaw()
 	k.forget()
+	k.watch.close()
 	for _, m := range k.members {
 		if m.fd >= 0 {
 			unix.Close(m.fd)
@@ -86,9 +84,6 @@ func (k *kill) close() {
 		}
 	}
 	k.req.Release() // what was not taken up
-	if k.wake != nil {
-		k.wake.close()
-	}
 }
 
 // note adds to the reason what went wrong, once.
@@ -161,6 +156,7 @@ func (k *kill) enforce() {
 			k.forget()
 		}
 		if round == 0 { // stopping a large tree is not part of its grace
+			k.giveUpPlace()
 			deadline = k.signalledAt().Add(k.req.Grace)
 		}
 		k.wait(deadline, isNotLast)
@@ -171,10 +167,14 @@ func (k *kill) enforce() {
 		k.markPartial("members", errGrows)
 	}
 	k.finishLast(deadline)
-	if k.req.Dead != nil {
-		k.req.Dead()
-	}
 	k.settle()
+}
+
+// giveUpPlace lets others begin: what follows is waiting, for the most part.
+func (k *kill) giveUpPlace() {
+	if k.req.Waits != nil {
+		k.req.Waits()
+	}
 }
 
 // signalledAt is when the first SIGTERMs were sent, which just was or which SendFirstSignals did.

@@ -12,13 +12,18 @@ import (
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
+// bounds lets so many act and so many wait, whoever they belong to.
+func bounds(atOnce, waiting int) Bounds {
+	return Bounds{AtOnce: atOnce, Waiting: waiting, Kills: 1000, Descriptors: 1000}
+}
+
 func treeOf(pid int32) Request { return Request{Root: event.ID{PID: pid, Start: 1}} }
 
 func TestQueue(t *testing.T) {
 	began, goOn := make(chan int32), make(chan struct{})
 	reported := make(chan int32, 10)
 	var running, most atomic.Int32
-	q := NewQueue(2, 1, func(_ context.Context, req Request) wire.Kill {
+	q := NewQueue(bounds(2, 1), func(_ context.Context, req Request) wire.Kill {
 		if n := running.Add(1); n > most.Load() {
 			most.Store(n)
 		}
@@ -63,7 +68,7 @@ func TestQueueFrees(t *testing.T) {
 	again := make(chan error, 1)
 	var q *Queue
 	ready := make(chan struct{})
-	q = NewQueue(1, 1, func(context.Context, Request) wire.Kill { return wire.Kill{} },
+	q = NewQueue(bounds(1, 1), func(context.Context, Request) wire.Kill { return wire.Kill{} },
 		func(req Request, _ wire.Kill) {
 			<-ready
 			again <- q.Submit(req)
@@ -84,9 +89,9 @@ func TestQueueFrees(t *testing.T) {
 // TestQueueUnreaped: a kill that only waits for its dead to be reaped holds up no other.
 func TestQueueUnreaped(t *testing.T) {
 	reaped, began := make(chan struct{}), make(chan int32)
-	q := NewQueue(1, 3, func(_ context.Context, req Request) wire.Kill {
+	q := NewQueue(bounds(1, 3), func(_ context.Context, req Request) wire.Kill {
 		began <- req.Root.PID
-		req.Dead()
+		req.Waits()
 		<-reaped
 		return wire.Kill{}
 	}, func(Request, wire.Kill) {})
@@ -105,8 +110,8 @@ func TestQueueUnreaped(t *testing.T) {
 	}
 	close(reaped)
 	q.Close()
-	if q.running != 0 || len(q.busy) != 0 {
-		t.Errorf("%d run, %v are busy", q.running, q.busy)
+	if q.acting != 0 || len(q.busy) != 0 {
+		t.Errorf("%d run, %v are busy", q.acting, q.busy)
 	}
 }
 
@@ -115,7 +120,7 @@ func TestQueueUnreaped(t *testing.T) {
 func TestQueueClose(t *testing.T) {
 	began := make(chan struct{}, 3)
 	var reports atomic.Int32
-	q := NewQueue(1, 2, func(ctx context.Context, _ Request) wire.Kill {
+	q := NewQueue(bounds(1, 2), func(ctx context.Context, _ Request) wire.Kill {
 		began <- struct{}{}
 		<-ctx.Done()
 		return wire.Kill{}
@@ -140,7 +145,7 @@ func TestQueueClose(t *testing.T) {
 func TestReserved(t *testing.T) {
 	block := make(chan struct{})
 	reported := make(chan event.ID, 4)
-	q := NewQueue(2, 0, func(ctx context.Context, req Request) wire.Kill {
+	q := NewQueue(bounds(2, 0), func(ctx context.Context, req Request) wire.Kill {
 		select {
 		case <-block:
 		case <-ctx.Done():
@@ -149,11 +154,11 @@ func TestReserved(t *testing.T) {
 	}, func(req Request, _ wire.Kill) { reported <- req.Root })
 	root := func(n int32) Request { return Request{Root: event.ID{PID: n, Start: 1}} }
 	for n := range int32(2) {
-		if !q.Reserve(root(n).Root) {
+		if !q.Reserve(ref(root(n))) {
 			t.Fatalf("no place for %d", n)
 		}
 	}
-	if q.Reserve(root(0).Root) || q.Reserve(root(3).Root) {
+	if q.Reserve(ref(root(0))) || q.Reserve(ref(root(3))) {
 		t.Error("a place for one that is being ended, or for more than there are")
 	}
 	if err := q.Submit(root(0)); !errors.Is(err, ErrBusy) {
@@ -172,7 +177,69 @@ func TestReserved(t *testing.T) {
 	if id := <-reported; id != root(1).Root {
 		t.Errorf("%v is reported", id)
 	}
-	if q.Reserve(root(4).Root) {
+	if q.Reserve(ref(root(4))) {
 		t.Error("a place in a closed queue")
+	}
+}
+
+func ref(req Request) *Request { return &req }
+
+// TestQueueOfMany wants nobody's wait to hold up others: whose kills take their whole grace
+// may have as many as are his, and everybody else's begin at once.
+func TestQueueOfMany(t *testing.T) {
+	const deaf, other = 1000, 1001
+	began, goOn := make(chan uint32, 64), make(chan struct{})
+	q := NewQueue(Bounds{AtOnce: 2, Waiting: 16, Kills: 3, Descriptors: 80}, func(_ context.Context, req Request) wire.Kill {
+		began <- req.UID
+		req.Waits()
+		<-goOn
+		return wire.Kill{}
+	}, func(Request, wire.Kill) {})
+	request := func(pid int32, uid uint32, targets int) Request {
+		return Request{Root: event.ID{PID: pid, Start: 1}, UID: uid, Targets: make([]Target, targets)}
+	}
+	full := 0
+	for pid := range int32(20) {
+		if err := q.Submit(request(pid, deaf, 1)); errors.Is(err, ErrFull) {
+			full++
+		} else if err != nil {
+			t.Fatal(err)
+		} else if pid < 3 {
+			<-began
+		}
+	}
+	if full != 20-3-6 { // half of what is not root's of 16 wait
+		t.Errorf("%d of one user are refused", full)
+	}
+	for i, want := range []struct {
+		uid     uint32
+		targets int
+	}{{other, 20}, {0, 5}, {0, 5}, {0, 5}, {0, 5}} {
+		if err := q.Submit(request(int32(100+i), want.uid, want.targets)); err != nil {
+			t.Fatal(err)
+		}
+		if uid := <-began; uid != want.uid {
+			t.Errorf("%d began, want %d", uid, want.uid)
+		}
+	}
+	// Its descriptors are used up, and root's are not.
+	if err := q.Submit(request(200, other, 20)); err != nil {
+		t.Fatal(err)
+	}
+	if q.Room(deaf, 1) || !q.Room(other, 1) || !q.Room(0, 1) {
+		t.Error("room for who has used his share up, or none for others")
+	}
+	select {
+	case uid := <-began:
+		t.Errorf("%d began beyond its share", uid)
+	default:
+	}
+	close(goOn)
+	for range 7 {
+		<-began
+	}
+	q.Close()
+	if q.acting != 0 || len(q.busy) != 0 || len(q.shares) != 0 || q.all != (share{}) || q.users != (share{}) {
+		t.Errorf("%d act, %v are busy, %v %+v are counted", q.acting, q.busy, q.shares, q.all)
 	}
 }

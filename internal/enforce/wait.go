@@ -3,7 +3,6 @@
 package enforce
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -14,70 +13,44 @@ import (
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
-// A waker makes the end of a context something that poll sees.
-type waker struct {
-	fd   int // eventfd, readable from the end of the context on
-	stop func() bool
-	done chan struct{} // closed when the context's end has been written
-}
-
-func newWaker(ctx context.Context) (*waker, error) {
-	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
-	if err != nil {
-		return nil, fmt.Errorf("eventfd: %w", err)
-	}
-	w := &waker{fd: fd, done: make(chan struct{})}
-	w.stop = context.AfterFunc(ctx, func() {
-		defer close(w.done)
-		// A write of 1 to a counter that is 0 cannot fail.
-		unix.Write(fd, []byte{1, 1, 1, 1, 1, 1, 1, 1})
-	})
-	return w, nil
-}
-
-func (w *waker) close() {
-	if !w.stop() {
-		<-w.done // the descriptor must not be written to once it is another's
-	}
-	unix.Close(w.fd)
-}
-
 // burst is how long the first of those who are to die is waited for alone. They mostly
 // die together, and to wake up for each would take from them the processor that they
 // die on. When the others have died is then known to within this time.
 const burst = 2 * time.Millisecond
 
 // wait returns when those picked are dead, at the deadline, or when the context
-// ends. It notes who has died.
+// ends. It notes who has died. Beyond the burst it takes no thread.
 func (k *kill) wait(deadline time.Time, pick func(*member) bool) {
-	for began := time.Now(); k.ctx.Err() == nil; {
+	if first := k.which(pick); len(first) > 0 && k.ctx.Err() == nil {
+		k.waitBriefly(first[0], earlier(deadline, time.Now().Add(burst)))
+	}
+	for k.ctx.Err() == nil {
 		members := k.which(pick)
 		if len(members) == 0 {
 			return
 		}
-		until := deadline
-		if alone := began.Add(burst); time.Now().Before(alone) {
-			members, until = members[:1], earlier(deadline, alone)
-		}
-		fds := make([]unix.PollFd, len(members)+1)
-		for i, m := range members {
-			fds[i] = unix.PollFd{Fd: int32(m.fd), Events: unix.POLLIN}
-		}
-		fds[len(members)] = unix.PollFd{Fd: int32(k.wake.fd), Events: unix.POLLIN}
-		left := max(0, time.Until(until))
-		timeout := unix.NsecToTimespec(int64(left))
-		if _, err := unix.Ppoll(fds, &timeout, nil); err != nil && err != unix.EINTR {
-			k.markPartial("poll", err)
+		late := !time.Now().Before(deadline)
+		if err := k.watch.add(members); err != nil {
+			k.markPartial("wait", err)
 			return
 		}
-		for i, m := range members {
-			if fds[i].Revents&unix.POLLIN != 0 {
-				m.died()
-			}
-		}
-		if left == 0 && until.Equal(deadline) {
+		if err := k.watch.wait(k.ctx, deadline); err != nil {
+			k.markPartial("wait", err)
 			return
 		}
+		if late {
+			return
+		}
+	}
+}
+
+// waitBriefly waits for one alone.
+func (k *kill) waitBriefly(m *member, until time.Time) {
+	fds := []unix.PollFd{{Fd: int32(m.fd), Events: unix.POLLIN}}
+	timeout := unix.NsecToTimespec(int64(max(0, time.Until(until))))
+	// An interruption only shortens it.
+	if n, err := unix.Ppoll(fds, &timeout, nil); err == nil && n > 0 {
+		m.died()
 	}
 }
 
