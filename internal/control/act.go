@@ -178,7 +178,7 @@ func (k *authorizer) waitForRecords(ctx context.Context) bool {
 func (c *Controller) members(a *killInFlight) []policy.Target {
 	v := c.bind()
 	if a.lease != nil {
-		list, _ := c.leaseMembers(v, *a.lease)
+		list, _, _ := c.leaseMembers(v, *a.lease, a)
 		return list
 	}
 	targets, _ := a.engine.Targets(v, a.decision)

@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/boottime"
+	"golang.org/x/sys/unix"
+
 	"github.com/abot-trace/abot-trace/internal/config"
 	"github.com/abot-trace/abot-trace/internal/enforce"
 	"github.com/abot-trace/abot-trace/internal/event"
@@ -32,12 +34,16 @@ import (
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
-// How many kills run at once, and how many may wait. One whose tree ignores SIGTERM runs
-// as long as its grace, and has a thread of its own meanwhile.
-const (
-	killsAtOnce = 64
-	killWaiting = 1024
-)
+// queueBounds are what kills may take, of which half of the descriptors that this process may
+// have open.
+func queueBounds() enforce.Bounds {
+	b := enforce.Bounds{AtOnce: 64, Waiting: 1024, Kills: 64, Descriptors: 512}
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err == nil {
+		b.Descriptors = int(min(limit.Cur, 1<<20)) / 2
+	}
+	return b
+}
 
 // Tasks tells of processes as the kernel has them now. From any goroutine.
 type Tasks interface {
@@ -106,6 +112,7 @@ type killInFlight struct {
 	asked    bool              // somebody asked for it, and is the only one to be told
 	members  map[event.ID]bool // all whom it ends or has ended
 	done     []func(wire.Kill) // who waits for it
+	leases   []lease.Lease     // have ended, and reach who is being ended by it
 	root     *wire.Process     // the tree's, as it was before; nil where it is not known
 
 	incomplete bool // records were missing when it was looked at last
@@ -129,6 +136,15 @@ func (c *Controller) killOf(id event.ID) *killInFlight {
 		}
 	}
 	return nil
+}
+
+// otherKillOf returns a kill other than own that is ending the process just now; nil for none,
+// and where own does.
+func (c *Controller) otherKillOf(id event.ID, own *killInFlight) *killInFlight {
+	if own != nil && own.members[id] {
+		return nil
+	}
+	return c.killOf(id)
 }
 
 // New returns a controller without rules. Call Configure on the loop, or before the
@@ -155,7 +171,7 @@ func (c *Controller) Attach(t *trace.Tracer) {
 	c.tracer = t
 	c.view = newView(t, newUserIDs(c.opt.Tasks.Usage))
 	c.enf = &enforce.Enforcer{Journal: c.opt.Journal}
-	c.queue = enforce.NewQueue(killsAtOnce, killWaiting, c.enf.Do, c.report)
+	c.queue = enforce.NewQueue(queueBounds(), c.enf.Do, c.report)
 }
 
 // closeTimeout bounds the wait for the loop at the end.

@@ -71,7 +71,7 @@ const busyRetry = time.Second
 func (c *Controller) spend(engine *policy.Engine, d *policy.Decision, mark trace.Mark) {
 	now := boottime.Now()
 	switch {
-	case c.killOf(d.Root) != nil:
+	case c.killOf(d.Root) != nil || !c.queue.Room(userOf(d), len(d.Targets)):
 		engine.Defer(d, now+uint64(busyRetry))
 		return
 	case c.comesTooEarly(d, now):

@@ -29,6 +29,7 @@ func (c *Controller) submit(engine *policy.Engine, d *policy.Decision, mark trac
 		Verdict: d.Verdict,
 		Reason:  reason(d),
 		Grace:   d.Grace,
+		UID:     userOf(d),
 		Root:    d.Root,
 		Targets: c.targets(d.Targets),
 	}
@@ -44,6 +45,14 @@ func (c *Controller) submit(engine *policy.Engine, d *policy.Decision, mark trac
 	}
 }
 
+// userOf is on whose account a decision's kill goes: the root's user.
+func userOf(d *policy.Decision) uint32 {
+	if len(d.Targets) == 0 {
+		return 0
+	}
+	return d.Targets[0].UID
+}
+
 func (a *killInFlight) tell(kill wire.Kill) {
 	for _, done := range a.done {
 		done(kill)
@@ -57,7 +66,7 @@ func (c *Controller) start(req enforce.Request, list []policy.Target, mark trace
 	c.killsInFlight[req.KillID] = a
 	k := c.prepare(&req, list, mark)
 	req.Answers = k
-	if c.opt.Owners == nil && k.cache != nil && k.cache.refusal == nil && c.queue.Reserve(req.Root) {
+	if c.opt.Owners == nil && k.cache != nil && k.cache.refusal == nil && c.queue.Reserve(&req) {
 		c.sendFirstSignals(req, k)
 	} else if err := c.queue.Submit(req); err != nil {
 		req.Release()
@@ -127,6 +136,7 @@ func (c *Controller) report(req enforce.Request, kill wire.Kill) {
 		}
 		if a != nil {
 			a.tell(kill)
+			c.waiting = append(c.waiting, a.leases...)
 		}
 	})
 }

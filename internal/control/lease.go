@@ -19,9 +19,9 @@ import (
 // leaves is leaked by its own declaration. The built-in rule ends it; neither warm-up
 // nor budget holds it back, the stop file does.
 func (c *Controller) OnLeaseEnd(l lease.Lease) {
-	list, unsure := c.leaseMembers(c.bind(), l)
+	list, unsure, others := c.leaseMembers(c.bind(), l, nil)
 	if len(unsure) == 0 {
-		c.endMembers(l, list)
+		c.endMembers(l, list, others)
 		return
 	}
 	// An environment is not read on the loop: it may block.
@@ -30,11 +30,17 @@ func (c *Controller) OnLeaseEnd(l lease.Lease) {
 
 // endLease has the members of an ended lease ended. On the loop.
 func (c *Controller) endLease(l lease.Lease) {
-	list, _ := c.leaseMembers(c.bind(), l)
-	c.endMembers(l, list)
+	list, _, others := c.leaseMembers(c.bind(), l, nil)
+	c.endMembers(l, list, others)
 }
 
-func (c *Controller) endMembers(l lease.Lease, list []policy.Target) {
+// endMembers has those listed ended. Others are kills that end somebody whom the lease
+// reaches, too: what they leave is looked at when they are done. There is no second kill below
+// one that runs, or the leases of a deep tree would each hold all that is below.
+func (c *Controller) endMembers(l lease.Lease, list []policy.Target, others []*killInFlight) {
+	if len(others) > 0 {
+		others[0].leases = append(others[0].leases, l)
+	}
 	if len(list) == 0 {
 		return
 	}
@@ -47,6 +53,7 @@ func (c *Controller) endMembers(l lease.Lease, list []policy.Target) {
 		Verdict: wire.VerdictLeaked,
 		Reason:  fmt.Sprintf("the holder of the lease, pid %d, is dead", l.Holder.PID),
 		Grace:   l.Grace,
+		UID:     l.UID,
 		Root:    list[0].ID, // who is told of as the one that was ended
 		Targets: c.targets(list),
 	}
@@ -56,7 +63,7 @@ func (c *Controller) endMembers(l lease.Lease, list []policy.Target) {
 		c.publish(kill, c.tracer.DescribeOnLoop(req.Root))
 		return
 	}
-	if err := c.start(req, list, mark, &killInFlight{lease: &l, armed: true}); errors.Is(err, enforce.ErrFull) {
+	if err := c.start(req, list, mark, &killInFlight{lease: &l, armed: true}); errors.Is(err, enforce.ErrFull) || errors.Is(err, enforce.ErrBusy) {
 		c.waiting = append(c.waiting, l)
 	}
 }
@@ -76,8 +83,9 @@ func (c *Controller) endWaiting() {
 // leaseMembers is who a lease reaches: the holder's living descendants, by observed
 // lineage only, without those whose owner says to keep them, protected ones, and those
 // that the holder's user could not have signalled, each with its descendants. Unsure
-// are those, left out as well, of which it is not known whether they say so.
-func (c *Controller) leaseMembers(v *view, l lease.Lease) (list []policy.Target, unsure []event.ID) {
+// are those, left out as well, of which it is not known whether they say so. Who is being
+// ended by other kills than own is left to them.
+func (c *Controller) leaseMembers(v *view, l lease.Lease, own *killInFlight) (list []policy.Target, unsure []event.ID, others []*killInFlight) {
 	var visit func(event.ID) bool
 	visit = func(id event.ID) bool {
 		var p policy.Process
@@ -88,6 +96,9 @@ func (c *Controller) leaseMembers(v *view, l lease.Lease) (list []policy.Target,
 		case c.tracer.Leases().Stays(l.Holder, id):
 			return true
 		case p.Dead:
+		case c.otherKillOf(id, own) != nil:
+			others = append(others, c.killOf(id))
+			return true
 		case !t.MarksKnown || t.Unread:
 			unsure = append(unsure, id)
 			return true
@@ -100,7 +111,7 @@ func (c *Controller) leaseMembers(v *view, l lease.Lease) (list []policy.Target,
 		return true
 	}
 	v.Children(l.Holder, visit)
-	return list, unsure
+	return list, unsure, others
 }
 
 // leaseSpares reports whether the lease leaves a living process alone, with its

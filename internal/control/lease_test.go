@@ -6,9 +6,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/abot-trace/abot-trace/internal/enforce"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/lease"
 	"github.com/abot-trace/abot-trace/internal/tracker"
+	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
 // TestLeaseReach has a holder die, and wants those named whom its lease reaches.
@@ -46,7 +48,7 @@ func TestLeaseReach(t *testing.T) {
 			)
 			test.lease.Holder, test.lease.Grace = holder, time.Second
 			w.on(func(tree *tracker.Tree) {
-				list, _ := w.leaseMembers(w.bind(), test.lease)
+				list, _, _ := w.leaseMembers(w.bind(), test.lease, nil)
 				got := make(map[event.ID]bool)
 				for _, target := range list {
 					got[target.ID] = true
@@ -56,5 +58,36 @@ func TestLeaseReach(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestLeaseBelowKill wants the end of a lease over a tree that is being ended to begin no
+// second kill of anybody there, and to be looked at again when that one is done.
+func TestLeaseBelowKill(t *testing.T) {
+	w := newWorld(t, "rules: []\n")
+	ids := w.leakChain(20)
+	l := lease.Lease{Holder: ids[0], UID: 0, Grace: time.Second}
+	w.on(func(tree *tracker.Tree) {
+		a := &killInFlight{armed: true, members: make(map[event.ID]bool)}
+		for _, id := range ids[5:] {
+			a.members[id] = true
+		}
+		w.killsInFlight["other"] = a
+		list, _, others := w.leaseMembers(w.bind(), l, nil)
+		if len(list) != 4 || len(others) != 1 || others[0] != a {
+			t.Errorf("%d to be ended, %d others", len(list), len(others))
+		}
+		if list, _, others := w.leaseMembers(w.bind(), l, a); len(list) != 19 || len(others) != 0 {
+			t.Errorf("of the kill's own: %d to be ended, %d others", len(list), len(others))
+		}
+		before := w.kills
+		w.endMembers(l, nil, others)
+		if len(a.leases) != 1 || w.kills != before {
+			t.Errorf("%d leases wait for it, %d kills begun", len(a.leases), w.kills-before)
+		}
+		w.report(enforce.Request{KillID: "other"}, wire.Kill{})
+	})
+	for began := false; !began; {
+		w.on(func(*tracker.Tree) { began = w.kills > 0 }) // of those whom the other has left
 	}
 }

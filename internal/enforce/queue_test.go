@@ -5,8 +5,11 @@ package enforce
 import (
 	"context"
 	"errors"
+	"os"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/wire"
@@ -242,4 +245,60 @@ func TestQueueOfMany(t *testing.T) {
 	if q.acting != 0 || len(q.busy) != 0 || len(q.shares) != 0 || q.all != (share{}) || q.users != (share{}) {
 		t.Errorf("%d act, %v are busy, %v %+v are counted", q.acting, q.busy, q.shares, q.all)
 	}
+}
+
+// TestDeafTreesHoldNobodyUp wants a kill to be done at once while many others wait out their
+// grace, and those to take no threads.
+func TestDeafTreesHoldNobodyUp(t *testing.T) {
+	inNamespace(t, func(w *world) {
+		const deaf = 70
+		for range deaf {
+			w.start("ignore")
+		}
+		before := threads(t) // with those that wait for the test's own children
+		e := w.enforcer()
+		var waiting sync.WaitGroup
+		waiting.Add(deaf)
+		reported := make(chan Request, deaf+1)
+		q := NewQueue(bounds(4, deaf), func(ctx context.Context, req Request) wire.Kill {
+			leave := req.Waits
+			req.Waits = func() { leave(); waiting.Done() }
+			return e.Do(ctx, req)
+		}, func(req Request, _ wire.Kill) { reported <- req })
+		for _, target := range w.targets() {
+			req := w.request(time.Hour)
+			req.Root, req.Targets, req.Scope = target.ID, []Target{target}, ScopeProcess
+			if err := q.Submit(req); err != nil {
+				t.Fatal(err)
+			}
+		}
+		waiting.Wait()
+		waiting.Add(1)
+		pid := w.start("obey")
+		for _, target := range w.targets() {
+			if target.ID.PID == pid {
+				req := w.request(time.Hour)
+				req.Root, req.Targets, req.Scope = target.ID, []Target{target}, ScopeProcess
+				if err := q.Submit(req); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if req := <-reported; req.Root.PID != pid {
+			t.Errorf("%d is reported first", req.Root.PID)
+		}
+		if now := threads(t); now > before+deaf/4 {
+			t.Errorf("%d threads, %d before", now, before)
+		}
+		q.Close()
+	})
+}
+
+func threads(t *testing.T) int {
+	t.Helper()
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(tasks)
 }
