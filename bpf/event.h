@@ -2,7 +2,7 @@
 /*
  * The records that the programs send, shared with Go: cmd/bpf2go generates the Go
  * types from these. Fixed-width, largest first, padding named, every byte written.
- * Change layout_version in trace.bpf.c with any change here.
+ * Their layout names itself: recordLayout in internal/probe/store.go.
  */
 #ifndef __EVENT_H__
 #define __EVENT_H__
