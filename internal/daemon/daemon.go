@@ -57,7 +57,10 @@ func Run(ctx context.Context, s Settings) error {
 		return err
 	}
 	defer listener.Close()
-	d := &daemon{Settings: s, cfg: cfg}
+	d := &daemon{Settings: s, cfg: cfg, hostConditions: ownHostConditions()}
+	for _, condition := range d.hostConditions {
+		d.Log.Warn("not all can be done here", "condition", condition)
+	}
 	defer d.openJournal()()
 	d.limitMemory()
 	if err := raisePriority(); err != nil {
@@ -105,20 +108,23 @@ func (d *daemon) trace(ctx context.Context, listener net.Listener) error {
 
 type daemon struct {
 	Settings
-	cfg         *config.Config
-	stateSaver  *stateSaver
-	crashed     *state.Crash    // how the daemon before ended; nil where that was in order
-	stopped     *dirlock.Lock   // of the notes on who is stopped; nil where there are none
-	journal     *notify.Journal // nil when not under systemd
-	helpers     *notify.Helpers
-	notices     *notify.Dispatcher
-	probe       *probe.Probe
-	tracer      *trace.Tracer
-	noticeQueue noticeQueue
-	control     *control.Controller
-	samplerLoop *samplerLoop
-	counters    *counters
-	server      *api.Server
+	// hostConditions are what cannot be done because of where this runs, found at the
+	// start.
+	hostConditions []string
+	cfg            *config.Config
+	stateSaver     *stateSaver
+	crashed        *state.Crash    // how the daemon before ended; nil where that was in order
+	stopped        *dirlock.Lock   // of the notes on who is stopped; nil where there are none
+	journal        *notify.Journal // nil when not under systemd
+	helpers        *notify.Helpers
+	notices        *notify.Dispatcher
+	probe          *probe.Probe
+	tracer         *trace.Tracer
+	noticeQueue    noticeQueue
+	control        *control.Controller
+	samplerLoop    *samplerLoop
+	counters       *counters
+	server         *api.Server
 }
 
 // build makes the parts and ties them together.

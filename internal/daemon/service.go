@@ -86,6 +86,7 @@ func (d *daemon) conditions() []string {
 			list = append(list, err.Error())
 		}
 	}
+	list = append(list, d.hostConditions...)
 	report, _ := d.helpers.Stats()
 	for _, name := range slices.Sorted(maps.Keys(report.Targets)) {
 		if why := report.Targets[name].Unusable; why != "" {

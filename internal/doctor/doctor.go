@@ -74,6 +74,7 @@ func Examine(ctx context.Context, s Settings) *Report {
 	r.capabilities(traced)
 	r.memlock()
 	r.programs(traced)
+	r.procfs(s)
 	r.namespace(s)
 	r.ring(s)
 	r.priority(r.daemon)

@@ -168,6 +168,17 @@ func (r *Report) programs(traced bool) {
 	}
 }
 
+// procfs looks whether the processes can be read.
+func (r *Report) procfs(s Settings) {
+	var st unix.Statfs_t
+	dir := s.Root + "/proc"
+	if err := unix.Statfs(dir, &st); err != nil || st.Type != unix.PROC_SUPER_MAGIC {
+		r.add("procfs", Degraded, "not at "+dir+": command lines, marks and user ids of processes cannot be read", "mount -t proc proc "+dir)
+		return
+	}
+	r.add("procfs", OK, dir, "")
+}
+
 // namespace tells whose processes are seen.
 func (r *Report) namespace(s Settings) {
 	target, err := os.Readlink(s.Root + "/proc/self/ns/pid")

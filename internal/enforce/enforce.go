@@ -73,11 +73,17 @@ type Held struct {
 	Pidfd int
 }
 
-// Hold opens pidfds of as many of the targets as it can. Their identities are the
+// Hold opens pidfds of as many of the targets as it can, and leaves some descriptors to
+// everything else. Their identities are the
 // caller's to verify now: see Request.Keep.
 func Hold(targets []Target) (held []Held) {
+	limit := fdLimit()
 	for i := range targets {
-		if fd, err := pidfdOpen(targets[i].ID.PID); err == nil {
+		fd, err := pidfdWithin(targets[i].ID.PID, limit)
+		if outOfFDs(err) {
+			break
+		}
+		if err == nil {
 			held = append(held, Held{targets[i].ID, fd})
 		}
 	}

@@ -32,6 +32,8 @@ type kill struct {
 	own              map[int32]procfs.Stat // ourselves and our ancestors
 	watch            deathWatch
 	passes           int
+	short            bool // somebody got no descriptor when the tree was last looked at
+	portions         int
 	members          []*member
 	seen             map[event.ID]bool
 	firstSignalsOnly bool      // in SendFirstSignals
@@ -130,6 +132,14 @@ func isAny(*member) bool       { return true }
 
 // observe walks the path of enforce up to the signal, which is signal 0.
 func (k *kill) observe() {
+	k.observePortion()
+	for k.nextPortion() {
+		k.observePortion()
+	}
+	k.refusePostponed()
+}
+
+func (k *kill) observePortion() {
 	for _, m := range k.which(isAny) {
 		k.noteState(m)
 		err := k.permit(m, unix.SIGTERM)
@@ -162,7 +172,11 @@ func (k *kill) enforce() {
 		k.wait(deadline, isNotLast)
 		k.killRemaining(isNotLast)
 		empty = k.refresh() == 0 && len(k.which(isNotLast)) == 0
+		if empty && k.nextPortion() {
+			empty, round, k.firstSignalsAt = false, -1, time.Time{}
+		}
 	}
+	k.refusePostponed()
 	if !empty && k.ctx.Err() == nil {
 		k.markPartial("members", errGrows)
 	}

@@ -74,14 +74,20 @@ var (
 // theirs. Those that are held have been through that.
 func (k *kill) admit(targets []Target, grown bool) (admitted int) {
 	var taken []*member
+	k.short = false
+	limit := fdLimit()
 	for _, t := range targets {
 		if k.seen[t.ID] {
 			continue
 		}
+		m := &member{Target: t, fd: -1, grown: grown && k.portions == 0}
+		if err := k.open(m, limit); k.postpones(err) {
+			k.short = true
+			continue
+		}
 		k.seen[t.ID] = true
-		m := &member{Target: t, fd: -1, grown: grown}
 		k.members = append(k.members, m)
-		if k.open(m); m.live() {
+		if m.live() {
 			taken = append(taken, m)
 		}
 	}
@@ -114,24 +120,25 @@ func (k *kill) isOwn(id event.ID) bool {
 	return ok && st.Is(id)
 }
 
-func (k *kill) open(m *member) {
+// open opens the pidfd of a member, or ends it. It returns why the opening failed.
+func (k *kill) open(m *member, limit int) error {
 	// Before the pidfd: these must not even be candidates.
 	switch {
 	case m.ID.Start == 0:
 		m.end(wire.OutcomeRefused, errStart)
-		return
+		return nil
 	case m.ID.PID <= 1:
 		m.end(wire.OutcomeRefused, errInit)
-		return
+		return nil
 	case k.isOwn(m.ID):
 		m.end(wire.OutcomeRefused, errSelf)
-		return
+		return nil
 	}
 	if fd, ok := k.takeHeld(m.ID); ok {
 		m.fd, m.verified = fd, true
-		return
+		return nil
 	}
-	fd, err := pidfdOpen(m.ID.PID)
+	fd, err := pidfdWithin(m.ID.PID, limit)
 	switch {
 	case err == nil:
 		m.fd = fd
@@ -140,6 +147,7 @@ func (k *kill) open(m *member) {
 	default:
 		m.end(wire.OutcomeRefused, fmt.Errorf("pidfd: %w", err))
 	}
+	return err
 }
 
 // verify compares the starts now with those decided upon. A match proves that the
