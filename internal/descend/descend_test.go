@@ -7,56 +7,12 @@ import (
 	"os"
 	"os/exec"
 	"slices"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
-
-func TestParseStat(t *testing.T) {
-	const rest = " S 1 2 3 34816 4 4194560 1 2 3 4 5 6 7 8 20 0 9 0 12345 1 2"
-	tests := []struct {
-		name, in string
-		want     Proc
-		ok       bool
-	}{
-		{"plain", "42 (cat)" + rest, Proc{42, 1, 2, 3, 12345, 'S', 9, "cat"}, true},
-		{"hostile name", "42 (a b ) ( c) S) 7" + ")" + rest, Proc{42, 1, 2, 3, 12345, 'S', 9, "a b ) ( c) S) 7"}, true},
-		{"newline in the name", "42 (a\nb)" + rest, Proc{42, 1, 2, 3, 12345, 'S', 9, "a\nb"}, true},
-		{"empty", "", Proc{}, false},
-		{"cut", "42 (cat) S 1 2 3", Proc{}, false},
-		{"no pid", "x (cat)" + rest, Proc{}, false},
-		{"no name", "42 cat" + rest, Proc{}, false},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			got, err := parseStat([]byte(tt.in))
-			if got != tt.want || (err == nil) != tt.ok {
-				t.Errorf("got %+v, %v; want %+v", got, err, tt.want)
-			}
-		})
-	}
-}
-
-func FuzzParseStat(f *testing.F) {
-	own, err := os.ReadFile("/proc/self/stat")
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(own)
-	f.Add([]byte("42 (a) b) S 1 2 3 4"))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		p, err := parseStat(b)
-		if err != nil && p != (Proc{}) {
-			t.Fatalf("value %+v beside the error %v", p, err)
-		}
-		if err == nil && (p.PID <= 0 || !strings.Contains(string(b), "("+p.Comm+")")) {
-			t.Fatalf("%q gave %+v", b, p)
-		}
-	})
-}
 
 func TestAlive(t *testing.T) {
 	for _, tt := range []struct {

@@ -9,6 +9,10 @@ import (
 	"os"
 	"strconv"
 	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/internal/procfs"
 )
 
 // Check reports why procfs cannot serve this process: not mounted, or mounted
@@ -71,76 +75,28 @@ func List(root int) ([]Proc, error) {
 	return procs, err
 }
 
-var hasChildrenFiles = sync.OnceValue(func() bool {
-	_, err := os.Stat("/proc/thread-self/children")
-	return err == nil
-})
+var hasChildrenFiles = sync.OnceValue(procfs.FS{}.HasChildren)
 
 // lister returns a function that lists the children of a process: from the
 // kernel's own lists where it shows them (CONFIG_PROC_CHILDREN), otherwise from
 // one look at every process.
 func lister() (func(pid int) []int, error) {
 	if hasChildrenFiles() {
-		return children, nil
+		return func(pid int) []int { return ints(procfs.FS{}.Children(int32(pid))) }, nil
 	}
-	byParent, err := allByParent()
+	byParent, err := procfs.FS{}.ChildrenByParent()
 	if err != nil {
 		return nil, err
 	}
-	return func(pid int) []int { return byParent[pid] }, nil
+	return func(pid int) []int { return ints(byParent[int32(pid)]) }, nil
 }
 
-// children reads the child lists of every thread of pid: the kernel lists a
-// child under the thread that forked it.
-func children(pid int) []int {
-	dir := "/proc/" + strconv.Itoa(pid) + "/task/"
-	tasks, err := readNames(dir)
-	if err != nil {
-		return nil
+func ints(pids []int32) []int {
+	out := make([]int, len(pids))
+	for i, pid := range pids {
+		out[i] = int(pid)
 	}
-	var pids []int
-	for _, tid := range tasks {
-		b, err := readFile(dir + tid + "/children")
-		if err != nil {
-			continue
-		}
-		for f := range bytes.FieldsSeq(b) {
-			if pid, err := strconv.Atoi(string(f)); err == nil {
-				pids = append(pids, pid)
-			}
-		}
-	}
-	return pids
-}
-
-func allByParent() (map[int][]int, error) {
-	names, err := readNames("/proc")
-	if err != nil {
-		return nil, err
-	}
-	byParent := map[int][]int{}
-	for _, name := range names {
-		pid, err := strconv.Atoi(name)
-		if err != nil {
-			continue
-		}
-		if p, err := Read(pid); err == nil {
-			byParent[p.PPID] = append(byParent[p.PPID], pid)
-		}
-	}
-	return byParent, nil
-}
-
-func readNames(dir string) ([]string, error) {
-	d, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	names, err := d.Readdirnames(-1)
-	if cerr := d.Close(); err == nil {
-		err = cerr
-	}
-	return names, err
+	return out
 }
 
 // Ancestors returns the pids of the processes above pid, nearest first, as far
@@ -165,10 +121,14 @@ func Cmdline(pid int) ([]string, error) { return nulList(pid, "cmdline") }
 // process has not overwritten it. It needs the right to trace pid.
 func Environ(pid int) ([]string, error) { return nulList(pid, "environ") }
 
+// nulList reads a file of /proc/PID that is a list of texts, each ended by a NUL.
 func nulList(pid int, file string) ([]string, error) {
-	b, err := readFile("/proc/" + strconv.Itoa(pid) + "/" + file)
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/" + file)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+		return nil, ErrGone
+	}
 	if err != nil {
-		return nil, goneOr(err)
+		return nil, err
 	}
 	b = bytes.TrimSuffix(b, []byte{0})
 	if len(b) == 0 {

@@ -46,6 +46,16 @@ func (p *Process) Cgroups() (Cgroups, error) {
 	return c, nil
 }
 
+// Cgroups reads the control groups of the process that has pid now.
+func (f FS) Cgroups(pid int32) (Cgroups, error) {
+	p, err := f.open(pid)
+	if err != nil {
+		return Cgroups{}, err
+	}
+	defer p.Close()
+	return p.Cgroups()
+}
+
 // parseCgroups reads lines "id:controllers:path". The kernel refuses a newline in
 // a cgroup's name; colons it allows.
 func parseCgroups(b []byte) (c Cgroups, err error) {

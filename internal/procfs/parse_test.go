@@ -4,6 +4,7 @@ package procfs
 
 import (
 	"errors"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -21,7 +22,7 @@ func statLine(comm, state string) string {
 
 func TestParseStat(t *testing.T) {
 	want := Stat{PID: 4711, State: 'S', PPID: 1, PGrp: 4711, Session: 4710, TTY: 34816,
-		Threads: 3, StartTicks: 123456, SigIgn: 1, SigCgt: 16384, envStart: 142, envEnd: 143}
+		Threads: 3, CPU: 30_000_000, RSS: 259 * uint64(os.Getpagesize()), StartTicks: 123456, SigIgn: 1, SigCgt: 16384, envStart: 142, envEnd: 143}
 	for _, comm := range []string{"sleep", "foo) Z ", "(a b ) ( c d) ", "a\nb", "", ") S 1 1 1 1", "\xff\x00)"} {
 		t.Run(comm, func(t *testing.T) {
 			got, err := parseStat([]byte(statLine(comm, "S")))

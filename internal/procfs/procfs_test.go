@@ -22,9 +22,6 @@ import (
 	"github.com/abot-trace/abot-trace/internal/event"
 )
 
-// nsPerTick is the unit of starts in procfs.
-const nsPerTick = 10_000_000
-
 // testerEnv makes the test binary one of the processes that the tests look at.
 const testerEnv = "ABOT_TEST_PROCFS"
 

@@ -5,6 +5,7 @@ package procfs
 import (
 	"bytes"
 	"errors"
+	"os"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -32,9 +33,21 @@ type Stat struct {
 	// SigIgn and SigCgt are the masks of ignored and of caught signals, of the
 	// first 31 signals only; bit 0 is SIGHUP.
 	SigIgn, SigCgt uint64
+	Kthread        bool
+	CPU            uint64 // ns in user and kernel mode, all threads; a multiple of 10 ms
+	RSS            uint64 // bytes; approximate, as the kernel batches its counters
 
 	envStart, envEnd uint64 // 0 where not permitted
 }
+
+// StartNS is the start in ns of CLOCK_BOOTTIME, to the tick.
+func (s *Stat) StartNS() uint64 { return boottime.FromTicks(s.StartTicks) }
+
+// nsPerTick is the unit of times in /proc/PID/stat: USER_HZ is 100 on every
+// architecture that Go runs Linux on.
+const nsPerTick = 10_000_000
+
+const flagKthread = 0x00200000 // PF_KTHREAD, include/linux/sched.h
 
 // Ignores reports whether sig, one of the first 31, is ignored.
 func (s *Stat) Ignores(sig unix.Signal) bool { return s.SigIgn&(1<<(sig-1)) != 0 }
@@ -131,10 +144,22 @@ func (s *Stat) set(field int, word []byte) (err error) {
 		err = setInt(&s.Session, word)
 	case 7:
 		err = setInt(&s.TTY, word)
+	case 9:
+		var flags uint64
+		flags, err = parseUint(word)
+		s.Kthread = flags&flagKthread != 0
+	case 14, 15:
+		var ticks uint64
+		ticks, err = parseUint(word)
+		s.CPU += ticks * nsPerTick
 	case 20:
 		err = setInt(&s.Threads, word)
 	case 22:
 		s.StartTicks, err = parseUint(word)
+	case 24:
+		var pages uint64
+		pages, err = parseUint(word)
+		s.RSS = pages * uint64(os.Getpagesize())
 	case 33:
 		s.SigIgn, err = parseUint(word)
 	case 34:

@@ -39,6 +39,16 @@ func (p *Process) Status() (Status, error) {
 	return st, nil
 }
 
+// Status reads the status of the process that has pid now.
+func (f FS) Status(pid int32) (Status, error) {
+	p, err := f.open(pid)
+	if err != nil {
+		return Status{}, err
+	}
+	defer p.Close()
+	return p.Status()
+}
+
 // parseStatus can go by lines, unlike parseStat: here the kernel escapes a newline
 // in the name.
 func parseStatus(b []byte) (st Status, err error) {

@@ -76,6 +76,7 @@ func TestCPUAgreesWithTheKernel(t *testing.T) {
 	}
 	after := used()
 	for u := range pass.All() {
+		const tick = 1e7 // ns
 		// procfs rounds user and system time down to a tick each.
 		if int(u.ID.PID) == os.Getpid() && (u.CPU+2*tick < before || u.CPU > after+2*tick) {
 			t.Errorf("CPU time %d, the kernel says %d to %d", u.CPU, before, after)

@@ -4,13 +4,13 @@ package sample
 
 import (
 	"os/user"
-	"path/filepath"
 	"strconv"
 	"time"
 
 	"github.com/shirou/gopsutil/v3/process"
 
 	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/procfs"
 	"github.com/abot-trace/abot-trace/internal/safetext"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -45,11 +45,6 @@ func Describe(u Usage, boot time.Duration, now time.Time) wire.Process {
 // sameProcess reports whether the pid is still that identity, at the precision of
 // procfs.
 func sameProcess(id event.ID) bool {
-	var r reader
-	text, err := r.file(filepath.Join("/proc", strconv.Itoa(int(id.PID)), "stat"))
-	if err != nil {
-		return false
-	}
-	task, err := parseStat(text, 0)
-	return err == nil && task.ID.Start/tick == id.Start/tick
+	st, err := procfs.FS{}.Stat(id.PID)
+	return err == nil && st.Is(id)
 }

@@ -37,7 +37,7 @@ func TestDescribe(t *testing.T) {
 	}
 
 	// The same pid with another start is another process: nothing of ours is shown.
-	own.ID.Start -= 10 * tick
+	own.ID.Start -= 10 * 10_000_000
 	if got := Describe(own, pass.Boot, now); got.Exe != "" || got.Cmdline != nil {
 		t.Errorf("another process described as %q %q", got.Exe, got.Cmdline)
 	}

@@ -3,20 +3,18 @@
 package sample
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/shirou/gopsutil/v3/disk"
+
+	"github.com/abot-trace/abot-trace/internal/procfs"
 )
 
 // Disk is one mounted file system that can fill up. Read-only, pseudo, squashfs,
@@ -48,75 +46,28 @@ var pseudo = map[string]bool{
 	"squashfs": true, "sysfs": true, "tracefs": true, "udf": true,
 }
 
-// A mount is one line of mountinfo(5).
-type mount struct {
-	dev, point, fstype, source string
-	readOnly                   bool // the file system, not only this mount of it
-}
-
-// parseMounts decodes mountinfo.
-func parseMounts(r io.Reader) ([]mount, error) {
-	var out []mount
-	lines := bufio.NewScanner(r)
-	lines.Buffer(nil, 1<<20) // an overlay of many layers has a long line
-	for lines.Scan() {
-		before, after, ok := strings.Cut(lines.Text(), " - ")
-		left, right := strings.Fields(before), strings.Fields(after)
-		if !ok || len(left) < 6 || len(right) < 2 {
-			return nil, fmt.Errorf("mountinfo: malformed line %q", lines.Text())
-		}
-		m := mount{dev: left[2], point: unescapeMount(left[4]), fstype: right[0], source: unescapeMount(right[1])}
-		// A service's own view may be read-only where the file system is not
-		// (ProtectSystem=), so the options of the file system decide.
-		if len(right) > 2 {
-			m.readOnly = slices.Contains(strings.Split(right[2], ","), "ro")
-		}
-		out = append(out, m)
-	}
-	return out, lines.Err()
-}
-
-// unescapeMount undoes the kernel's octal escapes (mangle in fs/proc_namespace.c).
-func unescapeMount(s string) string {
-	if !strings.Contains(s, `\`) {
-		return s
-	}
-	var out strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				out.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		out.WriteByte(s[i])
-	}
-	return out.String()
-}
-
 // worthWatching picks the mounts to look at: each file system once, at its shortest
 // mount point, as the last mount there hides the ones before.
-func worthWatching(mounts []mount) []mount {
-	top := map[string]mount{}
+func worthWatching(mounts []procfs.Mount) []procfs.Mount {
+	top := map[string]procfs.Mount{}
 	for _, m := range mounts {
-		top[m.point] = m
+		top[m.Point] = m
 	}
-	var out []mount
+	var out []procfs.Mount
 	for _, m := range top {
 		// Under /sys a tmpfs only holds other mounts.
-		if m.readOnly || pseudo[m.fstype] || strings.HasPrefix(m.source, "/dev/loop") || strings.HasPrefix(m.point, "/sys/") {
+		if m.ReadOnly || pseudo[m.FSType] || strings.HasPrefix(m.Source, "/dev/loop") || strings.HasPrefix(m.Point, "/sys/") {
 			continue
 		}
 		out = append(out, m)
 	}
-	slices.SortFunc(out, func(a, b mount) int {
-		return cmp.Or(cmp.Compare(len(a.point), len(b.point)), cmp.Compare(a.point, b.point))
+	slices.SortFunc(out, func(a, b procfs.Mount) int {
+		return cmp.Or(cmp.Compare(len(a.Point), len(b.Point)), cmp.Compare(a.Point, b.Point))
 	})
 	seen := map[string]bool{}
-	return slices.DeleteFunc(out, func(m mount) bool {
-		twice := seen[m.dev]
-		seen[m.dev] = true
+	return slices.DeleteFunc(out, func(m procfs.Mount) bool {
+		twice := seen[m.Device]
+		seen[m.Device] = true
 		return twice
 	})
 }
@@ -147,12 +98,12 @@ func (r *diskReader) read() ([]Disk, error) {
 	defer cancel()
 	watched := worthWatching(mounts)
 	for _, m := range watched {
-		r.start(m.point, filepath.Join(root, m.point))
+		r.start(m.Point, filepath.Join(root, m.Point))
 	}
 	var out []Disk
 	for _, m := range watched {
-		d := Disk{Mount: m.point, Device: m.source, FSType: m.fstype, Tmpfs: m.fstype == "tmpfs", InodesPercent: -1}
-		d.fill(r.wait(deadline, m.point))
+		d := Disk{Mount: m.Point, Device: m.Source, FSType: m.FSType, Tmpfs: m.FSType == "tmpfs", InodesPercent: -1}
+		d.fill(r.wait(deadline, m.Point))
 		// No blocks at all: a pseudo file system that the list does not know.
 		if d.Err != nil || d.Total > 0 {
 			out = append(out, d)
@@ -163,15 +114,12 @@ func (r *diskReader) read() ([]Disk, error) {
 
 // mounts lists what the host has mounted. Init's view is preferred: a service's own
 // is rearranged by its sandbox.
-func (r *diskReader) mounts() (list []mount, root string, err error) {
+func (r *diskReader) mounts() (list []procfs.Mount, root string, err error) {
 	for _, pid := range []string{"1", "self"} {
-		var f *os.File
-		if f, err = os.Open(filepath.Join(r.procfs, pid, "mountinfo")); err != nil {
+		if list, err = (procfs.FS{Root: r.procfs}).Mounts(pid); err != nil {
 			continue
 		}
 		root = filepath.Join(r.procfs, pid, "root")
-		list, err = parseMounts(f)
-		f.Close()
 		if _, statErr := os.Stat(root + "/"); err == nil && statErr == nil {
 			return list, root, nil
 		}

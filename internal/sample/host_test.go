@@ -18,6 +18,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/shirou/gopsutil/v3/cpu"
 	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/internal/procfs"
 )
 
 // meminfo reads one figure of /proc/meminfo, in bytes.
@@ -30,11 +32,11 @@ func meminfo(t *testing.T, name string) uint64 {
 	defer f.Close()
 	for lines := bufio.NewScanner(f); lines.Scan(); {
 		if key, value, _ := strings.Cut(lines.Text(), ":"); key == name {
-			n, ok := kibibytes([]byte(value))
-			if !ok {
+			var n uint64
+			if _, err := fmt.Sscanf(value, "%d kB", &n); err != nil {
 				t.Fatalf("meminfo: %q", lines.Text())
 			}
-			return n
+			return n << 10
 		}
 	}
 	t.Fatalf("meminfo has no %s", name)
@@ -162,20 +164,20 @@ func TestWorthWatching(t *testing.T) {
 34 33 0:35 / /boot rw - autofs systemd-1 rw
 35 22 0:36 / /sys/fs/cgroup rw - tmpfs tmpfs rw
 `
-	mounts, err := parseMounts(strings.NewReader(info))
+	mounts, err := procfs.ParseMounts([]byte(info))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var got []string
 	for _, m := range worthWatching(mounts) {
-		got = append(got, m.point)
+		got = append(got, m.Point)
 	}
 	// /boot is hidden by what is mounted over it.
 	want := []string{"/", "/net", "/run", "/mnt/a b"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	if _, err := parseMounts(strings.NewReader("garbage\n")); err == nil {
+	if _, err := procfs.ParseMounts([]byte("garbage\n")); err == nil {
 		t.Error("no error for a malformed line")
 	}
 }

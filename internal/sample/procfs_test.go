@@ -7,17 +7,20 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/procfs"
 )
 
 // statLine is a line of stat(5) for the fields that matter here.
 func statLine(pid int, comm, state string, ppid, flags, utime, stime, threads, start, rss int) string {
-	return fmt.Sprintf("%d (%s) %s %d 1 1 0 -1 %d 0 0 0 0 %d %d 0 0 20 0 %d 0 %d 1000 %d 18446744073709551615 0 0\n",
+	return fmt.Sprintf("%d (%s) %s %d 1 1 0 -1 %d 0 0 0 0 %d %d 0 0 20 0 %d 0 %d 1000 %d 18446744073709551615 0 0 0 0 0 0 0 0 0\n",
 		pid, comm, state, ppid, flags, utime, stime, threads, start, rss)
 }
+
+// masks are the lines that every status has.
+const masks = "SigIgn:\t0000000000000000\nSigCgt:\t0000000000000000\n"
 
 func TestProcfsTasks(t *testing.T) {
 	root := t.TempDir()
@@ -32,11 +35,11 @@ func TestProcfsTasks(t *testing.T) {
 			}
 		}
 	}
-	add(1, statLine(1, "init", "S", 0, 0, 10, 5, 1, 2, 3), "Uid:\t0\t0\t0\t0\nVmRSS:\t      40 kB\n")
+	add(1, statLine(1, "init", "S", 0, 0, 10, 5, 1, 2, 3), "Uid:\t0\t0\t0\t0\nVmRSS:\t      40 kB\n"+masks)
 	// A name may look like the rest of the line.
-	add(7, statLine(7, "x) Z 1 (\ny", "R", 1, 0, 100, 50, 4, 200, 8), "Name:\tx\nUid:\t1000\t0\t0\t0\nVmSwap:\t     12 kB\n")
-	add(8, statLine(8, "gone", "Z", 7, 0, 0, 0, 1, 300, 0), "Uid:\t0\n")
-	add(2, statLine(2, "kthreadd", "S", 0, pfKthread, 0, 0, 1, 2, 0), "")
+	add(7, statLine(7, "x) Z 1 (\ny", "R", 1, 0, 100, 50, 4, 200, 8), "Name:\tx\nUid:\t1000\t0\t0\t0\nVmSwap:\t     12 kB\n"+masks)
+	add(8, statLine(8, "gone", "Z", 7, 0, 0, 0, 1, 300, 0), "Uid:\t0\t0\t0\t0\n"+masks)
+	add(2, statLine(2, "kthreadd", "S", 0, 0x00200000, 0, 0, 1, 2, 0), "Uid:\t0\t0\t0\t0\n"+masks)
 	if err := os.Mkdir(filepath.Join(root, "99"), 0o755); err != nil { // ended before it was read
 		t.Fatal(err)
 	}
@@ -103,18 +106,16 @@ func TestRSSAgainstProc(t *testing.T) {
 			got = *u
 		}
 	}
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", child.Process.Pid))
+	status, err := procfs.FS{}.Status(int32(child.Process.Pid))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var task event.Task
-	parseStatus(status, &task)
 	if got.RSS < 64<<20 {
 		t.Errorf("RSS = %d, want at least the 64 MiB that the child touched", got.RSS)
 	}
 	// It sleeps; the Go runtime may still give back or take a little.
-	if diff := int64(got.RSS) - int64(task.RSS); diff < -4<<20 || diff > 4<<20 {
-		t.Errorf("RSS = %d, /proc says %d", got.RSS, task.RSS)
+	if diff := int64(got.RSS) - int64(status.RSS); diff < -4<<20 || diff > 4<<20 {
+		t.Errorf("RSS = %d, /proc says %d", got.RSS, status.RSS)
 	}
 	if got.Parent.PID != int32(os.Getpid()) || got.Parent.Start == 0 {
 		t.Errorf("parent = %v, want this process %d with its start", got.Parent, os.Getpid())
@@ -134,23 +135,4 @@ func TestHelperHoldsMemory(t *testing.T) {
 	fmt.Println("ready")
 	// Until the parent closes the pipe.
 	_, _ = os.Stdin.Read(held[:1])
-}
-
-func FuzzParseStat(f *testing.F) {
-	f.Add([]byte(statLine(7, "a) Z 1 (", "S", 1, 0, 1, 2, 3, 4, 5)))
-	f.Add([]byte("1 () "))
-	f.Add([]byte(""))
-	if own, err := os.ReadFile("/proc/self/stat"); err == nil {
-		f.Add(own)
-	}
-	f.Fuzz(func(t *testing.T, text []byte) {
-		task, err := parseStat(text, 4096)
-		if err == nil && !strings.Contains(string(text), task.Comm.String()) {
-			t.Errorf("parseStat(%q) made up the name %q", text, task.Comm)
-		}
-		if err != nil && !task.ID.IsZero() {
-			t.Errorf("parseStat(%q) = %v with error %v", text, task.ID, err)
-		}
-		parseStatus(text, &task)
-	})
 }

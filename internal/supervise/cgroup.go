@@ -3,7 +3,6 @@
 package supervise
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -18,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/abot-trace/abot-trace/internal/descend"
+	"github.com/abot-trace/abot-trace/internal/procfs"
 )
 
 // cgroup is a cgroup v2 that holds the tree and nothing else. Its methods do
@@ -64,59 +64,35 @@ func makeCgroup(parent string, self int) (string, error) {
 
 // ownCgroup returns the directory of this process's cgroup v2.
 func ownCgroup() (string, error) {
-	membership, err := os.ReadFile("/proc/self/cgroup")
+	groups, err := procfs.FS{}.Cgroups(int32(os.Getpid()))
 	if err != nil {
 		return "", err
 	}
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	mounts, err := procfs.FS{}.Mounts("self")
 	if err != nil {
 		return "", err
 	}
-	return cgroupDir(membership, mounts)
+	return cgroupDir(groups, mounts)
 }
 
-// cgroupDir finds the directory of a cgroup v2, given /proc/self/cgroup and
-// /proc/self/mountinfo: the mount is wherever the host put it.
-func cgroupDir(membership, mounts []byte) (string, error) {
-	own, err := membershipV2(membership)
-	if err != nil {
-		return "", err
+// cgroupDir finds the directory of a process's cgroup v2: the mount is wherever the host
+// put it.
+func cgroupDir(groups procfs.Cgroups, mounts []procfs.Mount) (string, error) {
+	own := groups.Unified
+	if own == "" || strings.HasPrefix(own, "/..") {
+		return "", errors.New("this process is in no cgroup v2 of its namespace")
 	}
-	lines := bufio.NewScanner(bytes.NewReader(mounts))
-	for lines.Scan() {
-		// proc(5): id parent major:minor root mountpoint options [tags] - type ...
-		before, after, ok := strings.Cut(lines.Text(), " - ")
-		fields := strings.Fields(before)
-		if !ok || len(fields) < 6 || !strings.HasPrefix(after, "cgroup2 ") {
+	for _, m := range mounts {
+		if m.FSType != "cgroup2" {
 			continue
 		}
-		root, mountpoint := unescapeMount(fields[3]), unescapeMount(fields[4])
-		rel, err := filepath.Rel(root, own)
+		rel, err := filepath.Rel(m.Root, own)
 		if err != nil || rel == ".." || strings.HasPrefix(rel, "../") {
 			continue // mounted from a part of the hierarchy that we are not in
 		}
-		return filepath.Join(mountpoint, rel), nil
-	}
-	if err := lines.Err(); err != nil {
-		return "", err
+		return filepath.Join(m.Point, rel), nil
 	}
 	return "", errors.New("no cgroup v2 hierarchy is mounted here")
-}
-
-func membershipV2(membership []byte) (string, error) {
-	lines := bufio.NewScanner(bytes.NewReader(membership))
-	for lines.Scan() {
-		path, ok := strings.CutPrefix(lines.Text(), "0::")
-		if ok && !strings.HasPrefix(path, "/..") {
-			return path, nil
-		}
-	}
-	return "", errors.New("this process is in no cgroup v2 of its namespace")
-}
-
-// unescapeMount undoes the octal escapes of mountinfo.
-func unescapeMount(s string) string {
-	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
 func (c *cgroup) fd() int { return int(c.dir.Fd()) }
@@ -161,12 +137,8 @@ func (c *cgroup) procs() []descend.Proc {
 // holds reports whether pid is in the cgroup now; asked after its identity was
 // read, it rules out that the pid was reused in between.
 func (c *cgroup) holds(pid int) bool {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
-	if err != nil {
-		return false
-	}
-	path, err := membershipV2(b)
-	return err == nil && slices.Contains(strings.Split(path, "/"), filepath.Base(c.path))
+	groups, err := procfs.FS{}.Cgroups(int32(pid))
+	return err == nil && slices.Contains(strings.Split(groups.Unified, "/"), filepath.Base(c.path))
 }
 
 func (c *cgroup) write(file, value string) error {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/internal/procfs"
 )
 
 func TestSplitCommand(t *testing.T) {
@@ -156,36 +158,30 @@ func TestCgroupDir(t *testing.T) {
 		spaces  = `30 25 0:26 / /mnt/my\040groups rw - cgroup2 cgroup2 rw` + "\n"
 	)
 	tests := []struct {
-		name, membership, mounts, want, err string
+		name, unified, mounts, want, err string
 	}{
-		{"pure", "0::/user.slice/a.scope\n", pure, "/sys/fs/cgroup/user.slice/a.scope", ""},
-		{"root", "0::/\n", pure, "/sys/fs/cgroup", ""},
-		{"hybrid", "9:memory:/x\n0::/sys/y\n", hybrid, "/sys/fs/cgroup/unified/sys/y", ""},
-		{"part of the hierarchy mounted", "0::/docker/abc/d\n", partial, "/sys/fs/cgroup/d", ""},
-		{"another part mounted", "0::/docker/abcd\n", partial, "", "no cgroup v2 hierarchy is mounted here"},
-		{"blank in the path", "0::/a\n", spaces, "/mnt/my groups/a", ""},
-		{"above the namespace's root", "0::/../x\n", pure, "", "this process is in no cgroup v2 of its namespace"},
-		{"v1 only", "9:memory:/x\n", pure, "", "this process is in no cgroup v2 of its namespace"},
-		{"not mounted", "0::/\n", "", "", "no cgroup v2 hierarchy is mounted here"},
+		{"pure", "/user.slice/a.scope", pure, "/sys/fs/cgroup/user.slice/a.scope", ""},
+		{"root", "/", pure, "/sys/fs/cgroup", ""},
+		{"hybrid", "/sys/y", hybrid, "/sys/fs/cgroup/unified/sys/y", ""},
+		{"part of the hierarchy mounted", "/docker/abc/d", partial, "/sys/fs/cgroup/d", ""},
+		{"another part mounted", "/docker/abcd", partial, "", "no cgroup v2 hierarchy is mounted here"},
+		{"blank in the path", "/a", spaces, "/mnt/my groups/a", ""},
+		{"above the namespace's root", "/../x", pure, "", "this process is in no cgroup v2 of its namespace"},
+		{"v1 only", "", pure, "", "this process is in no cgroup v2 of its namespace"},
+		{"not mounted", "/", "", "", "no cgroup v2 hierarchy is mounted here"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := cgroupDir([]byte(tt.membership), []byte(tt.mounts))
+			mounts, err := procfs.ParseMounts([]byte(tt.mounts))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := cgroupDir(procfs.Cgroups{Unified: tt.unified}, mounts)
 			if msg := errorText(err); got != tt.want || msg != tt.err {
 				t.Errorf("got %q, %q; want %q, %q", got, msg, tt.want, tt.err)
 			}
 		})
 	}
-}
-
-// FuzzCgroupDir wants an absolute path or an error, never a panic.
-func FuzzCgroupDir(f *testing.F) {
-	f.Add([]byte("0::/a\n"), []byte("30 25 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"))
-	f.Fuzz(func(t *testing.T, membership, mounts []byte) {
-		if dir, err := cgroupDir(membership, mounts); (dir == "") == (err == nil) {
-			t.Fatalf("%q, %v", dir, err)
-		}
-	})
 }
 
 // A directory of the right name that is no cgroup takes every write and does nothing.
@@ -194,19 +190,6 @@ func TestMakeCgroupRefusesOtherFileSystems(t *testing.T) {
 	_, err := makeCgroup(dir, 1)
 	if want := dir + " is not in a cgroup v2 file system"; errorText(err) != want {
 		t.Errorf("got %q, want %q", errorText(err), want)
-	}
-}
-
-func TestMaskHolds(t *testing.T) {
-	status := []byte("Name:\tx\nSigIgn:\t0000000000001001\nSigCgt:\tzz\n")
-	for _, tt := range []struct {
-		name string
-		sig  unix.Signal
-		want bool
-	}{{"SigIgn:", 1, true}, {"SigIgn:", 13, true}, {"SigIgn:", 15, false}, {"SigIgn:", 0, false}, {"SigCgt:", 1, false}, {"SigBlk:", 1, false}} {
-		if got := maskHolds(status, tt.name, tt.sig); got != tt.want {
-			t.Errorf("%s %d: got %v", tt.name, tt.sig, got)
-		}
 	}
 }
 

@@ -10,8 +10,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -20,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/abot-trace/abot-trace/internal/notify"
+	"github.com/abot-trace/abot-trace/internal/procfs"
 	"github.com/abot-trace/abot-trace/internal/safetext"
 )
 
@@ -117,12 +116,13 @@ func environment(n *notify.Notice) []string {
 func sweep() error {
 	deadline := time.Now().Add(sweepTime)
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
-		children, err := childrenOf(os.Getpid())
+		byParent, err := procfs.FS{}.ChildrenByParent()
 		if err != nil {
 			return fmt.Errorf("look for what it left: %w", err)
 		}
+		children := byParent[int32(os.Getpid())]
 		for _, pid := range children {
-			_ = unix.Kill(pid, unix.SIGKILL)
+			_ = unix.Kill(int(pid), unix.SIGKILL)
 		}
 		if !reap() {
 			return nil
@@ -146,28 +146,4 @@ func reap() bool {
 			return true
 		}
 	}
-}
-
-// childrenOf lists the children of a process, zombies included.
-func childrenOf(parent int) ([]int, error) {
-	stats, err := filepath.Glob("/proc/[0-9]*/stat")
-	if err != nil {
-		return nil, err
-	}
-	var out []int
-	for _, path := range stats {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			continue // it ended
-		}
-		// The name may hold anything, and ends at the last parenthesis.
-		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
-		if len(fields) < 2 || fields[1] != strconv.Itoa(parent) {
-			continue
-		}
-		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path))); err == nil {
-			out = append(out, pid)
-		}
-	}
-	return out, nil
 }
