@@ -109,7 +109,7 @@ func (c *Controller) tryDecision(engine *policy.Engine, d *policy.Decision, arme
 		return 0
 	}
 	now := boottime.Now()
-	grant := c.budget.Take(now, c.stopped())
+	grant := c.budget.Take(now, userOf(d), c.stopped())
 	if pause := time.Duration(grant.RetryAt - now); !grant.OK && grant.RetryAt > now && !grant.Exhausted && pause <= c.spec.Pause {
 		return pause
 	}

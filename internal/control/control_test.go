@@ -3,6 +3,7 @@
 package control
 
 import (
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -80,5 +81,34 @@ func TestBudgetAlert(t *testing.T) {
 	w.leak(5)
 	if a := w.next("alert", isAlert).Alert; a.State != wire.AlertOK || a.Previous != wire.AlertWarning {
 		t.Errorf("alert: %+v", a)
+	}
+}
+
+// TestLargestFirst wants the largest tree ended first where memory is short, and the oldest
+// elsewhere.
+func TestLargestFirst(t *testing.T) {
+	c := New(Options{})
+	of := func(sizes ...uint64) (decisions []policy.Decision) {
+		for _, size := range sizes {
+			decisions = append(decisions, policy.Decision{Targets: []policy.Target{{RSS: size / 2}, {Swap: size / 2}}})
+		}
+		return decisions
+	}
+	for _, test := range []struct {
+		name              string
+		percent, pressure float64
+		first             uint64
+	}{
+		{"nothing known", math.NaN(), math.NaN(), 10},
+		{"idle", 40, 0, 10},
+		{"memory used", 91, math.NaN(), 30},
+		{"waited for", 40, 12, 30},
+	} {
+		c.host.MemoryPercent, c.host.MemoryPressure = test.percent, test.pressure
+		decisions := of(10, 30, 20)
+		c.sortByMemory(decisions)
+		if got := decisions[0].Bytes(); got != test.first {
+			t.Errorf("%s: %d comes first, want %d", test.name, got, test.first)
+		}
 	}
 }

@@ -3,7 +3,9 @@
 package control
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/boottime"
@@ -19,6 +21,7 @@ func (c *Controller) decide(decisions []policy.Decision) {
 		return
 	}
 	mark := c.tracer.MarkOnLoop()
+	c.sortByMemory(decisions)
 	c.sortLast(decisions)
 	for i := range decisions {
 		d := &decisions[i]
@@ -31,6 +34,22 @@ func (c *Controller) decide(decisions []policy.Decision) {
 			c.carryOut(d, mark)
 		}
 	}
+}
+
+// Memory is short where so much of it is used, or where somebody waits for it for so much of
+// the time, in percent.
+const (
+	shortMemory   = 90
+	shortPressure = 10
+)
+
+// sortByMemory puts the largest trees first where memory is short: a budget may not suffice
+// for all.
+func (c *Controller) sortByMemory(decisions []policy.Decision) {
+	if !(c.host.MemoryPercent >= shortMemory || c.host.MemoryPressure >= shortPressure) { // NaN is neither
+		return
+	}
+	slices.SortStableFunc(decisions, func(a, b policy.Decision) int { return cmp.Compare(b.Bytes(), a.Bytes()) })
 }
 
 // carryOut ends what d names, once all of its tree that nobody has read is read. The
@@ -78,7 +97,7 @@ func (c *Controller) spend(engine *policy.Engine, d *policy.Decision, mark trace
 		engine.Defer(d, now+uint64(lastRetry))
 		return
 	}
-	grant := c.budget.Take(now, c.stopped())
+	grant := c.budget.Take(now, userOf(d), c.stopped())
 	if grant.OK {
 		delete(c.refusalsPublished, budgetRefusal{d.Rule, d.Root, false})
 		delete(c.refusalsPublished, budgetRefusal{d.Rule, d.Root, true})

@@ -23,11 +23,17 @@ const minute = time.Minute
 // belongs to one goroutine.
 type Budget struct {
 	spec    BudgetSpec
-	held    uint64   // when the warm-up began
-	rested  uint64   // when the pause began
-	paused  bool     // there was a kill to pause after
-	granted []uint64 // instants of the last minute's grants, oldest first
-	why     string   // what the warm-up is for
+	held    uint64    // when the warm-up began
+	rested  uint64    // when the pause began
+	paused  bool      // there was a kill to pause after
+	granted []granted // of the last minute, oldest first
+	why     string    // what the warm-up is for
+}
+
+// granted is one grant.
+type granted struct {
+	at  uint64
+	uid uint32
 }
 
 // A Grant is the answer to [Budget.Take].
@@ -71,10 +77,14 @@ func (b *Budget) pause() uint64 {
 // of 0 it is over. What was granted still counts.
 func (b *Budget) Reconfigure(spec BudgetSpec) { b.spec = spec }
 
-// Take asks for one tree. stopped says that the stop file exists. A grant counts at
-// once, whatever comes of it.
-func (b *Budget) Take(now uint64, stopped bool) Grant {
-	for len(b.granted) > 0 && after(b.granted[0], minute) <= now {
+// Take asks for one tree of a user's. stopped says that the stop file exists. A grant counts
+// at once, whatever comes of it.
+//
+// Each user but root has at most as many of a minute's kills as are left for all others: one
+// user's leaks take half of them at most, the next one's half of the rest, and the last is
+// root's.
+func (b *Budget) Take(now uint64, uid uint32, stopped bool) Grant {
+	for len(b.granted) > 0 && after(b.granted[0].at, minute) <= now {
 		b.granted = b.granted[1:]
 	}
 	switch {
@@ -82,19 +92,42 @@ func (b *Budget) Take(now uint64, stopped bool) Grant {
 		return Grant{Why: "the stop file " + b.spec.StopFile + " exists"}
 	case now < b.warm():
 		return Grant{Why: fmt.Sprintf("warming up after a %s", b.why), RetryAt: b.warm()}
-	case len(b.granted) >= b.spec.KillsPerMinute:
-		retry := after(now, minute)
+	}
+	if why := b.exhausted(uid); why != "" {
+		first := now
 		if len(b.granted) > 0 {
-			retry = after(b.granted[0], minute)
+			first = b.granted[0].at
 		}
-		return Grant{Why: fmt.Sprintf("%d trees were ended within a minute, which is the budget", len(b.granted)),
-			RetryAt: retry, Exhausted: true}
-	case now < b.pause():
+		return Grant{Why: why, RetryAt: after(first, minute), Exhausted: true}
+	}
+	if now < b.pause() {
 		return Grant{Why: fmt.Sprintf("pausing for %s after a kill", FormatDuration(b.spec.Pause)), RetryAt: b.pause()}
 	}
-	b.granted = append(b.granted, now)
+	b.granted = append(b.granted, granted{now, uid})
 	b.Rest(now)
 	return Grant{OK: true}
+}
+
+// exhausted says why the minute has nothing left for the user, or nothing.
+func (b *Budget) exhausted(uid uint32) string {
+	left := b.spec.KillsPerMinute - len(b.granted)
+	if left <= 0 {
+		return fmt.Sprintf("%d trees were ended within a minute, which is the budget", len(b.granted))
+	}
+	if uid == 0 || b.spec.KillsPerMinute == 1 {
+		return ""
+	}
+	own := 0
+	for _, g := range b.granted {
+		if g.uid == uid {
+			own++
+		}
+	}
+	if own < left-1 {
+		return ""
+	}
+	return fmt.Sprintf("%d trees of user %d were ended within a minute, which is its share of the budget of %d",
+		own, uid, b.spec.KillsPerMinute)
 }
 
 // Rest begins the pause. Take does so; the end of a kill does so again, since the

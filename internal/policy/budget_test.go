@@ -37,7 +37,7 @@ func TestBudget(t *testing.T) {
 		if step.hold != "" {
 			b.Hold(step.hold, step.now)
 		}
-		if got := b.Take(step.now, step.stopped); got != step.want {
+		if got := b.Take(step.now, 0, step.stopped); got != step.want {
 			t.Errorf("%s: got %+v, want %+v", step.name, got, step.want)
 		}
 	}
@@ -45,11 +45,11 @@ func TestBudget(t *testing.T) {
 
 func TestBudgetRestsAfterTheKillToo(t *testing.T) {
 	b := NewBudget(BudgetSpec{KillsPerMinute: 9, Pause: 5 * time.Second}, 0)
-	if got := b.Take(at(100*time.Second), false); !got.OK {
+	if got := b.Take(at(100*time.Second), 0, false); !got.OK {
 		t.Fatal(got)
 	}
 	b.Rest(at(110 * time.Second)) // the kill has taken its grace of 10 s
-	if got := b.Take(at(114*time.Second), false); got.OK || got.RetryAt != at(115*time.Second) {
+	if got := b.Take(at(114*time.Second), 0, false); got.OK || got.RetryAt != at(115*time.Second) {
 		t.Errorf("got %+v, want a retry at 115 s", got)
 	}
 }
@@ -60,27 +60,27 @@ func TestBudgetReconfigure(t *testing.T) {
 	b := NewBudget(spec, at(1000*time.Second))
 	spec.WarmUp = 2 * time.Minute
 	b.Reconfigure(spec)
-	if got := b.Take(at(1060*time.Second), false); got.OK || got.RetryAt != at(1120*time.Second) {
+	if got := b.Take(at(1060*time.Second), 0, false); got.OK || got.RetryAt != at(1120*time.Second) {
 		t.Errorf("longer: got %+v, want a retry at 1120 s", got)
 	}
 	spec.WarmUp = 0
 	b.Reconfigure(spec)
-	if got := b.Take(at(1060*time.Second), false); !got.OK {
+	if got := b.Take(at(1060*time.Second), 0, false); !got.OK {
 		t.Errorf("without: got %+v, want a grant", got)
 	}
 	spec.Pause = time.Minute
 	b.Reconfigure(spec)
-	if got := b.Take(at(1061*time.Second), false); !got.Exhausted {
+	if got := b.Take(at(1061*time.Second), 0, false); !got.Exhausted {
 		t.Errorf("again: got %+v, want it used up", got)
 	}
 	spec.KillsPerMinute = 2
 	b.Reconfigure(spec)
-	if got := b.Take(at(1061*time.Second), false); got.OK || got.RetryAt != at(1120*time.Second) {
+	if got := b.Take(at(1061*time.Second), 0, false); got.OK || got.RetryAt != at(1120*time.Second) {
 		t.Errorf("with a pause: got %+v, want a retry at 1120 s", got)
 	}
 	spec.Pause = 0
 	b.Reconfigure(spec)
-	if got := b.Take(at(1061*time.Second), false); !got.OK {
+	if got := b.Take(at(1061*time.Second), 0, false); !got.OK {
 		t.Errorf("without a pause: got %+v, want a grant", got)
 	}
 }
@@ -106,7 +106,7 @@ func TestBudgetHolds(t *testing.T) {
 				warm = max(warm, after(now, spec.WarmUp))
 			}
 			stopped := rapid.IntRange(0, 9).Draw(t, "stopped") == 0
-			g := b.Take(now, stopped)
+			g := b.Take(now, 0, stopped)
 			if !g.OK {
 				if g.Why == "" || !stopped && g.RetryAt <= now {
 					t.Fatalf("refused without a way on: %+v at %d", g, now)
@@ -125,4 +125,42 @@ func TestBudgetHolds(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestBudgetShares wants one user's leaks, and those of many users, to leave kills to others,
+// and one to root whatever comes.
+func TestBudgetShares(t *testing.T) {
+	for _, perMinute := range []int{2, 3, 10, 100} {
+		b := NewBudget(BudgetSpec{KillsPerMinute: perMinute}, 0)
+		taken := func(uid uint32, now time.Duration) (n int) {
+			for b.Take(at(now), uid, false).OK {
+				n++
+			}
+			return n
+		}
+		now := 100 * time.Second
+		if n := taken(1000, now); n != (perMinute)/2 {
+			t.Errorf("%d a minute: the first user has %d", perMinute, n)
+		}
+		if n := taken(1001, now); perMinute >= 10 && (n == 0 || n > perMinute/3) {
+			t.Errorf("%d a minute: the second user has %d", perMinute, n)
+		}
+		for uid := range uint32(20) {
+			taken(2000+uid, now)
+		}
+		refused := b.Take(at(now), 1000, false)
+		if refused.OK || !refused.Exhausted || refused.RetryAt != at(now+time.Minute) {
+			t.Errorf("%d a minute: %+v", perMinute, refused)
+		}
+		if n := taken(0, now); n < 1 {
+			t.Errorf("%d a minute: nothing is left to root", perMinute)
+		}
+		if n := taken(1000, now+time.Minute); n != perMinute/2 {
+			t.Errorf("%d a minute: the first user has %d in the next", perMinute, n)
+		}
+	}
+	b := NewBudget(BudgetSpec{KillsPerMinute: 1}, 0)
+	if !b.Take(at(time.Second), 1000, false).OK {
+		t.Error("a budget of one is nobody's")
+	}
 }

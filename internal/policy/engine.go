@@ -101,6 +101,14 @@ func (d *Decision) Enforces() bool {
 	return d.Action == ActionKill && d.Mode == ModeEnforce && d.Enforceable && len(d.Targets) > 0
 }
 
+// Bytes is what the decision's targets hold in memory and swap, as far as it was sampled.
+func (d *Decision) Bytes() (sum uint64) {
+	for i := range d.Targets {
+		sum += d.Targets[i].RSS + d.Targets[i].Swap
+	}
+	return sum
+}
+
 // NewEngine compiles the rules. Its errors are a [FieldError].
 func NewEngine(o Options) (*Engine, error) {
 	e := &Engine{oneShot: o.OneShot, state: make(map[stateKey]*state)}
