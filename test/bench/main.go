@@ -11,6 +11,7 @@
 package main
 
 import (
+	"bytes"
 	"flag"
 	"fmt"
 	"io"
@@ -75,7 +76,7 @@ func storms(count int) []storm {
 
 func main() {
 	long := flag.Bool("full", false, "measure long enough to judge: some minutes")
-	write := flag.String("write", "", "write the table to `FILE`, too")
+	write := flag.String("write", "", "write the tables to `FILE` too, their figures beside it as JSON, and what README says of cost")
 	part := flag.String("part", "", "measure only `PART`: "+strings.Join(parts, ", "))
 	flag.Parse()
 	p := short()
@@ -124,16 +125,14 @@ func run(p plan, long bool, write string) error {
 		return err
 	}
 	r.long, r.took = long, time.Since(b.began)
-	var to io.Writer = os.Stdout
-	if write != "" {
-		f, err := os.Create(write)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		to = io.MultiWriter(os.Stdout, f)
+	var text bytes.Buffer
+	if err := r.print(io.MultiWriter(os.Stdout, &text)); err != nil || write == "" {
+		return err
 	}
-	return r.print(to)
+	if err := os.WriteFile(write, text.Bytes(), 0o644); err != nil {
+		return err
+	}
+	return writeFigures(text.Bytes(), write, "README.md")
 }
 
 func (b *bench) measure(p plan) (*report, error) {
