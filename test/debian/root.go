@@ -10,35 +10,91 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// packagesInRoot are all that the tests need there.
+// packagesInRoot are all that most tests need there.
 const packagesInRoot = "systemd,systemd-sysv,dbus,libpam-systemd,python3-minimal,procps"
 
 // Root makes a root file system, once for each list of packages, and returns its
 // path. It is shared by all tests: write to a Layer over it.
 func Root(ctx context.Context, cache string, progress func(string)) (string, error) {
-	root := filepath.Join(cache, fmt.Sprintf("root-bookworm-%08x", crc32.ChecksumIEEE([]byte(packagesInRoot))))
-	if _, err := os.Stat(root); err == nil {
-		return root, nil
-	}
-	mirror, _, err := Mirrors(ctx)
+	return keptRoot(cache, packagesInRoot, func(partial string) error {
+		mirror, _, err := Mirrors(ctx)
+		if err != nil {
+			return err
+		}
+		progress("making a Debian root file system")
+		return run(ctx, "debootstrap", "--variant=minbase", "--include="+packagesInRoot, "bookworm", partial, mirror)
+	})
+}
+
+// RootWith is Root with more packages. None of their services is enabled.
+func RootWith(ctx context.Context, cache string, packages []string, progress func(string)) (string, error) {
+	base, err := Root(ctx, cache, progress)
 	if err != nil {
 		return "", err
 	}
-	progress("making a Debian root file system")
+	return keptRoot(cache, base+strings.Join(packages, ",")+install, func(partial string) error {
+		progress(fmt.Sprintf("installing %d packages into a Debian root file system", len(packages)))
+		if err := run(ctx, "cp", "-a", base, partial); err != nil {
+			return err
+		}
+		main, security, err := Mirrors(ctx)
+		if err != nil {
+			return err
+		}
+		// With a pid namespace and a procfs of its own: nothing that an installation starts
+		// is left behind, and it sees nobody else.
+		return run(ctx, "unshare", append([]string{"--pid", "--fork", "--kill-child", "--mount-proc=" + filepath.Join(partial, "proc"),
+			"chroot", partial, "/bin/bash", "-euc", install, "install", main, security}, packages...)...)
+	})
+}
+
+// install runs in the new root. What is enabled there is what a bare Debian enables:
+// the packages' own units and init scripts are started by who needs them.
+const install = `
+main=$1 security=$2
+shift 2
+echo "deb $main bookworm main" >/etc/apt/sources.list
+[ -z "$security" ] || echo "deb $security bookworm-security main" >>/etc/apt/sources.list
+printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+chmod 755 /usr/sbin/policy-rc.d
+export DEBIAN_FRONTEND=noninteractive LC_ALL=C
+apt-get -o Acquire::Languages=none update
+enabled=$(cd /etc/systemd/system && find . -type l | sort)
+apt-get install -y --no-install-recommends "$@"
+apt-get clean
+rm -f /usr/sbin/policy-rc.d /etc/rc?.d/S*
+(cd /etc/systemd/system && find . -type l | sort | comm -13 <(echo "$enabled") - | xargs -r rm)
+`
+
+// keptRoot returns the root that is in the cache for what it is made of, or has it made,
+// whole or not at all.
+func keptRoot(cache, of string, build func(partial string) error) (string, error) {
+	root := filepath.Join(cache, fmt.Sprintf("root-bookworm-%08x", crc32.ChecksumIEEE([]byte(of))))
+	if _, err := os.Stat(root); err == nil {
+		return root, nil
+	}
 	partial := root + ".partial"
 	if err := os.RemoveAll(partial); err != nil {
 		return "", err
 	}
-	out, err := exec.CommandContext(ctx, "debootstrap", "--variant=minbase",
-		"--include="+packagesInRoot, "bookworm", partial, mirror).CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("debootstrap: %w\n%s", err, out[max(0, len(out)-4000):])
+	if err := build(partial); err != nil {
+		return "", err
 	}
 	return root, os.Rename(partial, root)
+}
+
+// run runs a command, whose output matters where it fails.
+func run(ctx context.Context, name string, args ...string) error {
+	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s: %w\n%s", name, err, out[max(0, len(out)-4000):])
+	}
+	return nil
 }
 
 // A Layer is a root file system of one test, over one that is shared by all runs

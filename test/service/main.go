@@ -107,7 +107,7 @@ func try(ctx context.Context, cache, base, packages, name string, short bool) (r
 	}
 	t := &trial{}
 	if name == "host" {
-		t.m = &machine{&container{Layer: root}}
+		t.m = &machine{&container{debian.Container{Layer: root}}}
 	} else {
 		apt, err := debian.NewApt(ctx, cache, runtime.GOARCH, progress)
 		if err != nil {
