@@ -21,6 +21,8 @@ SOAK_FILE ?= soak.csv
 BENCH ?= .
 BENCHFLAGS ?=
 TESTFLAGS ?=
+RUN ?=
+SOFTWAREFLAGS ?=
 
 # Where Go's own archive puts it, should PATH not say so.
 export PATH := $(PATH):/usr/local/go/bin
@@ -69,6 +71,12 @@ test-vm: setup ## kernel matrix (5.10 to the newest, and arm64) and the package 
 
 test-packages: setup ## packages for ARCHES: reproducible, accepted by lintian and rpm, the arm64 program emulated
 	CI=true $(GO) test -count=1 -timeout 20m ./test/packages -arches '$(ARCHES)'
+
+test-software: setup ## verdicts on real software from Debian's packages, in two containers; RUN='expression' for some cases only
+	$(GO) run ./test/software -run '$(RUN)' $(SOFTWAREFLAGS)
+
+docs-verdicts: setup ## the same, each case several times; writes docs/verdicts.md, in half an hour
+	$(GO) run ./test/software -write docs/verdicts.md $(SOFTWAREFLAGS)
 
 test-image: ## the container image, built from its recipe and run by podman
 	test/setup.sh podman:podman runc:runc busybox:busybox-static
@@ -144,5 +152,5 @@ clean: ## remove what the other targets made in the tree
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: all build generate fmt lint setup test test-root test-vm test-packages test-image test-chaos test-soak fuzz bench demo \
+.PHONY: all build generate fmt lint setup test test-root test-vm test-software docs-verdicts test-packages test-image test-chaos test-soak fuzz bench demo \
 	verify install uninstall package clean help
