@@ -103,6 +103,9 @@ func (d *daemon) trace(ctx context.Context, listener net.Listener) error {
 	}
 	d.stateSaver.alert, d.stateSaver.flushNotices = d.alert, d.noticeQueue.deliver
 	d.stateSaver.restore(p, d.tracer)
+	if dir := d.stateSaver.dir; dir != nil {
+		d.leaseFile = newLeaseFile(d.tracer, dir.SaveLeases)
+	}
 	return d.run(ctx, listener)
 }
 
@@ -113,6 +116,7 @@ type daemon struct {
 	hostConditions []string
 	cfg            *config.Config
 	stateSaver     *stateSaver
+	leaseFile      *leaseFile      // nil where nothing is saved
 	crashed        *state.Crash    // how the daemon before ended; nil where that was in order
 	stopped        *dirlock.Lock   // of the notes on who is stopped; nil where there are none
 	journal        *notify.Journal // nil when not under systemd
@@ -192,6 +196,9 @@ func (d *daemon) run(ctx context.Context, listener net.Listener) error {
 	var others sync.WaitGroup
 	others.Go(func() { d.samplerLoop.run(ctx) })
 	others.Go(func() { d.stateSaver.run(ctx) })
+	if d.leaseFile != nil {
+		others.Go(func() { d.leaseFile.run(ctx) })
+	}
 	others.Go(func() { d.report(ctx) })
 	others.Go(func() { d.reloads(ctx) })
 	others.Go(func() { d.tellDigests(ctx) })

@@ -120,7 +120,11 @@ func (d *daemon) lease(w http.ResponseWriter, r *http.Request) error {
 	if refusal != nil {
 		return refusal
 	}
-	return api.WriteJSON(w, map[string]string{"lease_id": held.Holder.String()})
+	answer := map[string]any{"lease_id": held.Holder.String(), "outlives_daemon": true}
+	if err := d.leaseFile.persist(r.Context()); err != nil {
+		answer["outlives_daemon"], answer["why"] = false, err.Error()
+	}
+	return api.WriteJSON(w, answer)
 }
 
 // maxGrace is the longest grace that a lease may ask for.

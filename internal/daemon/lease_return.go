@@ -59,6 +59,9 @@ func (d *daemon) giveLeaseBack(w http.ResponseWriter, r *http.Request) error {
 	if refusal != nil {
 		return refusal
 	}
+	if err := d.leaseFile.persist(r.Context()); err != nil {
+		d.Log.Warn("a lease that was given back may be held again after a restart", "err", err)
+	}
 	refused := []stayed{}
 	for _, s := range req.Stays {
 		if !slices.Contains(taken, event.ID{PID: s.PID, Start: s.StartNS}) {

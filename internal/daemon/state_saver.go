@@ -162,7 +162,13 @@ func (k *stateSaver) restore(p *probe.Probe, t *trace.Tracer) {
 	}
 	t.NoteLost(past.Lost)
 	restored := false
+	if k.dir != nil && k.loaded == nil {
+		if err := t.RestoreLeases(k.leases(nil)); err != nil {
+			k.log.Warn("leases are lost", "err", err)
+		}
+	}
 	if k.loaded != nil {
+		k.loaded[trace.SectionLeases] = k.leases(k.loaded[trace.SectionLeases])
 		err := t.Restore(k.loaded, 0)
 		if err != nil {
 			k.discard(err)

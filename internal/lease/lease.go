@@ -49,6 +49,7 @@ type Table struct {
 	ended       map[event.ID]Lease
 	stays       map[event.ID][]event.ID // by holder, see [Stay]
 	undelivered []Lease                 // ended, and not taken yet
+	changes     uint64                  // how often somebody took or gave back a lease, ever
 }
 
 // NewTable returns a table without leases on the processes of tree.
@@ -58,6 +59,11 @@ func NewTable(tree *tracker.Tree) *Table {
 
 // Hold declares a lease, in the place of one that its holder has already.
 func (t *Table) Hold(l Lease) {
+	t.hold(l)
+	t.changes++
+}
+
+func (t *Table) hold(l Lease) {
 	t.held[l.Holder] = l
 	delete(t.stays, l.Holder)
 	t.tree.Pin(l.Holder)
@@ -138,19 +144,75 @@ func (t *Table) Expire() {
 	}
 }
 
+// Forget drops the leases of holders that the tree does not know, now that it knows all who
+// live: they died while nobody looked.
+func (t *Table) Forget() {
+	for holder := range t.held {
+		if _, known := t.tree.Get(holder); !known {
+			delete(t.held, holder)
+			delete(t.stays, holder)
+		}
+	}
+}
+
 // Saved is what a table is saved as.
 type Saved struct {
 	Held  []Lease `json:"held"`
 	Ended []Lease `json:"ended"`
 	Stays []Stay  `json:"stays,omitempty"`
+	// Changes is how often a lease was taken or given back until then: it tells which of two
+	// is the later one.
+	Changes uint64 `json:"changes,omitempty"`
+}
+
+// Later returns what is to be restored of a table that was saved with its tree, and then
+// perhaps once more without it. Either may be empty.
+func Later(withTree, alone []byte) ([]byte, error) {
+	var s [2]Saved
+	for i, b := range [][]byte{withTree, alone} {
+		if len(b) == 0 {
+			continue
+		}
+		var err error
+		if s[i], err = Decode(b); err != nil {
+			return nil, err
+		}
+	}
+	return s[0].with(s[1]).encode()
+}
+
+// with returns what is to be restored, with the tree that s was saved with, where other may
+// have been saved after it. The end of a holder that only other knows of is still to come:
+// its record follows the tree.
+func (s Saved) with(other Saved) Saved {
+	if other.Changes <= s.Changes {
+		return s
+	}
+	known := make(map[event.ID]bool, len(s.Ended))
+	for _, l := range s.Ended {
+		known[l.Holder] = true
+	}
+	other.Held = slices.Clone(other.Held)
+	for _, l := range other.Ended {
+		if !known[l.Holder] && !l.Marked {
+			l.HolderUIDs, l.ExitSeen = event.UIDs{}, false
+			other.Held = append(other.Held, l)
+		}
+	}
+	other.Ended = s.Ended
+	return other
 }
 
 // Save returns what Decode reads.
 func (t *Table) Save() ([]byte, error) {
-	s := Saved{Held: t.Held(), Stays: t.savedStays()}
+	s := Saved{Held: t.Held(), Stays: t.savedStays(), Changes: t.changes}
 	for _, l := range t.ended {
 		s.Ended = append(s.Ended, l)
 	}
+	return s.encode()
+}
+
+func (s Saved) encode() ([]byte, error) {
 	b, err := json.Marshal(s)
 	if err != nil {
 		return nil, fmt.Errorf("leases: %w", err)
@@ -171,8 +233,9 @@ func Decode(b []byte) (Saved, error) {
 // ended are returned by TakeEnded again: whoever was to end their descendants may not have
 // come to it.
 func (t *Table) Restore(s Saved) {
+	t.changes = s.Changes
 	for _, l := range s.Held {
-		t.Hold(l)
+		t.hold(l)
 	}
 	for _, l := range s.Ended {
 		t.ended[l.Holder] = l

@@ -132,3 +132,51 @@ func TestSave(t *testing.T) {
 		t.Error("read what is no table")
 	}
 }
+
+// TestLater restores the later one of two that were saved, as of the tree of the first.
+func TestLater(t *testing.T) {
+	l := func(n int) Lease { return Lease{Holder: proc(n), Grace: time.Minute} }
+	ended := func(n int) Lease {
+		l := l(n)
+		l.ExitSeen = true
+		return l
+	}
+	first := Saved{Held: []Lease{l(1), l(2)}, Ended: []Lease{ended(3)}, Changes: 5}
+	for _, tt := range []struct {
+		name  string
+		alone Saved
+		want  Saved
+	}{
+		{"nothing", Saved{}, first},
+		{"older", Saved{Held: []Lease{l(9)}, Changes: 4}, first},
+		{"as old", Saved{Held: []Lease{l(9)}, Changes: 5}, first},
+		{"taken, given back", Saved{Held: []Lease{l(1), l(4)}, Ended: []Lease{ended(3)}, Stays: []Stay{{proc(1), nil}}, Changes: 7},
+			Saved{Held: []Lease{l(1), l(4)}, Ended: []Lease{ended(3)}, Stays: []Stay{{proc(1), nil}}, Changes: 7}},
+		{"ended since, which is to be seen again", Saved{Held: []Lease{l(1), l(4)}, Ended: []Lease{ended(2), ended(3)}, Changes: 6},
+			Saved{Held: []Lease{l(1), l(4), l(2)}, Ended: []Lease{ended(3)}, Changes: 6}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if diff := cmp.Diff(tt.want, first.with(tt.alone)); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+	if _, err := Later(nil, []byte("{")); err == nil {
+		t.Error("read what is no table")
+	}
+	if b, err := Later(nil, nil); err != nil || len(b) == 0 {
+		t.Errorf("of nothing: %q, %v", b, err)
+	}
+}
+
+// TestForget drops who holds a lease and is not among those that live.
+func TestForget(t *testing.T) {
+	tree := tracker.New(0)
+	table := NewTable(tree)
+	fork(tree, 0, 1, false)
+	table.Restore(Saved{Held: []Lease{{Holder: proc(1)}, {Holder: proc(2)}}})
+	table.Forget()
+	if held := table.Held(); len(held) != 1 || held[0].Holder != proc(1) {
+		t.Errorf("held: %+v", held)
+	}
+}

@@ -35,6 +35,7 @@ func (t *Table) GiveBack(holder event.ID, ids []event.ID) (taken []event.ID, ok 
 		}
 	}
 	t.stays[holder] = taken
+	t.changes++
 	return taken, true
 }
 

@@ -57,6 +57,19 @@ func (d *Dir) Create(name string, perm fs.FileMode) (*os.File, error) {
 // then takes the place of the old file. The mode is perm, whatever the umask. When it
 // returns, the file is on the disk.
 func (d *Dir) Replace(name string, b []byte, perm fs.FileMode) error {
+	if err := d.replace(name, b, perm, (*os.File).Sync); err != nil {
+		return err
+	}
+	return d.f.Sync()
+}
+
+// ReplaceUnsynced is Replace of what is to outlive the process, and not the machine: it does
+// not wait for the disk.
+func (d *Dir) ReplaceUnsynced(name string, b []byte, perm fs.FileMode) error {
+	return d.replace(name, b, perm, func(*os.File) error { return nil })
+}
+
+func (d *Dir) replace(name string, b []byte, perm fs.FileMode, sync func(*os.File) error) error {
 	temporary := name + ".new"
 	if err := d.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -67,15 +80,12 @@ func (d *Dir) Replace(name string, b []byte, perm fs.FileMode) error {
 	}
 	_, err = f.Write(b)
 	if err == nil {
-		err = errors.Join(f.Chmod(perm), f.Sync())
+		err = errors.Join(f.Chmod(perm), sync(f))
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return errors.Join(err, d.Remove(temporary)) // it may be what has filled the disk
 	}
-	if err := d.Rename(temporary, name); err != nil {
-		return err
-	}
-	return d.f.Sync()
+	return d.Rename(temporary, name)
 }
 
 // Rename renames a file within the directory.

@@ -116,7 +116,7 @@ func (d *Dir) Save(s Sections) error {
 // set aside, and the error says so and why: ErrCorrupt, ErrForeign or ErrTooLarge, or a
 // [rootfile.UntrustedError] for what is no file of ours.
 func (d *Dir) Load() (Sections, error) {
-	b, err := d.read()
+	b, err := d.read(fileName)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -132,8 +132,8 @@ func (d *Dir) Load() (Sections, error) {
 	return nil, fmt.Errorf("%w (set aside in %s)", err, d.Path())
 }
 
-func (d *Dir) read() ([]byte, error) {
-	f, err := d.dir.Open(fileName)
+func (d *Dir) read(name string) ([]byte, error) {
+	f, err := d.dir.Open(name)
 	if err != nil {
 		return nil, fmt.Errorf("state: %w", err)
 	}
@@ -200,7 +200,7 @@ func (d *Dir) forget() (removed int, err error) {
 		return 0, err
 	}
 	var errs []error
-	for _, name := range slices.Concat(states, crashes, []string{fileName, fileName + ".new", crashName}) {
+	for _, name := range slices.Concat(states, crashes, []string{fileName, fileName + ".new", crashName, leasesName, leasesName + ".new"}) {
 		switch err := d.dir.Remove(name); {
 		case err == nil:
 			removed++

@@ -49,6 +49,9 @@ type Descendant struct {
 // Client is a Leaser over the daemon's unix socket. The daemon takes the holder
 // from the connection's peer credentials.
 type Client struct {
+	// Warn, unless nil, is told in a sentence what a lease does not hold for.
+	Warn func(string)
+
 	path string
 	http http.Client
 }
@@ -107,13 +110,18 @@ func (c *Client) lease(ctx context.Context, req leaseRequest) (string, error) {
 		return "", err
 	}
 	var reply struct {
-		LeaseID string `json:"lease_id"`
+		LeaseID        string `json:"lease_id"`
+		OutlivesDaemon *bool  `json:"outlives_daemon"` // absent where a daemon does not say
+		Why            string `json:"why"`
 	}
 	if err := c.do(ctx, http.MethodPost, "/v1/lease", body, &reply); err != nil {
 		return "", err
 	}
 	if reply.LeaseID == "" {
 		return "", errors.New("lease: the daemon's answer has no lease_id")
+	}
+	if reply.OutlivesDaemon != nil && !*reply.OutlivesDaemon && c.Warn != nil {
+		c.Warn("the lease does not outlive the daemon: " + reply.Why)
 	}
 	return reply.LeaseID, nil
 }

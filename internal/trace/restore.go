@@ -30,6 +30,15 @@ func (t *Tracer) Save(sections map[string][]byte, buf []byte) error {
 	return nil
 }
 
+// RestoreLeases takes over leases alone, of a table that was saved without a tree. Before Run.
+func (t *Tracer) RestoreLeases(b []byte) error {
+	leases, err := lease.Decode(b)
+	if err == nil {
+		t.leases.Restore(leases)
+	}
+	return err
+}
+
 // Restore goes on from what Save wrote; history is that of New's options. Before Run.
 // On an error nothing is changed.
 func (t *Tracer) Restore(sections map[string][]byte, history int) error {

@@ -35,6 +35,7 @@ func (t *Tracer) resync() {
 	t.stats.note(t)
 	if !t.synced {
 		t.synced = true
+		t.leases.Forget()
 		close(t.ready)
 	}
 	t.evidence.ReadAll()

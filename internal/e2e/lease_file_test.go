@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/internal/wire"
+)
+
+// TestLeaseOutlivesDaemon takes a lease of a daemon that is killed at once, long before it
+// saves its state again, and the holder with it: the next daemon ends what the holder left.
+func TestLeaseOutlivesDaemon(t *testing.T) {
+	d := newKept(t, resting)
+	d.start()
+	d.await("a first save", func() bool {
+		_, err := os.Stat(filepath.Join(d.state(), "state"))
+		return err == nil
+	})
+	f := startShell(t, nil, "$ABOT_TRACE lease --socket "+d.socket()+" --grace 300ms 2>&1 >&3; echo held $$ >&3; sh $F leaf & wait")
+	f.await("held", 1)
+	leaf := f.await("leaf", 1)[0]
+	d.endBy(unix.SIGKILL)
+	f.killMain()
+	d.start()
+	k := d.kill(leaf.pid, nil)
+	if k.Rule != "lease" || k.Outcome != wire.KillDone {
+		t.Errorf("kill: %+v", k)
+	}
+	leaf.mustDie()
+}
+
+// TestLeaseSaysThatItIsNotSaved takes leases of daemons that cannot write them down.
+func TestLeaseSaysThatItIsNotSaved(t *testing.T) {
+	for name, prepare := range map[string]func(*testing.T) *daemon{
+		"nothing is saved": func(t *testing.T) *daemon { return startDaemon(t, resting) },
+		"the disk is full": func(t *testing.T) *daemon {
+			d := newKept(t, resting)
+			if err := os.Mkdir(d.state(), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := unix.Mount("none", d.state(), "tmpfs", 0, "mode=0700,size=4k,nr_inodes=4"); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = unix.Unmount(d.state(), unix.MNT_DETACH) })
+			d.start()
+			return d
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := prepare(t)
+			out := filepath.Join(t.TempDir(), "said")
+			f := startShell(t, nil, "$ABOT_TRACE lease --socket "+d.socket()+" 2>"+out+" >/dev/null; echo held $$ >&3; read line")
+			f.await("held", 1)
+			b, err := os.ReadFile(out)
+			if err != nil || !strings.Contains(string(b), "does not outlive the daemon") {
+				t.Errorf("it said %q, %v", b, err)
+			}
+			f.leave()
+		})
+	}
+}
