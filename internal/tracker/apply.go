@@ -206,7 +206,9 @@ func (t *Tree) exec(e *event.Event) {
 	n.flags |= flagIf(flagTruncated, e.Exec.Truncated) | flagIf(flagMarksKnown, e.Exec.MarksKnown) |
 		flagIf(flagKeep, e.Exec.Keep) | flagIf(flagLeash, e.Exec.Leash)
 	t.words.drop(n.words)
-	n.words = t.words.put(words{e.Exec.Filename, e.Exec.Cmdline})
+	var cut bool
+	n.words, cut = t.putWords(words{e.Exec.Filename, e.Exec.Cmdline})
+	n.flags |= flagIf(flagTruncated, cut)
 	t.setCgroup(r, e.Exec.Cgroup)
 	t.report(Change{Kind: Execed, ID: e.Subject, Time: e.Time, at: r})
 }
@@ -288,6 +290,7 @@ func (t *Tree) die(r ref, how end, x event.Exit) {
 	t.detach(byKernel, r)
 	delete(t.atDeath, id)
 	t.justDied = append(t.justDied, r)
+	t.noteDead(r)
 	if t.at(r).held > 0 {
 		return
 	}

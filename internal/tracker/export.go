@@ -21,7 +21,8 @@ var ErrMerging = errors.New("tracker: a snapshot is being merged")
 // Export appends the whole tree to dst: the living, the dead that are remembered, the
 // orphans with leaker, verdict and evidence, and what is half told (signals without a
 // death, children's state before it). Equal trees give equal bytes. It costs about a
-// microsecond per process and allocates little beside dst.
+// microsecond per process and allocates little beside dst. Where it would become too large,
+// it leaves out programs, arguments and evidence: of the living the next reader asks again.
 //
 // The bytes carry no checksum: whoever stores them adds one.
 func (t *Tree) Export(dst []byte) ([]byte, error) {
@@ -37,7 +38,8 @@ func (t *Tree) Export(dst []byte) ([]byte, error) {
 	w.bool(t.synced)
 
 	w.order()
-	writeTable(&w, w.words, t.words.get, func(v words) { w.string(v.filename); w.string(v.cmdline) })
+	w.short = w.estimate() > t.limits.export
+	writeTable(&w, w.words, t.words.get, func(v words) { w.text(v.filename); w.text(v.cmdline) })
 	writeTable(&w, w.origins, t.origins.get, w.origin)
 	writeTable(&w, w.cgroups, t.cgroups.get, w.uint)
 	w.uint(uint64(len(w.leakers)))
@@ -68,6 +70,26 @@ type writer struct {
 	cgroupsAt               []uint32
 	leakers                 []*Leaker
 	leakersAt               map[*Leaker]uint32
+
+	short bool // without words and evidence, which would be too much
+}
+
+// nodeBytes is what a node takes in an export without words and evidence, at most.
+const nodeBytes = 400
+
+// estimate is how many bytes will be written at most.
+func (w *writer) estimate() int {
+	t := w.tree
+	n := nodeBytes*len(w.nodes) + t.words.bytes + t.told
+	for _, l := range w.leakers {
+		n += len(l.Filename) + len(l.Cmdline)
+	}
+	for _, o := range t.orphans {
+		for _, line := range o.Evidence {
+			n += len(line)
+		}
+	}
+	return n
 }
 
 // order lists what will be written, parents before their children: older, that is.
@@ -134,6 +156,14 @@ func (w *writer) bool(v bool) {
 	}
 }
 
+// text writes what a process has chosen the size of.
+func (w *writer) text(s string) {
+	if w.short {
+		s = ""
+	}
+	w.string(s)
+}
+
 func (w *writer) string(s string) {
 	w.uint(uint64(len(s)))
 	w.b = append(w.b, s...)
@@ -198,8 +228,8 @@ func (w *writer) uids(u event.UIDs) {
 func (w *writer) leaker(l *Leaker) {
 	w.id(l.ID)
 	w.comm(l.Comm)
-	w.string(l.Filename)
-	w.string(l.Cmdline)
+	w.text(l.Filename)
+	w.text(l.Cmdline)
 	w.uint(uint64(l.UID))
 	w.end(l.End)
 }
@@ -224,8 +254,12 @@ func (w *writer) orphan(o *Orphan) {
 		w.origin(o.AtDeath)
 	}
 	w.string(o.Verdict)
-	w.uint(uint64(len(o.Evidence)))
-	for _, line := range o.Evidence {
+	evidence := o.Evidence
+	if w.short {
+		evidence = nil
+	}
+	w.uint(uint64(len(evidence)))
+	for _, line := range evidence {
 		w.string(line)
 	}
 }

@@ -50,6 +50,11 @@ func Import(b []byte, history int) (*Tree, error) {
 	for at := ref(1); at < t.count; at++ {
 		t.at(at).flags &^= flagPinned // by a lease, which whoever knows it takes again
 	}
+	for at := ref(1); at < t.count; at++ {
+		if t.at(at).is(flagDead) {
+			t.noteDead(at)
+		}
+	}
 	for _, at := range r.retired {
 		t.retire(at)
 	}

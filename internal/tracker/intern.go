@@ -13,10 +13,12 @@ type table[T comparable] struct {
 	values []T
 	users  []uint32
 	free   []interned
+	size   func(T) int // of what a value refers to, in bytes; nil where that is nothing
+	bytes  int         // the sum of all
 }
 
-func newTable[T comparable]() table[T] {
-	return table[T]{ids: make(map[T]interned), values: make([]T, 1), users: make([]uint32, 1)}
+func newTable[T comparable](size func(T) int) table[T] {
+	return table[T]{size: size, ids: make(map[T]interned), values: make([]T, 1), users: make([]uint32, 1)}
 }
 
 // put returns the name of v, with one user more.
@@ -38,6 +40,9 @@ func (t *table[T]) put(v T) interned {
 		t.values, t.users = append(t.values, v), append(t.users, 1)
 	}
 	t.ids[v] = i
+	if t.size != nil {
+		t.bytes += t.size(v)
+	}
 	return i
 }
 
@@ -58,6 +63,9 @@ func (t *table[T]) drop(i interned) {
 		return
 	}
 	var zero T
+	if t.size != nil {
+		t.bytes -= t.size(t.values[i])
+	}
 	delete(t.ids, t.values[i])
 	t.values[i] = zero
 	t.free = append(t.free, i)

@@ -176,6 +176,7 @@ func (t *Tree) elide(r ref) {
 func (t *Tree) freeNode(r ref) {
 	n := t.at(r)
 	delete(t.dead, n.id())
+	t.told -= t.ends[r].told
 	delete(t.ends, r)
 	delete(t.callers, r)
 	t.words.drop(n.words)

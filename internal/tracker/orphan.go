@@ -176,6 +176,9 @@ func (t *Tree) SetVerdict(id event.ID, verdict string, evidence []string) {
 		return
 	}
 	o.Verdict, o.Evidence = verdict, evidence
+	if t.at(r).is(flagDead) {
+		t.noteDead(r)
+	}
 	t.passVerdict(r, o)
 }
 

@@ -73,8 +73,9 @@ func (t *Tree) SetCmdline(id event.ID, filename, cmdline string, truncated bool)
 		if n.words != 0 {
 			return false
 		}
-		n.words = t.words.put(words{filename, cmdline})
-		n.flags |= flagIf(flagTruncated, truncated)
+		var cut bool
+		n.words, cut = t.putWords(words{filename, cmdline})
+		n.flags |= flagIf(flagTruncated, truncated || cut)
 		return true
 	})
 }

@@ -116,6 +116,7 @@ type end struct {
 	cpu     uint64
 	uids    event.UIDs
 	orphan  *Orphan // what it was when it died
+	told    int     // bytes that orphan takes by the choice of processes
 }
 
 // signals are the first and the last fatal signal to a living process.
@@ -147,6 +148,9 @@ type Tree struct {
 	lastSender ref // of a signal, found by its host pid; to be checked before use
 
 	words   table[words]
+	wordy   []wordy // the dead that have words, the first to die first; some are forgotten
+	told    int     // sum of the ends'
+	limits  limits
 	origins table[event.Origin]
 	cgroups table[uint64]
 
@@ -179,9 +183,10 @@ func New(history int) *Tree {
 		signals:    make(map[ref]signals),
 		atDeath:    make(map[event.ID]map[event.ID]event.Origin),
 		victims:    make(map[ref]struct{}),
-		words:      newTable[words](),
-		origins:    newTable[event.Origin](),
-		cgroups:    newTable[uint64](),
+		words:      newTable(words.size),
+		limits:     limits{wordBytes, crowdedWordBytes, toldBytes, exportBytes},
+		origins:    newTable[event.Origin](nil),
+		cgroups:    newTable[uint64](nil),
 		historyCap: history,
 	}
 	t.grow()
