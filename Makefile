@@ -85,6 +85,9 @@ test-image: ## the container image, built from its recipe and run by podman
 test-chaos: setup ## the chaos suite in its long form: kills, stops, full disks, no memory, no pids, stalled readers
 	CI=true $(GO) test -count=1 -timeout 30m -run TestChaos ./internal/e2e -chaos
 
+test-attack: setup ## one user attacks the daemon beside two others at work; writes the table of docs/threat-model.md
+	CI=true $(GO) test -count=1 -timeout 30m -v -run TestAttack ./internal/e2e -chaos -attack-file '$(abspath docs/threat-model.md)'
+
 test-soak: setup ## SOAK (1h) of processes, leaks, leases, reloads and readers at SOAK_RATE (120) processes a second; curves go to SOAK_FILE
 	CI=true $(GO) test -count=1 -timeout 0 -v -run TestSoak ./internal/e2e -soak $(SOAK) -soak-rate $(SOAK_RATE) -soak-file '$(abspath $(SOAK_FILE))'
 
@@ -152,5 +155,5 @@ clean: ## remove what the other targets made in the tree
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: all build generate fmt lint setup test test-root test-vm test-software docs-verdicts test-packages test-image test-chaos test-soak fuzz bench demo \
+.PHONY: all build generate fmt lint setup test test-root test-vm test-software docs-verdicts test-packages test-image test-chaos test-attack test-soak fuzz bench demo \
 	verify install uninstall package clean help
