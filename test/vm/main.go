@@ -30,7 +30,7 @@ const families = "5.10,6.1,6.12,newest,arm64/6.1,arm64/6.12"
 
 // packages whose tests run in the guests: those that depend on the kernel. Their tests
 // need nothing there but themselves, abot-trace and busybox.
-var packages = []string{"internal/probe", "internal/procfs", "internal/enforce", "internal/descend", "test/vm/clock"}
+var packages = []string{"internal/probe", "internal/procfs", "internal/enforce", "internal/descend", "test/vm/live"}
 
 func main() {
 	kernels := flag.String("kernels", families, "comma-separated kernel `versions`, of another architecture as ARCH/VERSION")

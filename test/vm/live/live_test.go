@@ -2,7 +2,7 @@
 
 //go:build vm
 
-package clock
+package live
 
 import (
 	"bytes"
@@ -37,16 +37,6 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// wait is how long a rule of the test waits before it acts.
-const wait = 4 * time.Second
-
-const rules = `
-budget: {warm_up: 0s, pause: 0s, kills_per_minute: 1000, stop_file: DIR/stop}
-rules:
-  - {name: soon, mode: enforce, match: {verdict: [leaked], cmdline: "^sleep 333$"}, orphaned_for: 4s, grace: 1s}
-  - {name: later, mode: enforce, match: {verdict: [leaked], cmdline: "^sleep 444$"}, orphaned_for: 1h, grace: 1s}
-`
-
 type daemon struct {
 	t      *testing.T
 	dir    string
@@ -63,6 +53,23 @@ func (d *daemon) Write(b []byte) (int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.log.Write(b)
+}
+
+// newDaemon prepares a daemon with a configuration, in which DIR is its directory.
+func newDaemon(t *testing.T, config string) *daemon {
+	t.Helper()
+	d := &daemon{t: t, dir: t.TempDir()}
+	if err := os.WriteFile(filepath.Join(d.dir, "config.yaml"), []byte(strings.ReplaceAll(config, "DIR", d.dir)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			t.Logf("the daemon's log:\n%s", &d.log)
+		}
+	})
+	return d
 }
 
 // start starts it and follows what it tells, until it ends.
@@ -150,79 +157,4 @@ func (d *daemon) event(what string, pick func(*wire.Event) bool) (e *wire.Event)
 		return e != nil
 	})
 	return e
-}
-
-// step sets the wall clock.
-func step(t *testing.T, by time.Duration) {
-	t.Helper()
-	ts := unix.NsecToTimespec(time.Now().Add(by).UnixNano())
-	if err := unix.ClockSettime(unix.CLOCK_REALTIME, &ts); err != nil {
-		t.Fatalf("set the clock: %v", err)
-	}
-}
-
-// TestSteps sets the clock by hours, forth and back, while rules wait. They wait as long
-// as they were told to, and nobody is ended sooner, later or at all for the step; ages
-// are the same, and the daemon finds nothing wrong with itself.
-func TestSteps(t *testing.T) {
-	d := &daemon{t: t, dir: t.TempDir()}
-	if err := os.WriteFile(filepath.Join(d.dir, "config.yaml"), []byte(strings.ReplaceAll(rules, "DIR", d.dir)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if t.Failed() {
-			d.mu.Lock()
-			defer d.mu.Unlock()
-			t.Logf("the daemon's log:\n%s", &d.log)
-		}
-	}()
-	d.start(t.Context())
-	patient, since := d.leave("sleep 444")
-	for _, by := range []time.Duration{3 * time.Hour, -30 * time.Hour} {
-		victim, left := d.leave("sleep 333")
-		step(t, by)
-		kill := d.event("the rule acts", func(e *wire.Event) bool {
-			return e.Kill != nil && len(e.Kill.Processes) == 1 && int(e.Kill.Processes[0].PID) == victim
-		})
-		if waited := time.Duration(kill.TimeNS - left); waited < wait || kill.Kill.Rule != "soon" || kill.Kill.Outcome != wire.KillDone {
-			t.Errorf("step %v: after %v: %+v", by, waited, kill.Kill)
-		}
-		if off := time.Since(kill.Time).Abs(); off > patience {
-			t.Errorf("step %v: the kill is told to be at %v, %v off", by, kill.Time, off)
-		}
-		p, err := d.client.Process(t.Context(), int32(patient))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if p.State != wire.StateRunning || p.Orphan == nil || p.Orphan.SinceNS != since {
-			t.Errorf("step %v: the patient one: %+v %+v", by, p, p.Orphan)
-		}
-		eventually(t, "the canary is seen, as the clock is now", func() bool {
-			s, err := d.client.Status(t.Context())
-			return err == nil && s.CanarySeen != nil && time.Since(*s.CanarySeen).Abs() < 30*time.Second && len(s.Conditions) == 0
-		})
-	}
-	d.stop()
-	step(t, 5*time.Hour)
-	d.start(t.Context())
-	defer d.stop()
-	victim, _ := d.leave("sleep 333")
-	d.event("the rule acts after a restart", func(e *wire.Event) bool {
-		return e.Kill != nil && len(e.Kill.Processes) == 1 && int(e.Kill.Processes[0].PID) == victim
-	})
-	p, err := d.client.Process(t.Context(), int32(patient))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if p.State != wire.StateRunning || p.Orphan == nil || p.Orphan.SinceNS != since {
-		t.Errorf("after a restart: the patient one: %+v %+v", p, p.Orphan)
-	}
-	if e := d.find(func(e *wire.Event) bool { return e.Kill != nil && e.Kill.Rule != "soon" }); e != nil {
-		t.Errorf("a kill: %+v", e.Kill)
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if strings.Contains(d.log.String(), "the stream is silent") {
-		t.Error("it took the step for the stream's silence")
-	}
 }
