@@ -243,3 +243,32 @@ func TestConfiguration(t *testing.T) {
 		})
 	}
 }
+
+// TestConfigurationProblems tells of a secret that cannot be read, and of the stop file.
+func TestConfigurationProblems(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("CI must run this test as root")
+		}
+		t.Skip("the configuration must be root's")
+	}
+	dir := t.TempDir()
+	stop, path := filepath.Join(dir, "stop"), filepath.Join(dir, "config.yaml")
+	text := "notify:\n  webhook:\n    - {url: \"http://localhost/\", hmac_secret_file: " + dir + "/none}\nbudget: {stop_file: " + stop + "}\n"
+	for name, text := range map[string]string{path: text, stop: ""} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := &Report{}
+	r.configuration(Settings{Config: path})
+	var got []string
+	for _, c := range r.Checks {
+		if c.Status == Degraded {
+			got = append(got, c.Name+": "+c.Detail)
+		}
+	}
+	if len(got) != 2 || !strings.Contains(got[0], "notify.webhook[0].hmac_secret_file "+dir+"/none: ") || !strings.HasPrefix(got[1], "stop file: "+stop) {
+		t.Errorf("got %q, want the secret and the stop file", got)
+	}
+}
