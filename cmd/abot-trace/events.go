@@ -12,7 +12,7 @@ import (
 
 	"github.com/abot-trace/abot-trace/internal/api"
 	"github.com/abot-trace/abot-trace/internal/boottime"
-	"github.com/abot-trace/abot-trace/internal/config"
+	"github.com/abot-trace/abot-trace/internal/quantity"
 	"github.com/abot-trace/abot-trace/internal/render"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -88,7 +88,7 @@ func parseSince(text string) (uint64, error) {
 	if text == "" {
 		return 0, nil
 	}
-	age, err := config.ParseDuration(text)
+	age, err := quantity.ParseDuration(text)
 	if err != nil {
 		at, timeErr := time.Parse(time.RFC3339, text)
 		if timeErr != nil {
