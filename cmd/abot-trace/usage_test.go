@@ -33,7 +33,7 @@ func TestUsageErrors(t *testing.T) {
 		{"monitor --jsn", 3, [2]string{`unknown flag "--jsn"`, "did you mean --json?"}},
 		{"monitor now", 3, [2]string{`monitor: unexpected argument "now"`, "abot-trace monitor --help"}},
 		{"supervise --gracee 3s -- true", 125, [2]string{`unknown flag "--gracee"`, "did you mean --grace?"}},
-		{"supervise --grace 3 -- true", 125, [2]string{`--grace: "3" is not a duration`, "abot-trace supervise --help"}},
+		{"supervise --grace 3 -- true", 125, [2]string{`--grace: "3" has no unit`, "abot-trace supervise --help"}},
 		{"supervise", 125, [2]string{"no command given", "abot-trace supervise --help"}},
 		{"daemon --sockt /tmp/x", 78, [2]string{`unknown flag "--sockt"`, "did you mean --socket?"}},
 		{"daemon now", 78, [2]string{`daemon: unexpected argument "now"`, "abot-trace daemon --help"}},

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/internal/quantity"
 )
 
 // Limit is one resource limit, as setrlimit(2) takes it.
@@ -84,28 +86,16 @@ func parseCount(s string) (uint64, error) {
 	return n, nil
 }
 
-var byteUnits = []struct {
-	suffix string
-	bytes  uint64
-}{
-	{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40},
-	{"kB", 1e3}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}, {"B", 1},
-}
-
+// parseBytes reads a size as the configuration does; 0 needs no unit.
 func parseBytes(s string) (uint64, error) {
 	if s == "0" {
 		return 0, nil
 	}
-	for _, u := range byteUnits {
-		if number, ok := strings.CutSuffix(s, u.suffix); ok {
-			n, err := strconv.ParseUint(number, 10, 63)
-			if err != nil || n > math.MaxInt64/u.bytes {
-				break
-			}
-			return n * u.bytes, nil
-		}
+	n, err := quantity.ParseSize(s)
+	if err == nil && n > math.MaxInt64 {
+		err = fmt.Errorf("%q is too large", s)
 	}
-	return 0, fmt.Errorf("%q is not a size with a unit, such as 512MiB", s)
+	return n, err
 }
 
 func parseSeconds(s string) (uint64, error) {
@@ -119,23 +109,13 @@ func parseSeconds(s string) (uint64, error) {
 	return uint64(d / time.Second), nil
 }
 
-// ParseDuration reads a duration that is not negative, in Go's units or in days
-// ("90s", "1h30m", "7d"). A bare number other than 0 has no unit and is refused.
+// ParseDuration reads a duration as the configuration does ("90s", "1d12h"); 0 needs no
+// unit.
 func ParseDuration(s string) (time.Duration, error) {
-	if number, ok := strings.CutSuffix(s, "d"); ok {
-		n, err := strconv.ParseUint(number, 10, 31)
-		if err == nil && n <= math.MaxInt64/uint64(24*time.Hour) {
-			return time.Duration(n) * 24 * time.Hour, nil
-		}
+	if s == "0" {
+		return 0, nil
 	}
-	d, err := time.ParseDuration(s)
-	switch {
-	case err != nil:
-		return 0, fmt.Errorf("%q is not a duration with a unit, such as 90s or 7d", s)
-	case d < 0:
-		return 0, fmt.Errorf("%q is negative", s)
-	}
-	return d, nil
+	return quantity.ParseDuration(s)
 }
 
 // setLimits applies limits to this process. The address space comes last: this

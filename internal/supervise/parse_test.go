@@ -93,9 +93,10 @@ func TestParseLimits(t *testing.T) {
 		{"nofile", nil, `limit "nofile": want NAME=VALUE`},
 		{"nofile=-1", nil, `limit nofile: "-1" is not a count`},
 		{"nofile=20:10", nil, `limit nofile: soft 20 is above hard 10`},
-		{"as=1024", nil, `limit as: "1024" is not a size with a unit, such as 512MiB`},
-		{"as=9999999TiB", nil, `limit as: "9999999TiB" is not a size with a unit, such as 512MiB`},
-		{"cpu=60", nil, `limit cpu: "60" is not a duration with a unit, such as 90s or 7d`},
+		{"as=1024", nil, `limit as: "1024" has no unit: write 1024B, 1024MB (millions of bytes) or 1024MiB (2^20 bytes)`},
+		{"as=1.5GiB", []Limit{{"as", 3 << 29, 3 << 29}}, ""},
+		{"as=9999999TiB", nil, `limit as: "9999999TiB" is too large`},
+		{"cpu=60", nil, `limit cpu: "60" has no unit: write 60s, 60m, 60h or 60d`},
 		{"cpu=1500ms", nil, `limit cpu: "1500ms" is not a whole number of seconds`},
 		{"cpu=-1s", nil, `limit cpu: "-1s" is negative`},
 		{"", nil, `limit "": want NAME=VALUE`},
@@ -137,10 +138,11 @@ func TestParseDuration(t *testing.T) {
 		{"1h30m", 90 * time.Minute, ""},
 		{"7d", 7 * 24 * time.Hour, ""},
 		{"0", 0, ""},
-		{"5", 0, `"5" is not a duration with a unit, such as 90s or 7d`},
-		{"", 0, `"" is not a duration with a unit, such as 90s or 7d`},
+		{"1d12h", 36 * time.Hour, ""},
+		{"5", 0, `"5" has no unit: write 5s, 5m, 5h or 5d`},
+		{"", 0, `"" is not a number with a unit`},
 		{"-5s", 0, `"-5s" is negative`},
-		{"999999999d", 0, `"999999999d" is not a duration with a unit, such as 90s or 7d`},
+		{"999999999d", 0, `"999999999d" is too long: the most is 106751d`},
 	}
 	for _, tt := range tests {
 		got, err := ParseDuration(tt.in)
