@@ -15,6 +15,7 @@ import (
 	"github.com/abot-trace/abot-trace/internal/api"
 	"github.com/abot-trace/abot-trace/internal/config"
 	"github.com/abot-trace/abot-trace/internal/policy"
+	"github.com/abot-trace/abot-trace/internal/quantity"
 	"github.com/abot-trace/abot-trace/internal/replay"
 	"github.com/abot-trace/abot-trace/internal/safetext"
 	"github.com/abot-trace/abot-trace/internal/wire"
@@ -199,7 +200,7 @@ func (p *replayPrinter) summary(w io.Writer, s replay.Summary) error {
 	}
 	fmt.Fprintf(&b, ": %d trees would have been ended\n", p.trees)
 	if p.freed > 0 {
-		fmt.Fprintf(&b, "they held %s when last sampled\n", policy.FormatBytes(p.freed))
+		fmt.Fprintf(&b, "they held %s when last sampled\n", quantity.FormatSize(p.freed))
 	}
 	for _, note := range []struct {
 		count uint64

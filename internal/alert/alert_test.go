@@ -170,7 +170,7 @@ func TestFormat(t *testing.T) {
 	}{
 		{85, UnitPercent, "85 %"}, {85.26, UnitPercent, "85.3 %"}, {0, UnitBytes, "0 B"}, {1536, UnitBytes, "1.5 KiB"},
 		{500e6, UnitBytes, "477 MiB"}, {3 << 30, UnitBytes, "3 GiB"}, {math.MaxFloat64, UnitSeconds, "53375d23h"},
-		{90, UnitSeconds, "1m30s"}, {3600, UnitSeconds, "1h"}, {100000, UnitSeconds, "1d3h"}, {0.5, UnitSeconds, "0s"},
+		{90, UnitSeconds, "1m30s"}, {3600, UnitSeconds, "1h"}, {100000, UnitSeconds, "1d3h"}, {0.5, UnitSeconds, "500ms"},
 		{1.04, UnitCores, "1 cores"}, {3, UnitCount, "3"},
 	}
 	for _, tt := range tests {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/alert"
+	"github.com/abot-trace/abot-trace/internal/quantity"
 	"github.com/abot-trace/abot-trace/internal/safetext"
 	"github.com/abot-trace/abot-trace/internal/sample"
 	"github.com/abot-trace/abot-trace/internal/wire"
@@ -107,8 +108,8 @@ func measure(s Settings, l Snapshot) []alert.Reading {
 		high := l.Pass.Above(s.ProcessMemory)
 		value = float64(len(high))
 		if len(high) > 0 {
-			detail = fmt.Sprintf("over %s, the largest %s with %s", alert.FormatBytes(float64(s.ProcessMemory)),
-				name(high[0]), alert.FormatBytes(float64(high[0].Memory())))
+			detail = fmt.Sprintf("over %s, the largest %s with %s", quantity.FormatLimit(uint64(s.ProcessMemory)),
+				name(high[0]), quantity.FormatSize(uint64(high[0].Memory())))
 		}
 	}
 	return append(out, alert.Reading{Name: "process_memory", Unit: alert.UnitCount, Value: value,
@@ -147,7 +148,7 @@ func diskReadings(s Settings, disks []sample.Disk) []alert.Reading {
 	for _, d := range disks {
 		mount := safetext.Terminal(d.Mount)
 		r := alert.Reading{Name: "disk:" + mount, Unit: alert.UnitPercent, Thresholds: s.Disk, Value: d.Percent}
-		r.Detail = fmt.Sprintf("%s of %s", alert.FormatBytes(float64(d.Used)), alert.FormatBytes(float64(d.Total)))
+		r.Detail = fmt.Sprintf("%s of %s", quantity.FormatSize(uint64(d.Used)), quantity.FormatSize(uint64(d.Total)))
 		if d.Tmpfs {
 			r.Name = "tmpfs:" + mount
 			r.Detail += ", memory"
@@ -164,7 +165,7 @@ func diskReadings(s Settings, disks []sample.Disk) []alert.Reading {
 }
 
 func ofTotal(m *sample.Memory) string {
-	return fmt.Sprintf("%s of %s", alert.FormatBytes(float64(m.Used())), alert.FormatBytes(float64(m.Total)))
+	return fmt.Sprintf("%s of %s", quantity.FormatSize(uint64(m.Used())), quantity.FormatSize(uint64(m.Total)))
 }
 
 func pressureDetail(h sample.Host, resource string) string {
@@ -196,7 +197,7 @@ func orphanDetail(s Settings, old []wire.Process) string {
 	if len(old) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("over %s, the oldest %s[%d]", alert.FormatDuration(s.OrphanAge), safetext.Terminal(old[0].Comm), old[0].PID)
+	return fmt.Sprintf("over %s, the oldest %s[%d]", quantity.FormatDuration(s.OrphanAge), safetext.Terminal(old[0].Comm), old[0].PID)
 }
 
 // Report returns the document of `monitor --json`: checks with the worst first.

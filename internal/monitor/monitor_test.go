@@ -76,7 +76,7 @@ func TestReport(t *testing.T) {
 		"critical disk:/ 95 % (95 GiB of 100 GiB)",
 		"warning memory 80 % (800 MiB of 1000 MiB, pressure 3.2 %)",
 		"warning orphans 2 (over 1d, the oldest older[7])",
-		`warning process_memory 1 (over 477 MiB, the largest big\x1b[31m[2147483647] with 572 MiB)`,
+		`warning process_memory 1 (over 500 MB, the largest big\x1b[31m[2147483647] with 572 MiB)`,
 		"unknown disk:/nfs - (the file system does not answer)",
 		"ok cpu 10 % (2 cores, load 1.00 2.00 3.00)",
 		"ok inodes:/ 10 % ()",

@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/abot-trace/abot-trace/internal/alert"
+	"github.com/abot-trace/abot-trace/internal/quantity"
 	"github.com/abot-trace/abot-trace/internal/safetext"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -210,7 +210,7 @@ func Summary(e *Event) string {
 	case e.Type == wire.TypeOOM:
 		s = who + " was chosen by the OOM killer"
 		if e.OOM != nil && e.OOM.RSSBytes > 0 {
-			s += " with " + alert.FormatBytes(float64(e.OOM.RSSBytes))
+			s += " with " + quantity.FormatSize(uint64(e.OOM.RSSBytes))
 		}
 	case e.Signal != nil:
 		s = who + " is sent " + e.Signal.Signal
@@ -256,7 +256,7 @@ func killSummary(who string, k *wire.Kill) string {
 	case wire.KillPartial:
 		return fmt.Sprintf("rule %s could not end all of %s", k.Rule, trees)
 	default:
-		return fmt.Sprintf("rule %s ended %s, %s freed", k.Rule, trees, alert.FormatBytes(float64(k.FreedBytes)))
+		return fmt.Sprintf("rule %s ended %s, %s freed", k.Rule, trees, quantity.FormatSize(uint64(k.FreedBytes)))
 	}
 }
 

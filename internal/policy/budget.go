@@ -5,6 +5,8 @@ package policy
 import (
 	"fmt"
 	"time"
+
+	"github.com/abot-trace/abot-trace/internal/quantity"
 )
 
 // BudgetSpec limits how fast trees are ended.
@@ -101,7 +103,7 @@ func (b *Budget) Take(now uint64, uid uint32, stopped bool) Grant {
 		return Grant{Why: why, RetryAt: after(first, minute), Exhausted: true}
 	}
 	if now < b.pause() {
-		return Grant{Why: fmt.Sprintf("pausing for %s after a kill", FormatDuration(b.spec.Pause)), RetryAt: b.pause()}
+		return Grant{Why: fmt.Sprintf("pausing for %s after a kill", quantity.FormatDuration(b.spec.Pause)), RetryAt: b.pause()}
 	}
 	b.granted = append(b.granted, granted{now, uid})
 	b.Rest(now)

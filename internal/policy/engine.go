@@ -11,6 +11,7 @@ import (
 	"github.com/expr-lang/expr/vm"
 
 	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/quantity"
 )
 
 // Options are what an engine is made of.
@@ -377,7 +378,7 @@ func (e *Engine) decide(c *candidate, i int, r *rule) Decision {
 		d.Reasons = append(d.Reasons, condition.describe(c))
 	}
 	if r.For > 0 {
-		d.Reasons = append(d.Reasons, "all of this has held for "+FormatDuration(age(c.now, s.since)))
+		d.Reasons = append(d.Reasons, "all of this has held for "+quantity.FormatDuration(age(c.now, s.since)))
 	}
 	d.Blocker = e.blocker(r, &c.p)
 	d.Enforceable = d.Blocker == ""

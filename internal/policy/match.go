@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/quantity"
 	"github.com/abot-trace/abot-trace/internal/verdict"
 )
 
@@ -133,7 +134,7 @@ func (v verdictIs) describe(c *candidate) string {
 		return fmt.Sprintf("its verdict is %s, not %s", c.p.Verdict, strings.Join(v.of, " or "))
 	case c.now < v.settled(c):
 		return fmt.Sprintf("its verdict is %s, which may change until it has been an orphan for %s",
-			c.p.Verdict, FormatDuration(verdict.Settles))
+			c.p.Verdict, quantity.FormatDuration(verdict.Settles))
 	default:
 		return "its verdict is " + c.p.Verdict
 	}
@@ -228,9 +229,9 @@ func (d olderThan) describe(c *candidate) string {
 
 func describeAge(what string, is, limit time.Duration) string {
 	if is >= limit {
-		return fmt.Sprintf("%s %s, at least %s", what, FormatDuration(is), FormatDuration(limit))
+		return fmt.Sprintf("%s %s, at least %s", what, quantity.FormatDuration(is), quantity.FormatDuration(limit))
 	}
-	return fmt.Sprintf("%s %s, less than %s", what, FormatDuration(is), FormatDuration(limit))
+	return fmt.Sprintf("%s %s, less than %s", what, quantity.FormatDuration(is), quantity.FormatDuration(limit))
 }
 
 type memoryAbove uint64
@@ -246,8 +247,8 @@ func (m memoryAbove) describe(c *candidate) string {
 	case !ok:
 		return "the memory of its tree is not sampled"
 	case bytes > uint64(m):
-		return fmt.Sprintf("its tree holds %s, more than %s", FormatBytes(bytes), FormatBytes(uint64(m)))
+		return fmt.Sprintf("its tree holds %s, more than %s", quantity.FormatSize(bytes), quantity.FormatLimit(uint64(m)))
 	default:
-		return fmt.Sprintf("its tree holds %s, not more than %s", FormatBytes(bytes), FormatBytes(uint64(m)))
+		return fmt.Sprintf("its tree holds %s, not more than %s", quantity.FormatSize(bytes), quantity.FormatLimit(uint64(m)))
 	}
 }

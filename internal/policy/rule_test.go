@@ -6,7 +6,6 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"time"
 )
 
 func TestCheck(t *testing.T) {
@@ -44,35 +43,5 @@ func TestCheck(t *testing.T) {
 				t.Errorf("got %v, want %q", err, tt.want)
 			}
 		})
-	}
-}
-
-func TestFormatDuration(t *testing.T) {
-	tests := []struct {
-		give time.Duration
-		want string
-	}{
-		{0, "0s"}, {1500 * time.Microsecond, "2ms"}, {time.Second, "1s"}, {90 * time.Second, "1m30s"},
-		{time.Hour, "1h"}, {time.Hour + time.Second, "1h"}, {24 * time.Hour, "1d"}, {26*time.Hour + time.Minute, "1d2h"},
-	}
-	for _, tt := range tests {
-		if got := FormatDuration(tt.give); got != tt.want {
-			t.Errorf("%d: got %q, want %q", tt.give, got, tt.want)
-		}
-	}
-}
-
-func TestFormatBytes(t *testing.T) {
-	tests := []struct {
-		give uint64
-		want string
-	}{
-		{0, "0 B"}, {1023, "1023 B"}, {1024, "1.00 KiB"}, {10 << 10, "10.0 KiB"}, {500e6, "477 MiB"},
-		{1023 << 20, "1.00 GiB"}, {1<<64 - 1, "16.0 EiB"},
-	}
-	for _, tt := range tests {
-		if got := FormatBytes(tt.give); got != tt.want {
-			t.Errorf("%d: got %q, want %q", tt.give, got, tt.want)
-		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/abot-trace/abot-trace/internal/quantity"
 	"github.com/abot-trace/abot-trace/internal/safetext"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -40,7 +41,7 @@ func Explain(w io.Writer, x *wire.Explain, now time.Time, style Style) error {
 		}
 		fmt.Fprintf(&b, "  %s %s: %s", safetext.Field(r.Name), style.paint(c, applies), safetext.Terminal(r.Why))
 		if r.ActsAt != nil {
-			fmt.Fprintf(&b, " (acts at %s, in %s)", r.ActsAt.Local().Format("2006-01-02 15:04:05"), Duration(r.ActsAt.Sub(now)))
+			fmt.Fprintf(&b, " (acts at %s, in %s)", r.ActsAt.Local().Format("2006-01-02 15:04:05"), quantity.FormatDuration(r.ActsAt.Sub(now)))
 		}
 		b.WriteByte('\n')
 	}
@@ -101,7 +102,7 @@ func oneKill(w io.Writer, k *wire.Kill, style Style) error {
 		fmt.Fprintf(&b, "  %7d  %-16s %-17s %9s", p.PID, safetext.Name(p.Comm),
 			strings.ReplaceAll(p.Outcome, "_", " "), Memory(p.RSSBytes, p.SwapBytes))
 		if p.Signal != "" {
-			fmt.Fprintf(&b, "  %s, %s", p.Signal, Duration(time.Duration(p.WaitMS*float64(time.Millisecond))))
+			fmt.Fprintf(&b, "  %s, %s", p.Signal, quantity.FormatDuration(time.Duration(p.WaitMS*float64(time.Millisecond))))
 		}
 		if p.Error != "" {
 			fmt.Fprintf(&b, "  %s", safetext.Terminal(p.Error))

@@ -10,58 +10,13 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/abot-trace/abot-trace/internal/quantity"
 	"github.com/abot-trace/abot-trace/internal/safetext"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
-// Duration formats an age in its two largest units: "3d4h", "2m5s", "350ms".
-func Duration(d time.Duration) string { return string(appendDuration(nil, d)) }
-
-func appendDuration(b []byte, d time.Duration) []byte {
-	switch {
-	case d < 0:
-		return append(b, "0s"...)
-	case d < time.Second:
-		return append(strconv.AppendInt(b, d.Milliseconds(), 10), "ms"...)
-	case d < time.Minute:
-		return append(strconv.AppendInt(b, int64(d/time.Second), 10), 's')
-	case d < time.Hour:
-		return appendPair(b, d, time.Minute, 'm', time.Second, 's')
-	case d < 24*time.Hour:
-		return appendPair(b, d, time.Hour, 'h', time.Minute, 'm')
-	default:
-		return appendPair(b, d, 24*time.Hour, 'd', time.Hour, 'h')
-	}
-}
-
-func appendPair(b []byte, d, big time.Duration, bigUnit byte, small time.Duration, smallUnit byte) []byte {
-	b = append(strconv.AppendInt(b, int64(d/big), 10), bigUnit)
-	if rest := d % big / small; rest > 0 {
-		b = append(strconv.AppendInt(b, int64(rest), 10), smallUnit)
-	}
-	return b
-}
-
-// Bytes formats a size in binary units: "512 B", "12.3 MiB".
-func Bytes(n uint64) string { return string(appendBytes(nil, n)) }
-
-func appendBytes(b []byte, n uint64) []byte {
-	if n < 1024 {
-		return append(strconv.AppendUint(b, n, 10), " B"...)
-	}
-	v := float64(n)
-	unit := ""
-	for _, unit = range []string{" KiB", " MiB", " GiB", " TiB", " PiB", " EiB"} {
-		if v /= 1024; v < 1024 {
-			break
-		}
-	}
-	decimals := 0
-	if v < 10 {
-		decimals = 1
-	}
-	return append(strconv.AppendFloat(b, v, 'f', decimals, 64), unit...)
-}
+// Bytes formats a size for a column: "512 B", "1.5 GiB", "12 MiB".
+func Bytes(n uint64) string { return string(quantity.AppendShortSize(nil, n)) }
 
 // Memory formats what a process holds, swap included; "-" where it is not known.
 func Memory(rss, swap *uint64) string {
@@ -117,12 +72,12 @@ func Exit(x *wire.Exit) string {
 	return s
 }
 
-// Since is the time from then to now, as Duration.
+// Since is the time from then to now, in its two largest units.
 func Since(now time.Time, then *time.Time) string { return string(appendSince(nil, now, then)) }
 
 func appendSince(b []byte, now time.Time, then *time.Time) []byte {
 	if then == nil {
 		return append(b, '?')
 	}
-	return appendDuration(b, now.Sub(*then))
+	return quantity.AppendDuration(b, now.Sub(*then))
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/abot-trace/abot-trace/internal/quantity"
 	"github.com/abot-trace/abot-trace/internal/safetext"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -109,7 +110,7 @@ func cpuTime(seconds *float64) string {
 	if seconds == nil {
 		return "-"
 	}
-	return Duration(time.Duration(*seconds * float64(time.Second)))
+	return quantity.FormatDuration(time.Duration(*seconds * float64(time.Second)))
 }
 
 func count(n int, noun string) string {

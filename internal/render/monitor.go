@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/abot-trace/abot-trace/internal/alert"
+	"github.com/abot-trace/abot-trace/internal/quantity"
 	"github.com/abot-trace/abot-trace/internal/safetext"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -102,7 +103,7 @@ func processLines(w io.Writer, title string, list []wire.Process, style Style) e
 			if p.SwapBytes != nil {
 				total += *p.SwapBytes
 			}
-			memory = alert.FormatBytes(float64(total))
+			memory = quantity.FormatSize(uint64(total))
 		}
 		command := safetext.Args(safetext.Redact(p.Cmdline))
 		if command == "" {

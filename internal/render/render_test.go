@@ -266,19 +266,3 @@ func TestEvents(t *testing.T) {
 		})
 	}
 }
-
-func TestDurationAndBytes(t *testing.T) {
-	for d, want := range map[time.Duration]string{-time.Second: "0s", 0: "0ms", 999 * time.Millisecond: "999ms",
-		59 * time.Second: "59s", 60 * time.Second: "1m", 61 * time.Second: "1m1s", 3 * time.Hour: "3h",
-		25*time.Hour + time.Minute: "1d1h", 100 * 24 * time.Hour: "100d"} {
-		if got := Duration(d); got != want {
-			t.Errorf("Duration(%v) = %q, want %q", d, got, want)
-		}
-	}
-	for n, want := range map[uint64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 10 << 20: "10 MiB",
-		3 << 29: "1.5 GiB", 1<<64 - 1: "16 EiB"} {
-		if got := Bytes(n); got != want {
-			t.Errorf("Bytes(%d) = %q, want %q", n, got, want)
-		}
-	}
-}

@@ -12,6 +12,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/abot-trace/abot-trace/internal/quantity"
 	"github.com/abot-trace/abot-trace/internal/safetext"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -109,7 +110,7 @@ func appendMemoryColumn(b []byte, r *row) []byte {
 	var room [16]byte
 	cell := append(room[:0], '-')
 	if r.sized {
-		cell = appendBytes(room[:0], r.memory)
+		cell = quantity.AppendShortSize(room[:0], r.memory)
 	}
 	return append(appendRight(b, cell, 9), "  "...)
 }
