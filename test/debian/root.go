@@ -22,13 +22,25 @@ const packagesInRoot = "systemd,systemd-sysv,dbus,libpam-systemd,python3-minimal
 // path. It is shared by all tests: write to a Layer over it.
 func Root(ctx context.Context, cache string, progress func(string)) (string, error) {
 	return keptRoot(cache, packagesInRoot, func(partial string) error {
-		mirror, _, err := Mirrors(ctx)
-		if err != nil {
-			return err
-		}
 		progress("making a Debian root file system")
-		return run(ctx, "debootstrap", "--variant=minbase", "--include="+packagesInRoot, "bookworm", partial, mirror)
+		return debootstrap(ctx, "bookworm", packagesInRoot, partial)
 	})
+}
+
+// RootOf is Root of another release, with these packages, separated by commas.
+func RootOf(ctx context.Context, cache, release, packages string, progress func(string)) (string, error) {
+	return keptRoot(cache, release+" "+packages, func(partial string) error {
+		progress("making a root file system of Debian's " + release)
+		return debootstrap(ctx, release, packages, partial)
+	})
+}
+
+func debootstrap(ctx context.Context, release, packages, dir string) error {
+	mirror, _, err := Mirrors(ctx)
+	if err != nil {
+		return err
+	}
+	return run(ctx, "debootstrap", "--variant=minbase", "--include="+packages, release, dir, mirror)
 }
 
 // RootWith is Root with more packages. None of their services is enabled.
