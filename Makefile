@@ -91,6 +91,9 @@ test-attack: setup ## one user attacks the daemon beside two others at work; wri
 test-soak: setup ## SOAK (1h) of processes, leaks, leases, reloads and readers at SOAK_RATE (120) processes a second; curves go to SOAK_FILE
 	CI=true $(GO) test -count=1 -timeout 0 -v -run TestSoak ./internal/e2e -soak $(SOAK) -soak-rate $(SOAK_RATE) -soak-file '$(abspath $(SOAK_FILE))'
 
+test-python: setup ## the Python module: every combination of the matrix, by the Pythons of Debian 11, 12 and 13
+	CI=true $(GO) test -count=1 -timeout 60m ./clients/python -all
+
 fuzz: ## run every fuzz target for FUZZTIME (30s)
 	test/fuzz.sh $(FUZZTIME)
 
@@ -133,6 +136,8 @@ install: dist/host/abot-trace ## install under DESTDIR (PREFIX is /usr); starts 
 	$(HOST_BINARY) completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/abot-trace.fish
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/abot-trace deploy/package/copyright
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/abot-trace/examples deploy/limits.d/abot-trace.conf
+	# For PYTHONPATH; the .deb has it in the system's own path, too.
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/abot-trace/python clients/python/abot_trace.py
 
 uninstall: ## remove what install put in place; configuration and state stay
 	rm -f $(DESTDIR)$(PREFIX)/bin/abot-trace \
@@ -143,7 +148,7 @@ uninstall: ## remove what install put in place; configuration and state stay
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/abot-trace \
 		$(DESTDIR)$(PREFIX)/share/zsh/{vendor-completions,site-functions}/_abot-trace \
 		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/abot-trace.fish
-	rm -rf $(DESTDIR)$(PREFIX)/share/doc/abot-trace
+	rm -rf $(DESTDIR)$(PREFIX)/share/doc/abot-trace $(DESTDIR)$(PREFIX)/share/abot-trace
 
 package: ## .deb and .rpm for amd64 and arm64 in dist/, the same bytes for the same commit
 	$(GO) build -modfile=tools/nfpm.mod -o dist/nfpm github.com/goreleaser/nfpm/v2/cmd/nfpm
@@ -155,5 +160,5 @@ clean: ## remove what the other targets made in the tree
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: all build generate fmt lint setup test test-root test-vm test-software docs-verdicts test-packages test-image test-chaos test-attack test-soak fuzz bench demo \
+.PHONY: all build generate fmt lint setup test test-root test-vm test-software docs-verdicts test-packages test-image test-chaos test-python test-attack test-soak fuzz bench demo \
 	verify install uninstall package clean help

@@ -21,10 +21,12 @@ for arch in "$@"; do
 		"$version" "$version" 'The abot-trace authors <maintainers@abot-trace.invalid>' \
 		"$(date -u -R -d "@$SOURCE_DATE_EPOCH")" | gzip -9n >$doc/changelog.Debian.gz
 	install -D -m 644 deploy/package/lintian-overrides $stage/usr/share/lintian/overrides/abot-trace
+	install -D -m 644 -t $stage/usr/lib/python3/dist-packages clients/python/abot_trace.py
 	find $stage -exec touch --no-dereference --date "@$SOURCE_DATE_EPOCH" {} +
 	for format in deb rpm; do
 		# Of no use where there is no dpkg.
-		[ $format = deb ] || rm -r $doc/changelog.Debian.gz $stage/usr/share/lintian $stage/usr/share/zsh/vendor-completions
+		[ $format = deb ] || rm -r $doc/changelog.Debian.gz $stage/usr/share/lintian $stage/usr/share/zsh/vendor-completions \
+			$stage/usr/lib/python3
 		GOARCH=$arch PKG_VERSION=$version STAGE=$stage \
 			dist/nfpm package --config deploy/nfpm.yaml --packager $format --target $dist/
 	done

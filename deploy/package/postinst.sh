@@ -17,6 +17,10 @@ esac
 systemd-sysusers abot-trace.conf
 systemd-tmpfiles --create abot-trace.conf || true
 journalctl --update-catalog || true
+# Else every program that imports the module compiles it anew: only root can store it.
+for module in /usr/lib/python3/dist-packages/abot_trace.py /usr/share/abot-trace/python/abot_trace.py; do
+	[ ! -e "$module" ] || python3 -m compileall -q "$module" >/dev/null 2>&1 || true
+done
 
 if [ "$upgrade" = no ]; then
 	# Every shipped rule only observes until somebody arms it.

@@ -48,6 +48,7 @@ func TestPackages(t *testing.T) {
 	t.Run("lintian", func(t *testing.T) {
 		command(t, "lintian", append([]string{"--fail-on", "error", "--allow-root"}, find(t, dist, "*.deb")...)...)
 	})
+	t.Run("python", func(t *testing.T) { testPython(t, find(t, dist, "*_"+runtime.GOARCH+".deb")[0]) })
 	t.Run("rpm", func(t *testing.T) { testRPM(t, find(t, dist, "*"+rpmArch(runtime.GOARCH)+".rpm")[0]) })
 	t.Run("programs", func(t *testing.T) {
 		for _, arch := range strings.Fields(*arches) {
@@ -112,6 +113,7 @@ func rpmArch(arch string) string {
 
 // onlyInDeb are files that mean something to Debian alone.
 var onlyInDeb = []string{
+	"/usr/lib/python3/dist-packages/abot_trace.py",
 	"/usr/share/doc/abot-trace/changelog.Debian.gz",
 	"/usr/share/lintian/overrides/abot-trace",
 	"/usr/share/zsh/vendor-completions/_abot-trace",
@@ -166,7 +168,7 @@ func testRPM(t *testing.T, rpm string) {
 	const enabled = "/etc/systemd/system/multi-user.target.wants/abot-trace.service"
 
 	inRoot("--install", rpm)
-	has(true, "/usr/bin/abot-trace", "/usr/lib/systemd/system/abot-trace.service", "/etc/abot-trace/conf.d", enabled)
+	has(true, "/usr/bin/abot-trace", "/usr/share/abot-trace/python/abot_trace.py", "/usr/lib/systemd/system/abot-trace.service", "/etc/abot-trace/conf.d", enabled)
 	if passwd, err := os.ReadFile(root.Path("/etc/passwd")); err != nil || !strings.Contains(string(passwd), "\nabot-trace:") {
 		t.Errorf("no user was made: %v", err)
 	}
@@ -192,6 +194,21 @@ func testRPM(t *testing.T, rpm string) {
 	has(false, "/usr/bin/abot-trace", "/usr/lib/systemd/system/abot-trace.service", "/var/lib/abot-trace", "/etc/abot-trace/conf.d", enabled)
 	// As rpm does with what was changed.
 	has(true, "/etc/abot-trace/config.yaml.rpmsave")
+}
+
+// testPython has the system's Python import the module where the package puts it.
+func testPython(t *testing.T, deb string) {
+	root := newRoot(t)
+	command(t, "dpkg-deb", "--extract", deb, root.Path(""))
+	for path, env := range map[string]string{
+		"/usr/lib/python3/dist-packages/abot_trace.py": "PYTHONPATH=",
+		"/usr/share/abot-trace/python/abot_trace.py":   "PYTHONPATH=/usr/share/abot-trace/python",
+	} {
+		got := command(t, "chroot", root.Path(""), "env", env, "python3", "-c", "import abot_trace; print(abot_trace.__file__)")
+		if strings.TrimSpace(got) != path {
+			t.Errorf("%s: imported from %q, want %s", env, got, path)
+		}
+	}
 }
 
 func newRoot(t *testing.T) *debian.Layer {
