@@ -257,7 +257,7 @@ func ownControl(ctx context.Context, c *cli.Context) (*control.Controller, func(
 		closer()
 		return nil, nil, err
 	}
-	sayOwnLook(c)
+	noteNoDaemon(c)
 	return ctrl, closer, nil
 }
 

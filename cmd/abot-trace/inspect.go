@@ -51,7 +51,7 @@ func openInspector(ctx context.Context, c *cli.Context) (inspector, func(), erro
 	if err != nil {
 		return nil, nil, explained(err)
 	}
-	sayOwnLook(c)
+	noteNoDaemon(c)
 	return own, closer, nil
 }
 

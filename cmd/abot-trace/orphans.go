@@ -66,7 +66,7 @@ func showOrphans(c *cli.Context) error {
 		return writeJSON(c.App.Writer, list)
 	}
 	if _, own := from.(*local); own && len(list) == 0 {
-		_, err := fmt.Fprintln(c.App.Writer, "No orphans were made during this look; those from before are not known.")
+		_, err := fmt.Fprintln(c.App.Writer, "No orphans were seen since tracing began, a moment ago; older ones are not known.")
 		return err
 	}
 	return render.Orphans(c.App.Writer, list, time.Now(), styleOf(c))

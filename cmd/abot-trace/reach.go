@@ -18,11 +18,11 @@ import (
 const unitName = "abot-trace.service"
 
 func noDaemonFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "no-daemon", Usage: "ask no daemon: take a look of our own, which knows nothing from before"}
+	return &cli.BoolFlag{Name: "no-daemon", Usage: "do not ask a daemon: trace by itself, without knowledge of the past"}
 }
 
-// reach returns the daemon behind the socket. It returns nil, which asks for a look of our
-// own, with --no-daemon, and where no daemon is expected. Where one is expected and does
+// reach returns the daemon behind the socket. It returns nil, which means to trace
+// by ourselves, with --no-daemon, and where no daemon is expected. Where one is and does
 // not answer that is an error: an empty list means that the daemon said so.
 func reach(ctx context.Context, c *cli.Context) (*api.Client, error) {
 	if c.Bool("no-daemon") {
@@ -42,10 +42,10 @@ func reach(ctx context.Context, c *cli.Context) (*api.Client, error) {
 	return nil, nil
 }
 
-// sayOwnLook tells of a look of our own that nobody asked for.
-func sayOwnLook(c *cli.Context) {
+// noteNoDaemon says that the program traces by itself although nobody asked for that.
+func noteNoDaemon(c *cli.Context) {
 	if !c.Bool("no-daemon") {
-		fmt.Fprintln(c.App.ErrWriter, "No daemon runs here: this look begins now, and nothing is known of what was before.")
+		fmt.Fprintln(c.App.ErrWriter, "No daemon runs here: tracing begins now, and nothing is known of the past.")
 	}
 }
 
@@ -58,11 +58,11 @@ func missedDaemon(c *cli.Context, err error) error {
 	}
 	if _, statErr := os.Lstat(socket); statErr == nil {
 		return withHint(fmt.Errorf("%w: its socket is there, but it does not run", err),
-			"journalctl -u abot-trace says why it ended; --no-daemon takes a look without it")
+			"journalctl -u abot-trace says why it ended; --no-daemon works without it")
 	}
 	if systemd.Enabled("", unitName) {
 		return withHint(fmt.Errorf("%w: %s is enabled, but does not run", err, unitName),
-			"start it: sudo systemctl start abot-trace; --no-daemon takes a look without it")
+			"start it: sudo systemctl start abot-trace; --no-daemon works without it")
 	}
 	return nil
 }

@@ -70,7 +70,8 @@ type Server struct {
 
 	backend Backend
 	log     *slog.Logger
-	gid     int // of the group that may ask; -1 for none
+	gid     int    // of the group that may ask; -1 for none
+	readers string // who they are, for messages
 	mux     *http.ServeMux
 	limit   *limiter
 	stall   time.Duration // answerTimeout, but in tests
@@ -87,7 +88,7 @@ func NewServer(backend Backend, group string, log *slog.Logger) (*Server, error)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{backend: backend, log: log, gid: gid, mux: http.NewServeMux(), limit: newLimiter(), stall: answerTimeout}
+	s := &Server{backend: backend, log: log, gid: gid, readers: readers(gid), mux: http.NewServeMux(), limit: newLimiter(), stall: answerTimeout}
 	s.Handle("GET /v1/tree", s.tree)
 	s.Handle("GET /v1/orphans", s.orphans)
 	s.Handle("GET /v1/process", s.process)
@@ -124,22 +125,22 @@ type HandlerFunc func(w http.ResponseWriter, r *http.Request) error
 func (s *Server) Handle(pattern string, fn HandlerFunc) {
 	s.HandleAny(pattern, func(w http.ResponseWriter, r *http.Request) error {
 		if !s.trusted(PeerOf(r.Context())) {
-			return &StatusError{http.StatusForbidden, "permission denied: only " + s.mayAsk() + " may ask this"}
+			return &StatusError{http.StatusForbidden, "permission denied: only " + s.readers + " may ask this"}
 		}
 		return fn(w, r)
 	})
 }
 
-// mayAsk names those who may ask everything.
-func (s *Server) mayAsk() string {
-	if s.gid < 0 {
+// readers names those who may ask everything.
+func readers(gid int) string {
+	if gid < 0 {
 		return "root"
 	}
-	id := strconv.Itoa(s.gid)
-	if g, err := user.LookupGroupId(id); err == nil {
-		id = g.Name
+	name := strconv.Itoa(gid)
+	if g, err := user.LookupGroupId(name); err == nil {
+		name = g.Name
 	}
-	return "root and the members of group " + id
+	return "root and the members of group " + name
 }
 
 // HandleAny adds an endpoint for everyone, which decides by PeerOf.
