@@ -6,11 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/procfs"
+	"github.com/abot-trace/abot-trace/internal/slowread"
 	"github.com/abot-trace/abot-trace/internal/verdict"
 )
 
@@ -20,7 +20,7 @@ const asyncTimeout = 500 * time.Millisecond
 
 // Bounds on such questions: how many are under way, and how many wait for their turn.
 const (
-	maxAsync   = 64 // also of those that were given up and still block
+	maxAsync   = 64
 	maxWaiting = 8192
 )
 
@@ -61,11 +61,11 @@ func (g *Gatherer) startWaiting() {
 
 // ask fetches the facts that may be slow. What does not answer in time is an error,
 // which makes the verdict unknown.
-func (g *Gatherer) ask(id event.ID, f verdict.Facts, marks, unit bool) verdict.Facts {
+func (g *Gatherer) ask(id event.ID, uid uint32, f verdict.Facts, marks, unit bool) verdict.Facts {
 	ctx, cancel := context.WithTimeout(context.Background(), asyncTimeout)
 	defer cancel()
 	if marks {
-		m, err := within(ctx, &g.blocked, func() (procfs.Marks, error) { return g.readMarks(id) })
+		m, err := slowread.Do(ctx, &g.reads, uid, func() (procfs.Marks, error) { return g.readMarks(id) })
 		f.MarksKnown, f.Keep, f.Leash = err == nil, m.Keep, m.Leash
 		if err != nil {
 			f.Errors = append(f.Errors, fmt.Sprintf("environment: %v", err))
@@ -80,33 +80,6 @@ func (g *Gatherer) ask(id event.ID, f verdict.Facts, marks, unit bool) verdict.F
 		}
 	}
 	return f
-}
-
-// within returns fn's result, or the context's error when that comes first. A read
-// that blocks for ever keeps its goroutine and its thread: there is no way to call it
-// off. So blocked counts them, and of too many none is begun.
-func within[T any](ctx context.Context, blocked *atomic.Int32, fn func() (T, error)) (T, error) {
-	var zero T
-	if blocked.Add(1) > maxAsync {
-		blocked.Add(-1)
-		return zero, errBusy
-	}
-	type result struct {
-		value T
-		err   error
-	}
-	done := make(chan result, 1)
-	go func() {
-		defer blocked.Add(-1)
-		v, err := fn()
-		done <- result{v, err}
-	}()
-	select {
-	case r := <-done:
-		return r.value, r.err
-	case <-ctx.Done():
-		return zero, ctx.Err()
-	}
 }
 
 func (g *Gatherer) readMarks(id event.ID) (procfs.Marks, error) {

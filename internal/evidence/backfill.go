@@ -9,6 +9,7 @@ import (
 
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/procfs"
+	"github.com/abot-trace/abot-trace/internal/slowread"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/verdict"
 )
@@ -92,7 +93,7 @@ func (g *Gatherer) readPrograms(ids []event.ID, within time.Duration, fn func())
 	found := make([]reading, len(ids))
 	for i, id := range ids {
 		p, _ := g.tree.Get(id)
-		found[i] = reading{id: id, program: p.Program}
+		found[i] = reading{id: id, uid: p.UID, program: p.Program}
 	}
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), within)
@@ -142,6 +143,7 @@ func (f *backfill) batch(tree *tracker.Tree) []event.ID {
 // A reading is what procfs told of a process's program and marks.
 type reading struct {
 	id        event.ID
+	uid       uint32 // on whose account it is read
 	program   uint32 // that it ran before it was read
 	exe, line string
 	truncated bool
@@ -154,7 +156,7 @@ func (g *Gatherer) readProgram(ctx context.Context, r *reading) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	asked := *r
-	read, err := within(ctx, &g.blocked, func() (reading, error) {
+	read, err := slowread.Do(ctx, &g.reads, asked.uid, func() (reading, error) {
 		asked.exe, asked.line, asked.truncated, asked.words = readCmdline(g.proc, asked.id)
 		if m, err := g.readMarks(asked.id); err == nil {
 			asked.marks = &m

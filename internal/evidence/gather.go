@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"path"
 	"strings"
-	"sync/atomic"
 
 	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/describe"
@@ -20,6 +19,7 @@ import (
 	"github.com/abot-trace/abot-trace/internal/lease"
 	"github.com/abot-trace/abot-trace/internal/procfs"
 	"github.com/abot-trace/abot-trace/internal/safetext"
+	"github.com/abot-trace/abot-trace/internal/slowread"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/verdict"
 )
@@ -62,7 +62,7 @@ type Gatherer struct {
 	onRead func([]event.ID)
 
 	async       asyncRunner
-	blocked     atomic.Int32                   // reads that were begun beside the loop and have not ended
+	reads       slowread.Reads                 // of environments and arguments, beside the loop
 	stranded    map[event.ID][]tracker.Process // by the direct orphan that is being judged
 	unjudged    []*tracker.Process             // direct orphans whose facts were not looked at yet
 	judged      []Judged                       // not taken yet
@@ -152,7 +152,7 @@ func (g *Gatherer) judge(p *tracker.Process) {
 	}
 	id := p.ID
 	asked := g.runAsync(func() {
-		facts := g.ask(id, facts, askMarks, askUnit)
+		facts := g.ask(id, p.UID, facts, askMarks, askUnit)
 		g.post(func() {
 			if facts.MarksKnown {
 				g.tree.SetMarks(id, facts.Keep, facts.Leash)

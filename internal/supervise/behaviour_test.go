@@ -157,7 +157,7 @@ func TestKeep(t *testing.T) {
 				t.Errorf("the kept process is gone: %v", err)
 			}
 			for _, p := range proctest.Descendants(t) {
-				if commandLine(p) == "sleep 1112" {
+				if lineOf(p) == "sleep 1112" {
 					t.Error("the process beside the kept one is left")
 				}
 			}
@@ -176,7 +176,7 @@ func waitForSleep(t *testing.T, pid int, seconds string) (found descend.Proc) {
 			t.Fatal(err)
 		}
 		for _, p := range procs {
-			if commandLine(p) == "sleep "+seconds {
+			if lineOf(p) == "sleep "+seconds {
 				found = p
 				return true
 			}
@@ -330,4 +330,9 @@ func readableCopy(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return file
+}
+
+func lineOf(p descend.Proc) string {
+	args, _ := descend.Cmdline(p.PID)
+	return strings.Join(args, " ")
 }

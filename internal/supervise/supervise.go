@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/abot-trace/abot-trace/internal/descend"
+	"github.com/abot-trace/abot-trace/internal/slowread"
 )
 
 // The exit codes that are the supervisor's own, as env(1) and timeout(1) have them.
@@ -95,6 +96,7 @@ func (c *child) code() int {
 
 type supervisor struct {
 	Config
+	reads   slowread.Reads // one of each process at a time
 	self    int
 	signals *signals
 	tty     *terminal // nil without a controlling terminal
@@ -130,7 +132,7 @@ type identity struct {
 // and handles signals. Call it once, from a process with nothing else to do.
 func Run(cfg Config) (code int, err error) {
 	s := &supervisor{
-		Config: cfg, self: os.Getpid(),
+		Config: cfg, self: os.Getpid(), reads: slowread.Reads{Each: 1},
 		termed: map[identity]bool{}, killed: map[identity]bool{},
 		kept: map[identity]bool{}, refused: map[identity]bool{},
 	}

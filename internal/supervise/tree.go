@@ -3,6 +3,7 @@
 package supervise
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/abot-trace/abot-trace/internal/descend"
+	"github.com/abot-trace/abot-trace/internal/slowread"
 )
 
 // keepMark in the environment of a process declares it deliberate.
@@ -85,13 +87,14 @@ func (s *supervisor) keep(p descend.Proc) bool {
 }
 
 func (s *supervisor) whyKeep(p descend.Proc) string {
-	if env, err := descend.Environ(p.PID); err == nil && slices.Contains(env, keepMark) {
+	env, err := s.readWords(p, descend.Environ)
+	if err == nil && slices.Contains(env, keepMark) {
 		return keepMark
 	}
 	if len(s.Keep) == 0 {
 		return ""
 	}
-	cmdline := commandLine(p)
+	cmdline := s.commandLine(p)
 	for _, re := range s.Keep {
 		if re.MatchString(cmdline) {
 			return "--keep " + re.String()
@@ -100,12 +103,24 @@ func (s *supervisor) whyKeep(p descend.Proc) string {
 	return ""
 }
 
-func commandLine(p descend.Proc) string {
-	args, err := descend.Cmdline(p.PID)
+func (s *supervisor) commandLine(p descend.Proc) string {
+	args, err := s.readWords(p, descend.Cmdline)
 	if err != nil || len(args) == 0 {
 		return p.Comm
 	}
 	return strings.Join(args, " ")
+}
+
+// readTimeout is what one process may take to let its environment or arguments be read: it
+// can hold them for ever, and an answer that does not come keeps nobody.
+const readTimeout = 100 * time.Millisecond
+
+// readWords has read read words of p, if that does not block. Of who has not answered
+// once nothing more is asked as long as it does not.
+func (s *supervisor) readWords(p descend.Proc, read func(pid int) ([]string, error)) ([]string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), readTimeout)
+	defer cancel()
+	return slowread.Do(ctx, &s.reads, uint32(p.PID), func() ([]string, error) { return read(p.PID) })
 }
 
 // belowKept reports whether a kept process is among p's ancestors.
@@ -262,7 +277,7 @@ func (s *supervisor) kill() []descend.Proc {
 // killOnce sends KILL to the targets and returns how many had not got it before.
 // Resource trackers wait until they are alone.
 func (s *supervisor) killOnce(targets []descend.Proc) (fresh int) {
-	others := slices.DeleteFunc(slices.Clone(targets), isResourceTracker)
+	others := slices.DeleteFunc(slices.Clone(targets), s.isResourceTracker)
 	if len(others) > 0 {
 		s.trackersUntil = time.Now().Add(trackerPatience)
 	} else if time.Now().After(s.trackersUntil) {
@@ -280,8 +295,8 @@ func (s *supervisor) killOnce(targets []descend.Proc) (fresh int) {
 
 // isResourceTracker knows the helper of Python's multiprocessing that ignores
 // TERM and ends by itself, after cleaning up, when the last of the others has.
-func isResourceTracker(p descend.Proc) bool {
-	return strings.Contains(commandLine(p), "from multiprocessing.resource_tracker import main")
+func (s *supervisor) isResourceTracker(p descend.Proc) bool {
+	return strings.Contains(s.commandLine(p), "from multiprocessing.resource_tracker import main")
 }
 
 // freeze stops every target, repeatedly until a walk finds nobody running. What
@@ -293,7 +308,7 @@ func (s *supervisor) freeze() {
 	for range 20 {
 		running := 0
 		for _, p := range s.targets() {
-			if !p.Stopped() && p.State != 'D' && !isResourceTracker(p) {
+			if !p.Stopped() && p.State != 'D' && !s.isResourceTracker(p) {
 				running++
 				s.deliver(p, unix.SIGSTOP)
 			}
