@@ -10,6 +10,7 @@ import (
 
 	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/config"
+	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/policy"
 	"github.com/abot-trace/abot-trace/internal/trace"
 	"github.com/abot-trace/abot-trace/internal/tracker"
@@ -48,6 +49,9 @@ func (c *Controller) Pass(ctx context.Context, cfg *config.Config, enforce bool,
 	decisions := slices.DeleteFunc(p.decisions, func(d policy.Decision) bool { return d.Action != policy.ActionKill })
 	var kills []wire.Kill
 	for i := range decisions {
+		if slices.ContainsFunc(kills, func(k wire.Kill) bool { return hasEnded(&k, decisions[i].Root) }) {
+			continue
+		}
 		k, err := c.runDecision(ctx, p.engine, &decisions[i], enforce)
 		if err != nil {
 			return kills, fmt.Errorf("clean-up: %w", err)
@@ -61,6 +65,14 @@ func (c *Controller) Pass(ctx context.Context, cfg *config.Config, enforce bool,
 		}
 	}
 	return kills, nil
+}
+
+// hasEnded reports whether the process is dead after the kill.
+func hasEnded(k *wire.Kill, id event.ID) bool {
+	return slices.ContainsFunc(k.Processes, func(p wire.Killed) bool {
+		dead := p.Outcome == wire.OutcomeDied || p.Outcome == wire.OutcomeZombie || p.Outcome == wire.OutcomeVanished
+		return dead && p.PID == id.PID && p.StartNS == id.Start
+	})
 }
 
 // runDecision carries out one decision of a pass and waits for what comes of it. It returns
