@@ -4,9 +4,11 @@ package control
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/enforce"
+	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/policy"
 	"github.com/abot-trace/abot-trace/internal/trace"
 	"github.com/abot-trace/abot-trace/internal/wire"
@@ -137,8 +139,43 @@ func (c *Controller) report(req enforce.Request, kill wire.Kill) {
 		if a != nil {
 			a.tell(kill)
 			c.waiting = append(c.waiting, a.leases...)
+			c.endRest(a, &kill)
 		}
 	})
+}
+
+// endRest goes on with those of a tree that were left out of its kill only because nobody
+// had read them: with their parents dead, nothing else would bring them up again.
+func (c *Controller) endRest(a *killInFlight, kill *wire.Kill) {
+	switch {
+	case !a.armed:
+	case a.lease != nil:
+		if _, unread, _ := c.leaseMembers(c.bind(), *a.lease, nil); len(unread) > 0 {
+			c.tracer.ReadNow(unread, func() { c.endLease(*a.lease) })
+		}
+	case a.decision != nil:
+		var rest []event.ID
+		list, spared := a.engine.Targets(c.bind(), a.decision)
+		for i := range list {
+			if !isIn(kill, list[i].ID) {
+				rest = append(rest, list[i].ID)
+			}
+		}
+		for i := range spared {
+			if spared[i].Unread {
+				rest = append(rest, spared[i].ID)
+			}
+		}
+		if len(rest) > 0 {
+			a.engine.Defer(a.decision, 0) // its root covers them no more
+			c.decide(c.engine.EvaluateOrphans(c.bind(), &c.host, rest, boottime.Now()))
+		}
+	}
+}
+
+// isIn reports whether the kill tells of the process.
+func isIn(kill *wire.Kill, id event.ID) bool {
+	return slices.ContainsFunc(kill.Processes, func(p wire.Killed) bool { return p.PID == id.PID && p.StartNS == id.Start })
 }
 
 // root is the root of a tree after the kill, or as it was before where it is already
