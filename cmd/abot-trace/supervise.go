@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"regexp"
 	"time"
 
@@ -25,7 +26,9 @@ nothing is. The on-exit hooks always run last. A second TERM or INT shortens the
 grace to nothing. USR1, USR2, WINCH, CONT and TSTP are passed on.
 
 The exit code is CMD's, or 128 + the signal that ended it; 125 if supervise itself
-failed, 126 if CMD cannot be executed, 127 if it is not found.
+failed, 126 if CMD cannot be executed, 127 if it is not found; 124 if --timeout is
+over, and with --fail-on-leak 123 if CMD leaves with 0 and something behind. Left
+behind is what lives 200 ms after CMD has ended by itself and is not spared.
 
 Hooks are split by shell quoting and run without a shell. They find in their
 environment ABOT_TRACE_HOOK, ABOT_TRACE_PID (CMD's), ABOT_TRACE_SIGNAL if one asked
@@ -62,6 +65,10 @@ func superviseCommand() *cli.Command {
 			&cli.StringSliceFlag{Name: "keep", Usage: "spare processes whose command line matches `RE2` (repeatable)"},
 			&cli.BoolFlag{Name: "cgroup", Usage: "hold the tree in a cgroup v2 of its own, too"},
 			&cli.StringSliceFlag{Name: "limit", Usage: "resource limit `NAME=VALUE` for CMD: as, core, cpu, nofile, nproc (repeatable)"},
+			&cli.StringFlag{Name: "timeout", Usage: "end CMD after `TIME`: exit code 124"},
+			&cli.BoolFlag{Name: "fail-on-leak", Usage: "exit code 123 where CMD leaves with 0 and something behind"},
+			&cli.StringFlag{Name: "summary", Usage: "write what was left behind to `FILE` as JSON"},
+			&cli.BoolFlag{Name: "verbose", Usage: "say on standard error what was left behind"},
 			&cli.BoolFlag{Name: "report-only", Usage: "end nothing but CMD; say what would have been ended"},
 			&cli.StringFlag{Name: "socket", Value: api.DefaultSocket, EnvVars: []string{socketVariable},
 				Usage: "unix `SOCKET` of the daemon, which then must answer"},
@@ -94,6 +101,14 @@ func runSupervise(c *cli.Context) error {
 	if err := leaseFrom(c, &cfg); err != nil {
 		return superviseError(err)
 	}
+	if name := c.String("summary"); name != "" {
+		file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+		if err != nil {
+			return superviseError(fmt.Errorf("--summary: %w", err))
+		}
+		defer file.Close()
+		cfg.Summary = file
+	}
 	code, err := supervise.Run(cfg)
 	if err != nil {
 		err = fmt.Errorf("supervise: %w", err)
@@ -113,6 +128,8 @@ func superviseConfig(c *cli.Context) (cfg supervise.Config, err error) {
 		First:      supervise.First(c.String("first")),
 		Cgroup:     c.Bool("cgroup"),
 		ReportOnly: c.Bool("report-only"),
+		FailOnLeak: c.Bool("fail-on-leak"),
+		Verbose:    c.Bool("verbose"),
 		Stage:      []string{"abot-trace", stageName},
 		Report: func(format string, args ...any) {
 			fmt.Fprintf(c.App.ErrWriter, "abot-trace: supervise: "+format+"\n", args...)
@@ -124,6 +141,11 @@ func superviseConfig(c *cli.Context) (cfg supervise.Config, err error) {
 	for flag, d := range map[string]*time.Duration{"grace": &cfg.Grace, "hook-timeout": &cfg.HookTimeout} {
 		if *d, err = supervise.ParseDuration(c.String(flag)); err != nil {
 			return cfg, fmt.Errorf("--%s: %w", flag, err)
+		}
+	}
+	if c.IsSet("timeout") {
+		if cfg.Timeout, err = supervise.ParseDuration(c.String("timeout")); err != nil {
+			return cfg, fmt.Errorf("--timeout: %w", err)
 		}
 	}
 	if cfg.BeforeTerm, err = splitHooks(c, "before-term"); err != nil {

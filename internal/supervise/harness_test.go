@@ -54,6 +54,10 @@ type options struct {
 	BeforeTerm, OnExit [][]string
 	Keep               string
 	Cgroup, ReportOnly bool
+	Timeout            time.Duration
+	FailOnLeak         bool
+	Verbose            bool
+	Summary            string // a file
 	Limits, Socket     string
 	KillPatience       time.Duration
 }
@@ -66,12 +70,20 @@ func superviseMain(arg string) int {
 	cfg := Config{
 		Argv: o.Argv, Grace: o.Grace, First: o.First, HookTimeout: o.HookTimeout,
 		BeforeTerm: o.BeforeTerm, OnExit: o.OnExit, Cgroup: o.Cgroup, ReportOnly: o.ReportOnly,
-		killPatience: o.KillPatience,
-		Stage:        []string{os.Args[0], "stage"},
-		Report:       func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) },
+		killPatience: o.KillPatience, Timeout: o.Timeout, FailOnLeak: o.FailOnLeak, Verbose: o.Verbose,
+		Stage:  []string{os.Args[0], "stage"},
+		Report: func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) },
 	}
 	if o.Keep != "" {
 		cfg.Keep = []*regexp.Regexp{regexp.MustCompile(o.Keep)}
+	}
+	if o.Summary != "" {
+		file, err := os.Create(o.Summary)
+		if err != nil {
+			panic(err)
+		}
+		defer file.Close()
+		cfg.Summary = file
 	}
 	if o.Limits != "" {
 		limits, err := ParseLimits(o.Limits)

@@ -75,11 +75,17 @@ func (s *supervisor) wait(deadline time.Time, done func() bool) bool {
 	}
 }
 
+// doubleTime is how far apart the two signals of timeout(1) may come, which signals its
+// child and then the group that the child is in. People are slower.
+const doubleTime = 50 * time.Millisecond
+
 // onEnd notes that someone wants the tree to end.
 func (s *supervisor) onEnd(sig unix.Signal) {
 	switch {
 	case s.stop == 0:
-		s.stop = sig
+		s.stop, s.since = sig, time.Now()
+	case sig == s.stop && !s.doubled && time.Since(s.since) < doubleTime:
+		s.doubled = true
 	case sig == unix.SIGTERM || sig == unix.SIGINT:
 		s.hurry++
 	}

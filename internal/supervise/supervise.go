@@ -16,6 +16,7 @@ package supervise
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"regexp"
 	"time"
@@ -60,6 +61,14 @@ type Config struct {
 	// Cgroup holds the tree in a cgroup v2 of its own below the current one.
 	Cgroup bool
 	Limits []Limit
+	// Timeout is how long CMD may run before it is asked to end, as by TERM; 0 is for ever.
+	Timeout time.Duration
+	// FailOnLeak makes the exit code ExitLeak where CMD left with 0 and something behind.
+	FailOnLeak bool
+	// Summary is where a [Summary] is written to in the end; nil for none. Verbose tells
+	// people the same by Report.
+	Summary io.Writer
+	Verbose bool
 	// ReportOnly passes signals to CMD alone and ends nothing after it.
 	ReportOnly bool
 	// Leaser registers the tree with a daemon; nil for none. Without LeaseRequired
@@ -105,7 +114,14 @@ type supervisor struct {
 	hook    *child // the hook that runs now
 
 	stop  unix.Signal // the first ending signal; 0 while there is none
+	since time.Time   // when it came
 	hurry int         // how many TERM and INT came after it
+
+	doubled  bool // the signal came twice at once, see doubleTime
+	timedOut bool
+	ran      time.Duration // CMD's run, up to its end or the wish for it
+	spawners map[identity]*Spawner
+	left     []*Leftover
 
 	stopAsked bool // a TSTP came and was passed on
 
@@ -134,7 +150,7 @@ func Run(cfg Config) (code int, err error) {
 	s := &supervisor{
 		Config: cfg, self: os.Getpid(), reads: slowread.Reads{Each: 1},
 		termed: map[identity]bool{}, killed: map[identity]bool{},
-		kept: map[identity]bool{}, refused: map[identity]bool{},
+		kept: map[identity]bool{}, refused: map[identity]bool{}, spawners: map[identity]*Spawner{},
 	}
 	if s.killPatience == 0 {
 		s.killPatience = defaultKillPatience
@@ -172,7 +188,7 @@ func Run(cfg Config) (code int, err error) {
 
 // run goes through the phases after the start and returns the exit code.
 func (s *supervisor) run() int {
-	s.wait(time.Time{}, func() bool { return s.main.done || s.stop != 0 })
+	s.waitForEnd()
 	s.tty.takeBack(s.main.done)
 	s.runHooks("before-term", s.BeforeTerm)
 	if s.ReportOnly {
@@ -183,9 +199,9 @@ func (s *supervisor) run() int {
 	s.tty.takeBack(s.main.done)
 	s.runHooks("on-exit", s.OnExit)
 	if !s.main.done { // it could not be killed: end reported it
-		return 128 + int(unix.SIGKILL)
+		return s.account(128 + int(unix.SIGKILL))
 	}
-	return s.main.code()
+	return s.account(s.main.code())
 }
 
 // end leaves nothing behind: TERM, the grace, KILL until the tree is empty.
