@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,7 +22,7 @@ import (
 const (
 	// markName carries a mark in the environment of registered children.
 	markName = "ABOT_TRACE_SHUTDOWN"
-	// lookAgain is how often the tree is walked while it is waited for.
+	// lookAgain is how often the tree is walked while it is killed.
 	lookAgain = 20 * time.Millisecond
 	// killPatience is how long KILL may take; longer only in uninterruptible sleep.
 	killPatience = 10 * time.Second
@@ -31,6 +32,7 @@ const (
 type children struct {
 	mark       string
 	registered map[identity]descend.Proc
+	looks      int // how often every environment was read; for tests
 }
 
 type identity struct {
@@ -96,7 +98,8 @@ func (t tree) close() {
 	}
 }
 
-// grow looks for processes that are not in t yet.
+// grow looks for processes that are not in t yet. That takes a look at every
+// environment of the machine: it is for the beginning and the end, not for a loop.
 func (g *Group) grow(t tree) {
 	add := func(p descend.Proc) bool {
 		if _, known := t[idOf(p)]; !known {
@@ -135,6 +138,7 @@ func (g *Group) roots() []descend.Proc {
 		return roots
 	}
 	if len(roots) > 0 || g.children.mark != "" {
+		g.children.looks++
 		roots = append(roots, marked(g.children.mark)...)
 	}
 	return roots
@@ -164,25 +168,31 @@ func marked(mark string) (procs []descend.Proc) {
 
 // alive reports whether the process of a pidfd lives: a pidfd becomes readable
 // when the last thread has ended.
-func alive(fd int) bool { return !readable([]int{fd}, 0) }
+func alive(fd int) bool { return len(unreadable([]int{fd}, 0)) == 1 }
 
-// readable waits until one of the pidfds is readable.
-func readable(fds []int, timeout time.Duration) bool {
+// unreadable waits until one of the descriptors is readable and returns those that
+// are not.
+func unreadable(fds []int, timeout time.Duration) (rest []int) {
 	polls := make([]unix.PollFd, len(fds))
 	for i, fd := range fds {
 		polls[i] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
 	}
-	n, err := unix.Poll(polls, int(timeout.Milliseconds()))
-	return err == nil && n > 0
-}
-
-func (t tree) living() (fds []int) {
-	for _, m := range t {
-		if alive(m.fd) {
-			fds = append(fds, m.fd)
+	// Rounded up: a wait of no time at all would spin up to the deadline.
+	_, _ = unix.Poll(polls, int((timeout+time.Millisecond-1)/time.Millisecond))
+	for i, p := range polls {
+		if p.Revents == 0 {
+			rest = append(rest, fds[i])
 		}
 	}
-	return fds
+	return rest
+}
+
+func (t tree) living() []int {
+	fds := make([]int, 0, len(t))
+	for _, m := range t {
+		fds = append(fds, m.fd)
+	}
+	return unreadable(fds, 0)
 }
 
 // endChildren is TERM, the grace, KILL.
@@ -190,28 +200,58 @@ func (g *Group) endChildren() error {
 	t := tree{}
 	defer func() { t.close() }()
 	deadline := time.Now().Add(g.opts.Grace)
-	for first := true; ; first = false {
+	forced, closeForced, err := g.forcedFD()
+	if err != nil {
+		return err
+	}
+	defer closeForced()
+	// What is born during the grace may be somebody's orderly clean-up.
+	for range 2 {
 		g.grow(t)
-		// What is born during the grace may be somebody's orderly clean-up.
-		if first {
-			t.term()
-			g.grow(t)
-			t.term()
-		}
+		t.term()
+	}
+	for {
 		fds := t.living()
 		if len(fds) == 0 {
-			return nil
+			known := len(t)
+			if g.grow(t); len(t) == known {
+				return nil
+			}
+			continue
 		}
 		if g.isForced() || !time.Now().Before(deadline) {
 			break
 		}
-		readable(fds, min(lookAgain, time.Until(deadline)))
+		unreadable(append(fds, forced), time.Until(deadline))
 	}
-	err := g.kill(t)
+	err = g.kill(t)
 	if g.isForced() {
 		err = errors.Join(ErrForced, err)
 	}
 	return err
+}
+
+// forcedFD returns a descriptor that becomes readable when a second signal comes, and
+// what closes it.
+func (g *Group) forcedFD() (fd int, closeFD func(), err error) {
+	fd, err = unix.Eventfd(0, unix.EFD_CLOEXEC)
+	if err != nil {
+		return -1, nil, fmt.Errorf("shutdown: eventfd: %w", err)
+	}
+	over := make(chan struct{})
+	var waiter sync.WaitGroup
+	waiter.Go(func() {
+		select {
+		case <-g.forced:
+			_, _ = unix.Write(fd, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+		case <-over:
+		}
+	})
+	return fd, func() {
+		close(over)
+		waiter.Wait()
+		unix.Close(fd)
+	}, nil
 }
 
 // term signals every member once, and wakes the stopped ones.
@@ -251,7 +291,7 @@ func (g *Group) kill(t tree) error {
 		if time.Now().After(deadline) {
 			return t.leftError()
 		}
-		readable(fds, lookAgain)
+		unreadable(fds, lookAgain)
 	}
 }
 

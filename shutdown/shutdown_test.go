@@ -311,3 +311,39 @@ func TestAdoptedZombiesAreReaped(t *testing.T) {
 		t.Errorf("Wait: %v, want exit status 3", err)
 	}
 }
+
+// TestCloseWaits wants no look at every environment while children take their time.
+func TestCloseWaits(t *testing.T) {
+	g, err := New(t.Context(), Options{Grace: proctest.Patience})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ready, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ready.Close()
+	for range 3 {
+		child := exec.Command("sh", "-c", "trap 'sleep 0.4; exit' TERM; echo ready; while :; do sleep 0.05; done")
+		child.Stdout = write
+		if err := g.Start(child); err != nil {
+			t.Fatal(err)
+		}
+		go child.Wait()
+	}
+	write.Close()
+	lines := bufio.NewReader(ready)
+	for range 3 {
+		if _, err := lines.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := g.Close(); err != nil {
+		t.Error(err)
+	}
+	// Two at the beginning, one when all have ended, and one more where that finds what
+	// a child has just forked.
+	if g.children.looks > 4 {
+		t.Errorf("every environment was read %d times", g.children.looks)
+	}
+}
