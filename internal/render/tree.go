@@ -44,6 +44,7 @@ type Drawing struct {
 	buf  []byte          // for one row
 
 	lead     []byte // of what is drawn at present
+	depth    int    // of it
 	kthreads int    // left out so far
 }
 
@@ -153,6 +154,10 @@ func (d *Drawing) Append(b []byte, complete bool) ([]byte, error) {
 	return b, nil
 }
 
+// maxIndent is how many levels are drawn by their indentation, which would else grow the
+// text with the square of the depth. Further down the level is told as a number.
+const maxIndent = 64
+
 // draw appends i and what is below it. branch ends the lead of i's own line, and below
 // that of its children's.
 func (d *Drawing) draw(b []byte, text string, i int32, branch, below string) []byte {
@@ -161,6 +166,9 @@ func (d *Drawing) draw(b []byte, text string, i int32, branch, below string) []b
 		return b
 	}
 	was := len(d.lead)
+	if d.depth++; d.depth > maxIndent {
+		branch, below = fmt.Sprintf("…%d %s", d.depth-1, branch), ""
+	}
 	hidden := n.kthread && !d.opt.Threads && n.id.pid != d.opt.Root
 	if hidden {
 		d.kthreads++
@@ -182,6 +190,7 @@ func (d *Drawing) draw(b []byte, text string, i int32, branch, below string) []b
 		c = next
 	}
 	d.lead = d.lead[:was]
+	d.depth--
 	return b
 }
 
