@@ -28,7 +28,7 @@ var (
 // soakRules end what is leaked, and observe the rest.
 const soakRules = unhurried + `
 rules:
-  - {name: leaks, mode: enforce, match: {verdict: [leaked]}, orphaned_for: 0s, grace: 1s}
+  - {name: leaks, mode: enforce, match: {verdict: [leaked, unknown]}, orphaned_for: 0s, grace: 1s}
   - {name: large, match: {verdict: [leaked, unknown]}, memory_above: 1GiB}
 notify: {per_user: 100}
 `

@@ -126,7 +126,7 @@ func (q *quota) digest() []Digest {
 			total += u.leftOut[kind]
 			parts = append(parts, fmt.Sprintf("%d %s", u.leftOut[kind], kind))
 		}
-		out = append(out, Digest{User: u.name, LeftOut: total, Text: fmt.Sprintf("%d notices about processes of %s were left out in the last minute (%s), beside the %d that were told; the stream has all of them",
+		out = append(out, Digest{User: u.name, LeftOut: total, Text: fmt.Sprintf("left out in the last minute: %d notices about processes of %s (%s), beside %d that were told; the stream has all of them",
 			total, u.name, strings.Join(parts, ", "), u.told)})
 	}
 	slices.SortFunc(out, func(a, b Digest) int {
