@@ -33,6 +33,7 @@ type attachment struct {
 	// argsErr says why the optional object is not loaded; nil when it is.
 	argsErr error
 	base    uint64 // refused by attachments before this one
+	misses  misses
 	closers []func() error
 }
 
@@ -55,7 +56,11 @@ func (a *attachment) openRing() error {
 
 func (a *attachment) iterator(name string) *link.Iter { return a.links[name].(*link.Iter) }
 
-func (a *attachment) refused() uint64 { return a.base + atomic.LoadUint64(&a.counters.Refused) }
+// refused is how many records this attachment and those before have not written: for want of
+// room, or because the program could not run.
+func (a *attachment) refused() uint64 {
+	return a.base + atomic.LoadUint64(&a.counters.Refused) + a.misses.count.Load()
+}
 
 func (a *attachment) name(object string) string { return keptName(a.version, a.began, object) }
 

@@ -232,6 +232,7 @@ func (a *attachment) hook(core, args *ebpf.Collection) error {
 			return explain("attach "+h.name, err)
 		}
 		a.links[h.name] = l
+		a.misses.add(h.name, prog)
 	}
 	for _, name := range []string{keptSnapshot, keptUsage} {
 		l, err := link.AttachIter(link.IterOptions{Program: core.Programs[name]})

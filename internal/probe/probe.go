@@ -130,6 +130,7 @@ func (p *Probe) Read(limit int, fn func(*event.Event)) int {
 		}
 	}
 	a := p.now
+	a.misses.ask()
 	return n + a.ring.read(limit-n, func(b []byte) {
 		if err := Decode(b, &p.record); err != nil {
 			p.decodes++
@@ -138,7 +139,7 @@ func (p *Probe) Read(limit int, fn func(*event.Event)) int {
 		if p.overlap.repeats(&p.record) {
 			return
 		}
-		p.record.Refused += a.base
+		p.record.Refused += a.base + a.misses.count.Load()
 		fn(&p.record)
 	})
 }
@@ -171,8 +172,8 @@ func (p *Probe) Wait(d time.Duration) error {
 // Wake ends a Wait.
 func (p *Probe) Wake() { p.now.ring.wake() }
 
-// Refused is how many records the ring has refused for want of room, ever: it goes on
-// from what the reader before had counted.
+// Refused is how many records the ring has refused for want of room, or the kernel because
+// their program was running already, ever: it goes on from what the reader before had counted.
 func (p *Probe) Refused() uint64 { return p.reading.Load().refused() }
 
 // RefusedOf is the share of one kind, since the programs were attached.

@@ -158,6 +158,9 @@ func (k *kept) load(s Store) (_ *attachment, err error) {
 			delete(a.links, object)
 			return nil, err
 		}
+		if program := a.misses.addLink(object, a.links[object]); program != nil {
+			a.closeLater(program.Close)
+		}
 	}
 	for _, name := range []string{keptSnapshot, keptUsage} {
 		if l, ok := a.links[name]; ok {
@@ -258,7 +261,7 @@ func (p *Probe) readBefore(limit int, fn func(*event.Event)) int {
 		if p.record.Time >= next.began {
 			p.overlap.saw(&p.record)
 		}
-		p.record.Refused += a.base
+		p.record.Refused += a.base + a.misses.count.Load()
 		fn(&p.record)
 	})
 }
