@@ -20,6 +20,14 @@ func Now() uint64 {
 	return uint64(ts.Nano() - shift())
 }
 
+// Suspended is how far CLOCK_BOOTTIME is ahead of CLOCK_MONOTONIC, in ns: how long the host
+// has been suspended.
+func Suspended() uint64 {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // it cannot fail
+	return Now() - uint64(ts.Nano())
+}
+
 // Offset is the wall clock at boot in ns, as far as the wall clock is right now. It is for
 // display alone: the wall clock steps.
 func Offset() int64 { return time.Now().UnixNano() - int64(Now()) }

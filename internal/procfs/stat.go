@@ -16,6 +16,9 @@ import (
 
 var errSyntax = errors.New("not in the kernel's format")
 
+// forkNoExec is the kernel's PF_FORKNOEXEC, from include/linux/sched.h.
+const forkNoExec = 0x40
+
 // Stat is what /proc/PID/stat tells. It never blocks on the process.
 type Stat struct {
 	PID     int32
@@ -27,6 +30,8 @@ type Stat struct {
 	// TTY is the controlling terminal's device number, 0 without one.
 	TTY     int32
 	Threads int32
+	// NeverExeced says that it runs the code that it was forked with (PF_FORKNOEXEC).
+	NeverExeced bool
 	// StartTicks is the leader's start_boottime in ticks of 10 ms, as our time namespace has
 	// it.
 	StartTicks uint64
@@ -148,6 +153,7 @@ func (s *Stat) set(field int, word []byte) (err error) {
 		var flags uint64
 		flags, err = parseUint(word)
 		s.Kthread = flags&flagKthread != 0
+		s.NeverExeced = flags&forkNoExec != 0
 	case 14, 15:
 		var ticks uint64
 		ticks, err = parseUint(word)

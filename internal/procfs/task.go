@@ -47,15 +47,16 @@ func (fs FS) Task(id event.ID) (event.Task, bool) {
 		return event.Task{}, false
 	}
 	return event.Task{
-		ID:      id,
-		HostPID: id.PID,
-		Comm:    stat.Comm,
-		UID:     status.UID,
-		Origin:  event.Origin{Session: stat.Session, SessionOwn: stat.Session == stat.PID},
-		NSInit:  id.PID == 1 || status.NSInit(),
-		State:   stat.State,
-		Threads: int(stat.Threads),
-		RSS:     status.RSS,
-		Swap:    status.Swap,
+		ID:          id,
+		HostPID:     id.PID,
+		Comm:        stat.Comm,
+		UID:         status.UID,
+		Origin:      event.Origin{Session: stat.Session, SessionOwn: stat.Session == stat.PID},
+		NSInit:      id.PID == 1 || status.NSInit(),
+		NeverExeced: stat.NeverExeced,
+		State:       stat.State,
+		Threads:     int(stat.Threads),
+		RSS:         status.RSS,
+		Swap:        status.Swap,
 	}, true
 }

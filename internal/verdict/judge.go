@@ -4,11 +4,7 @@ package verdict
 
 import (
 	"fmt"
-	"time"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -19,261 +15,265 @@ const (
 	Unknown    = wire.VerdictUnknown
 )
 
-// Settles is how long after the orphaning an unknown verdict may become deliberate, when
-// the orphan executes a program: `sh -c 'nohup cmd &'` may end before its child is nohup.
-const Settles = 2 * time.Second
+// A Verdict is what Judge says of an orphan.
+type Verdict struct {
+	Word string
+	// Evidence has one sentence for each fact, the deciding one first.
+	Evidence []string
+	// Provisional says that a fact which is pending could change the word.
+	Provisional bool
+	// Missing is, of an unknown one, the single fact that would have settled it. It is told
+	// as the last line of the evidence, too.
+	Missing string
+}
 
-// Judge returns the verdict on an orphan and one sentence of evidence per fact, the
-// deciding one first. It errs towards not killing: a probe that failed, a mark that
-// could not be read or an edge that was not observed is never leaked. The names in f
-// appear in the evidence as they are: the caller escapes them.
+// Judge returns the verdict on an orphan. It errs towards not killing: a fact that could
+// not be read or an edge that was not observed is never leaked.
 //
-// The order is what makes it safe. The owner's own word (KEEP) comes first, then
-// ownership by someone who lives, then a lease, then how the spawner ended and
-// whether the orphan had begun to detach by then.
-func Judge(f Facts) (verdict string, evidence []string) {
-	verdict, because := decide(f)
-	evidence = append(evidence, because)
-	for _, line := range circumstances(f) {
+// The order is what makes it safe. The owner's own word (KEEP) comes first, then owners
+// that live, then a lease, then whoever manages the place where it stands; only then how
+// the spawner ended and whether the orphan had detached.
+func Judge(f Facts) Verdict {
+	word, because := decide(&f)
+	v := Verdict{Word: word, Evidence: []string{because}, Provisional: f.mayChange(word)}
+	for _, line := range circumstances(&f) {
 		if line != because {
-			evidence = append(evidence, line)
+			v.Evidence = append(v.Evidence, line)
 		}
 	}
-	return verdict, evidence
+	if word == Unknown {
+		v.Missing = f.missing()
+		v.Evidence = append(v.Evidence, "it would be settled by "+v.Missing)
+	}
+	return v
 }
 
 // decide returns the verdict and the one fact that settles it.
-func decide(f Facts) (verdict, because string) {
+func decide(f *Facts) (word, because string) {
 	if f.MarksKnown && f.Keep {
 		return Deliberate, "ABOT_TRACE_KEEP=1 in its environment says to keep it"
 	}
 	if owner := f.owner(); owner != "" {
 		return Deliberate, owner
 	}
+	if f.LeaseEnded {
+		if blind := f.blind(); blind != "" {
+			return Unknown, blind
+		}
+		return Leaked, "the holder of its lease (ABOT_TRACE_LEASH=1) is dead"
+	}
+	if place := f.ownPlace(); place != "" {
+		return Deliberate, place
+	}
+	if f.Succession.holds() {
+		return Deliberate, "it is the next generation of its spawner's service: it executed the same program, listens, and has children of its own"
+	}
+	if f.Above != nil && f.Above.Verdict == Deliberate {
+		return Deliberate, fmt.Sprintf("its spawner %s lives, and is deliberate", f.Above.who())
+	}
+	if blind := f.blind(); blind != "" {
+		return Unknown, blind
+	}
 	if doubt := f.doubt(); doubt != "" {
 		return Unknown, doubt
 	}
-	if f.LeaseEnded {
-		return Leaked, "the holder of its lease (ABOT_TRACE_LEASH=1) is dead"
+	word, because = f.byDeath()
+	if word == Leaked && f.Above != nil && f.Above.Verdict == Unknown {
+		return Unknown, fmt.Sprintf("its spawner %s lives, and of that one it is not known", f.Above.who())
 	}
-	if f.KillMode == "process" || f.KillMode == "none" {
-		return Unknown, fmt.Sprintf("its unit %s has KillMode=%s, which leaves processes behind on purpose",
-			f.unit(), f.KillMode)
-	}
-	return f.byEnd()
+	return word, because
 }
 
-// byEnd weighs how the spawner ended against the signs of detaching.
-func (f Facts) byEnd() (verdict, because string) {
-	signs := f.signs()
-	switch {
-	case (f.Status.Signaled() || f.OOM) && len(signs) == 0 && f.UserService:
-		return Unknown, fmt.Sprintf("its unit %s is a user manager's, which was not asked for its main process", f.unit())
-	case (f.Status.Signaled() || f.OOM) && len(signs) == 0:
-		return Leaked, f.end()
-	case f.Status.Signaled() || f.OOM:
-		return Unknown, "its spawner was killed, but it shows a sign of detaching: that could be either"
-	case f.Status.Code() != 0:
-		return Unknown, "its spawner failed: neither killed nor done"
-	case len(signs) > 0:
-		return Deliberate, signs[0]
-	default:
-		return Unknown, "its spawner left with exit code 0 and it shows no sign of detaching: that could be either"
+// byDeath weighs how the spawner ended against the signs of detaching.
+func (f *Facts) byDeath() (word, because string) {
+	own := f.ownSigns()
+	if !f.Direct && own.any() {
+		if word, because := f.bySign(own, own.own()[0]); word == Deliberate {
+			return word, because
+		}
 	}
+	c := f.cause()
+	if word, because := f.byUnit(c, own); word != "" {
+		return word, because
+	}
+	switch c {
+	case causeKilled:
+		if own.any() {
+			return Unknown, "its spawner was killed, but it had detached by itself: that could be either"
+		}
+		return Leaked, f.end()
+	case causeFailed:
+		return f.afterFailure(own)
+	case causeHangup:
+		return f.afterHangup(own)
+	default:
+		return f.afterOrder(c, own)
+	}
+}
+
+// byUnit says what the manager of the orphan's unit is about to do with it, "" where that
+// is not its business.
+func (f *Facts) byUnit(c cause, own signs) (word, because string) {
+	u := &f.Unit
+	if c != causeStopped && !u.Stops() && !(u.LeakerMain && !u.KeepsOthers()) {
+		return "", ""
+	}
+	if c == causeStopped && !u.Ended {
+		if word, because := f.afterOrder(c, own); word == Deliberate {
+			return word, because
+		}
+	}
+	switch {
+	case !u.Ended && u.Name == "":
+		return Unknown, "the init of its pid namespace ended its spawner, and may be about to end it too"
+	case !u.Ended:
+		return Unknown, fmt.Sprintf("its unit %s is being stopped or restarted, which ends what is left in it", u.name())
+	case u.KeepsOthers():
+		return f.afterOrder(causeLeft, own)
+	case own.any():
+		return Unknown, fmt.Sprintf("its unit %s was stopped, but it had detached by itself: that could be either", u.name())
+	}
+	return Leaked, fmt.Sprintf("its unit %s was stopped, with KillMode=%s, and it is still there", u.name(), u.KillMode)
+}
+
+// afterFailure is the verdict where the spawner left with another code than 0.
+func (f *Facts) afterFailure(own signs) (word, because string) {
+	switch {
+	case own.any():
+		return Unknown, "its spawner failed, but it had detached by itself: that could be either"
+	case f.abandoned():
+		return Leaked, "its spawner failed and left it behind with nobody at the other end of its " + f.abandonedNames()
+	case f.Leaker.Leaked:
+		return Leaked, "its spawner was leaked itself, and left it behind"
+	case !f.endsKnown():
+		return Unknown, "its spawner failed, and whether anybody is at the other ends of its standard input, output and error is not known"
+	}
+	return Unknown, "its spawner failed: neither killed nor done"
+}
+
+// afterHangup is the verdict where the spawner's terminal hung up. What survives that was
+// spared by its shell, or spared itself.
+func (f *Facts) afterHangup(own signs) (word, because string) {
+	switch {
+	case f.Exec.HupIgnored || f.Launch.HupIgnored:
+		return Deliberate, "its launcher had it ignore SIGHUP, and so the hangup of the terminal spared it"
+	case own.any():
+		return f.bySign(own, own.own()[0])
+	case f.HangupSurvived:
+		return Unknown, "its terminal hung up, and it handles SIGHUP: that could be either"
+	case f.abandoned():
+		return Unknown, "its terminal hung up, and nobody is at the other end of its " + f.abandonedNames()
+	case !f.endsKnown() && !f.Pending.Ends:
+		return Unknown, "its terminal hung up, and whether anybody is at the other ends of its standard input, output and error could not be read"
+	case f.Launch.Session != 0 && f.Launch.Session == f.Leaker.PID && f.Now.Session == f.Leaker.PID:
+		return Deliberate, "the shell that led its session spared it from the hangup of the terminal (disown)"
+	}
+	return Unknown, "its terminal hung up, and nothing says whether it was to survive that"
+}
+
+// afterOrder is the verdict where the spawner left in order.
+func (f *Facts) afterOrder(c cause, own signs) (word, because string) {
+	if f.Direct && f.Client == Yes {
+		return Deliberate, "it is connected to a socket of the process that forked its spawner to launch it, and that then ended the spawner (activation)"
+	}
+	prepared := f.preparedSigns()
+	lines := own.own()
+	all := own
+	if f.Direct && f.launchedBriefly() {
+		lines = append(lines, prepared.prepared()...)
+		all = signs{own.session || prepared.session, own.hup || prepared.hup, own.stdio || prepared.stdio}
+	}
+	switch {
+	case all.any():
+		return f.bySign(all, lines[0])
+	case f.Leaker.Leaked:
+		return Leaked, "its spawner was leaked itself, and left it behind"
+	case f.Direct && prepared.any():
+		return Unknown, fmt.Sprintf("its spawner prepared it to be detached, but left only %s after the fork", roundDuration(f.Lived))
+	}
+	left := "its spawner left in order"
+	if c == causeStep {
+		left = "its spawner, a step of its parent's code, is done"
+	}
+	return Unknown, left + " and it shows no sign of detaching by itself: that could be either"
+}
+
+func (f *Facts) launchedBriefly() bool { return f.Lived > 0 && f.Lived <= PreparedFor }
+
+// bySign is the verdict where signs speak for the orphan, unless the only one is a session
+// and nobody is at the other end of its stdio: launching code makes sessions for what it
+// wants to end, too.
+func (f *Facts) bySign(s signs, because string) (string, string) {
+	switch {
+	case s.sessionOnly() && f.abandoned():
+		return Unknown, "a new session is its only sign of detaching, and nobody is at the other end of its " + f.abandonedNames()
+	case s.sessionOnly() && !f.endsKnown() && !f.Pending.Ends:
+		return Unknown, "a new session is its only sign of detaching, and whether anybody is at the other ends of its standard input, output and error could not be read"
+	}
+	return Deliberate, because
 }
 
 // owner says who that lives owns the orphan, or nothing.
-func (f Facts) owner() string {
+func (f *Facts) owner() string {
 	switch {
-	case f.MainPID:
-		return fmt.Sprintf("it is the main process of the active unit %s", f.unit())
-	case f.Starting:
-		return fmt.Sprintf("its unit %s is still starting", f.unit())
+	case f.Unit.Main:
+		return fmt.Sprintf("it is the main process of the unit %s", f.Unit.name())
+	case f.Unit.Control:
+		return fmt.Sprintf("it is a control process of the unit %s", f.Unit.name())
+	case f.Unit.Candidate:
+		return fmt.Sprintf("what started the unit %s left it there in order: it may become its main process", f.Unit.name())
 	case f.ContainerInit:
-		return "it is the init process of a container"
-	case f.TmuxServer:
-		return "it belongs to a live tmux or screen server"
-	case f.LoginSession:
-		return "it belongs to a live login session"
+		return "it is the init process of a container whose monitor lives"
+	case f.Multiplexer:
+		return "it belongs to a live terminal multiplexer"
+	case f.LoginLeader:
+		return "it leads a login session"
 	}
 	return ""
 }
 
-// doubt says why no leak can be told from the facts, or nothing.
-func (f Facts) doubt() string {
+// ownPlace says who manages the orphan where its spawner did not stand at its death, or
+// nothing.
+func (f *Facts) ownPlace() string {
+	own, leaker := &f.Place, &f.LeakerPlace
+	if !own.Known || !leaker.Known {
+		return ""
+	}
+	switch {
+	case own.Container != "" && own.Container != leaker.Container:
+		return "it runs in the container " + own.Container + ", its spawner did not"
+	case own.Session != "" && own.Session != leaker.Session:
+		return "it belongs to the login session " + own.Session + ", its spawner did not"
+	case own.Unit != "" && own.Unit != leaker.Unit:
+		return "it runs in the unit " + own.Unit + ", its spawner did not"
+	}
+	return ""
+}
+
+// blind says why nothing can be told from the facts, or nothing.
+func (f *Facts) blind() string {
 	switch {
 	case !f.Observed:
 		return "who spawned it was not observed"
 	case len(f.Errors) > 0:
-		return "a probe failed: " + f.Errors[0]
+		return "a fact could not be read: " + f.Errors[0]
 	case !f.MarksKnown:
 		return "the marks in its environment could not be read"
-	case !f.StatusKnown:
-		return "how its spawner ended is not known"
-	case !f.AtForkKnown || !f.AtDeathKnown:
-		return "its session and signal state at its spawner's death are not known"
-	case !f.AtFork.StdioKnown || !f.AtDeath.StdioKnown:
-		return "its standard input, output and error at its spawner's death are not known"
 	}
 	return ""
 }
 
-// signs lists the signs of detaching that the orphan showed when its spawner died.
-func (f Facts) signs() (signs []string) {
-	if f.AtDeath.SessionOwn {
-		signs = append(signs, "it had become a session leader (setsid)")
-	}
-	if f.AtDeath.HupIgnored {
-		if f.AtFork.HupIgnored {
-			signs = append(signs, "it ignores SIGHUP, as its spawner did")
-		} else {
-			signs = append(signs, "it had begun to ignore SIGHUP (nohup)")
-		}
-	}
+// doubt says why the death cannot be weighed, or nothing.
+func (f *Facts) doubt() string {
 	switch {
-	case f.stdioReplaced():
-		signs = append(signs, "its standard input, output and error had been replaced by /dev/null or files of its own")
-	case f.doubleFork():
-		signs = append(signs, "it was forked without a terminal or output by a session leader that then left (double fork)")
+	case !f.Leaker.StatusKnown:
+		return "how its spawner ended is not known"
+	case !f.LaunchKnown || f.Executed && !f.ExecKnown || !f.NowKnown:
+		return "its session and signal state are not known"
+	case !f.Launch.StdioKnown || f.Executed && !f.Exec.StdioKnown || !f.Now.StdioKnown:
+		return "its standard input, output and error are not known"
+	case f.Succession.SameProgram && f.Succession.Children && f.Succession.Listens == NotAsked:
+		return "it executed its spawner's program and has children, and whether it listens is not known"
 	}
-	return signs
-}
-
-// stdioReplaced reports whether all of 0, 1, 2 are /dev/null or regular files that
-// the spawner did not have, and at least one is not what the orphan was born with:
-// a worker of a service whose output goes to /dev/null has replaced nothing.
-func (f Facts) stdioReplaced() bool {
-	changed := false
-	for fd, file := range f.AtDeath.Stdio {
-		if !file.IsNull() && !(isRegular(file) && !had(f.AtFork.Stdio, file)) {
-			return false
-		}
-		changed = changed || file != f.AtFork.Stdio[fd]
-	}
-	return changed
-}
-
-// doubleFork reports whether the spawner was the short-lived middle of a double fork
-// that redirected everything before the second one. It says something only of a
-// spawner that left with 0: the main process of any service leads a session too.
-func (f Facts) doubleFork() bool {
-	if f.Status != 0 || f.OOM || f.AtFork.Tty || f.LeakerPID == 0 || f.AtFork.Session != f.LeakerPID {
-		return false
-	}
-	for _, file := range f.AtDeath.Stdio {
-		if !file.IsNull() {
-			return false
-		}
-	}
-	return true
-}
-
-func isRegular(f event.File) bool { return f.Mode&unix.S_IFMT == unix.S_IFREG }
-
-func had(stdio event.Stdio, f event.File) bool {
-	for _, own := range stdio {
-		if own.Dev == f.Dev && own.Ino == f.Ino {
-			return true
-		}
-	}
-	return false
-}
-
-// circumstances lists every fact worth printing, whatever it was that decided.
-func circumstances(f Facts) (lines []string) {
-	add := func(line string) {
-		if line != "" {
-			lines = append(lines, line)
-		}
-	}
-	if f.StatusKnown {
-		add(f.end())
-	}
-	if f.AtDeathKnown && f.AtForkKnown {
-		signs := f.signs()
-		lines = append(lines, signs...)
-		if len(signs) == 0 && f.AtDeath.StdioKnown && f.AtFork.StdioKnown {
-			add("no sign of detaching: it leads no session, does not ignore SIGHUP, and has not replaced its standard input, output and error")
-		}
-		if f.AtDeath.Tty {
-			add("it had a controlling terminal")
-		}
-	}
-	add(f.owner())
-	if f.Unit != "" && !f.MainPID && !f.Starting && !f.UserService {
-		add("its cgroup belongs to the unit " + f.Unit + ", whose main process it is not")
-	}
-	if f.MarksKnown && f.Leash && !f.LeaseEnded {
-		add("ABOT_TRACE_LEASH=1 is in its environment")
-	}
-	if f.AdopterComm != "" {
-		add(fmt.Sprintf("adopted by %s%s", f.AdopterComm, role(f.AdopterKind)))
-	}
-	add(f.doubt())
-	for _, err := range f.Errors {
-		add("a probe failed: " + err)
-	}
-	return dedupe(lines)
-}
-
-// end tells how the spawner ended, who did it, and how long after the fork.
-func (f Facts) end() string {
-	who := "its spawner"
-	if f.LeakerPID != 0 {
-		who = fmt.Sprintf("its spawner, pid %d (%s),", f.LeakerPID, f.LeakerComm)
-	}
-	how := "left with exit code 0"
-	switch {
-	case f.OOM:
-		how = "was killed by the OOM killer"
-	case f.Status.Signaled():
-		how = "was killed by " + f.Status.String()
-	case f.Status.Code() != 0:
-		how = fmt.Sprintf("failed with exit code %d", f.Status.Code())
-	}
-	line := who + " " + how
-	if f.KilledBy != "" {
-		line += ", sent by " + f.KilledBy
-	}
-	if f.Lived > 0 {
-		line += fmt.Sprintf(", %s after the fork", roundDuration(f.Lived))
-	}
-	return line
-}
-
-func (f Facts) unit() string {
-	if f.Unit == "" {
-		return "(name not known)"
-	}
-	return f.Unit
-}
-
-func role(a event.Adopter) string {
-	if a == event.AdopterUnknown {
-		return ""
-	}
-	return " (" + a.String() + ")"
-}
-
-// roundDuration keeps about three digits.
-func roundDuration(d time.Duration) time.Duration {
-	for unit := time.Microsecond; unit < time.Second; unit *= 10 {
-		if d < 1000*unit {
-			return d.Round(unit)
-		}
-	}
-	return d.Round(time.Second)
-}
-
-// dedupe drops repeated lines and keeps the order.
-func dedupe(lines []string) []string {
-	seen := make(map[string]bool, len(lines))
-	kept := lines[:0]
-	for _, line := range lines {
-		if !seen[line] {
-			seen[line] = true
-			kept = append(kept, line)
-		}
-	}
-	return kept
+	return ""
 }
