@@ -220,6 +220,11 @@ func testEvents(now time.Time) []wire.Event {
 		switch kind {
 		case wire.TypeExit:
 			p.Exit = &wire.Exit{Code: &code}
+		case wire.TypeCaught:
+			e.Caught = &wire.Signal{Signal: "SIGTERM", Effect: "caught", Sender: &wire.Sender{PID: pid, Comm: "test"}}
+		case wire.TypeVerdict:
+			p.Orphan = &wire.Orphan{Since: &now, Direct: true, Verdict: wire.VerdictUnknown, Evidence: []string{"this is a test of the notices"}}
+			e.Verdict = &wire.VerdictChange{Previous: wire.VerdictUnknown, Reason: "this is a test of the notices"}
 		case wire.TypeOrphan:
 			p.Orphan = &wire.Orphan{Since: &now, Direct: true, Verdict: wire.VerdictUnknown, Evidence: []string{"this is a test of the notices"},
 				Leaker: &wire.Leaker{PID: pid, Comm: "test", Exit: &wire.Exit{Code: &code}}, Adopter: &wire.Adopter{PID: 1, Comm: "test", Kind: "init"}}

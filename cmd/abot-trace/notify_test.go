@@ -118,7 +118,7 @@ func TestNotifyTestTellsFailure(t *testing.T) {
 	if err == nil {
 		t.Fatalf("no failure:\n%s", out)
 	}
-	for _, want := range []string{"journald: 0 of 10 delivered", "exec[0]: 0 of 10 delivered; exit status 1", "20 notices did not arrive"} {
+	for _, want := range []string{"journald: 0 of 12 delivered", "exec[0]: 0 of 12 delivered; exit status 1", "24 notices did not arrive"} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("output lacks %q:\n%s", want, out)
 		}

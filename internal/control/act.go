@@ -278,8 +278,11 @@ func (k *authorizer) Protected(t enforce.Target) error {
 	if err != nil {
 		return fmt.Errorf("its unit is not known: %w", err)
 	}
-	if state.MainPID == t.ID.PID {
+	switch t.ID.PID {
+	case state.MainPID:
 		return errors.New("it is the main process of an active unit")
+	case state.ControlPID:
+		return errors.New("it is a control process of its unit")
 	}
 	return nil
 }

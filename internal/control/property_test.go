@@ -203,7 +203,7 @@ func (w *reality) judge() {
 	tree := w.c.tracer.TreeOnLoop()
 	for _, p := range w.all {
 		if known, ok := tree.Get(p.id); ok && !known.Dead && known.Orphan != nil && known.Orphan.Verdict == "" && known.Orphan.Leaker != nil {
-			tree.SetVerdict(p.id, rapid.SampledFrom([]string{verdict.Leaked, verdict.Leaked, verdict.Unknown, verdict.Deliberate}).Draw(w.t, "verdict"), nil)
+			tree.SetVerdict(p.id, rapid.SampledFrom([]string{verdict.Leaked, verdict.Leaked, verdict.Unknown, verdict.Deliberate}).Draw(w.t, "verdict"), false, nil)
 		}
 	}
 }

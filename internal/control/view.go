@@ -102,8 +102,11 @@ func (v *view) Process(id event.ID, p *policy.Process) bool {
 }
 
 // verdictOn is the verdict on an orphan. One that a snapshot has found is never judged;
-// one that is being judged has none yet, which no rule matches.
+// one that is being judged has none yet, or a provisional one, which no rule matches.
 func verdictOn(o *tracker.Orphan) string {
+	if o.Provisional {
+		return ""
+	}
 	if o.Verdict == "" && o.Leaker == nil {
 		return wire.VerdictUnknown
 	}

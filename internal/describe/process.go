@@ -225,15 +225,40 @@ func (c *Converter) exit(e *tracker.End, code *int) wire.Exit {
 	if k := e.Killer; k != nil && !k.FromKernel {
 		x.KilledBy = &wire.Ref{PID: k.Sender.PID, StartNS: k.Sender.Start, Comm: c.comm(k.SenderComm)}
 	}
+	if a := e.Asked; a != nil {
+		x.AskedBy = &wire.Asked{Signal: event.SignalName(a.Signal.Signal), Seconds: time.Duration(e.Time - a.Time).Seconds()}
+		if !a.FromKernel {
+			x.AskedBy.PID, x.AskedBy.StartNS = a.Sender.PID, a.Sender.Start
+			x.AskedBy.Comm, x.AskedBy.Cmdline = c.comm(a.SenderComm), c.cmdline(a.Cmdline)
+		}
+	}
 	return x
+}
+
+// Signal converts a signal with its sender.
+func (c *Converter) Signal(s *tracker.Sent) *wire.Signal {
+	w := &wire.Signal{Signal: event.SignalName(s.Signal.Signal), Suppressed: s.Suppressed}
+	if s.Effect != event.Fatal {
+		w.Effect = s.Effect.String()
+	}
+	if s.FromKernel {
+		return w
+	}
+	w.Sender = &wire.Sender{PID: s.Sender.PID, StartNS: s.Sender.Start, Comm: c.comm(s.SenderComm),
+		Cmdline: c.cmdline(s.Cmdline), UID: s.SenderUID}
+	for _, a := range s.Ancestors {
+		w.Sender.Ancestors = append(w.Sender.Ancestors, wire.Ref{PID: a.ID.PID, StartNS: a.ID.Start, Comm: c.comm(a.Comm)})
+	}
+	return w
 }
 
 func (c *Converter) orphan(o *tracker.Orphan) *wire.Orphan {
 	w := &wire.Orphan{
-		SinceNS:  o.Since,
-		Direct:   o.Direct,
-		Verdict:  o.Verdict,
-		Evidence: o.Evidence,
+		SinceNS:     o.Since,
+		Direct:      o.Direct,
+		Verdict:     o.Verdict,
+		Provisional: o.Provisional,
+		Evidence:    o.Evidence,
 	}
 	if w.Verdict == "" {
 		w.Verdict = wire.VerdictUnknown

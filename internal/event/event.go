@@ -302,6 +302,11 @@ const (
 	Ignored
 )
 
+// String returns the effect's name in events.
+func (e Effect) String() string {
+	return [...]string{"", "fatal", "caught", "blocked", "ignored"}[min(e, Ignored)]
+}
+
 // Signal reports a signal. One of KindSignal will end its target: SIGKILL, or one whose
 // default action is fatal and that the target neither handles nor ignores nor blocks.
 // Of KindCaught are those that do not: TERM, INT, HUP, QUIT and ABRT from elsewhere than

@@ -9,8 +9,10 @@ import (
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/otherend"
 	"github.com/abot-trace/abot-trace/internal/procfs"
 	"github.com/abot-trace/abot-trace/internal/slowread"
+	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/verdict"
 )
 
@@ -20,7 +22,7 @@ const asyncTimeout = 500 * time.Millisecond
 
 // Bounds on such questions: how many are under way, and how many wait for their turn.
 const (
-	maxAsync   = 64
+	maxAsync   = 64 // also of those that were given up and still block
 	maxWaiting = 8192
 )
 
@@ -59,27 +61,108 @@ func (g *Gatherer) startWaiting() {
 	}
 }
 
-// ask fetches the facts that may be slow. What does not answer in time is an error,
-// which makes the verdict unknown.
-func (g *Gatherer) ask(id event.ID, uid uint32, f verdict.Facts, marks, unit bool) verdict.Facts {
-	ctx, cancel := context.WithTimeout(context.Background(), asyncTimeout)
-	defer cancel()
-	if marks {
-		m, err := slowread.Do(ctx, &g.reads, uid, func() (procfs.Marks, error) { return g.readMarks(id) })
-		f.MarksKnown, f.Keep, f.Leash = err == nil, m.Keep, m.Leash
-		if err != nil {
-			f.Errors = append(f.Errors, fmt.Sprintf("environment: %v", err))
-		}
+// put asks one question beside the loop and then has take, on the loop, note the answer. The
+// orphan is looked at once more with it.
+func put[T any](g *Gatherer, c *openCase, uid uint32, q *question, what string, ask func(context.Context) (T, error), take func(T, error)) {
+	*q = waiting
+	then := func(v T, err error) {
+		*q = answered
+		take(v, err)
+		g.look(c, what)
 	}
-	if unit {
-		state, err := g.owners.Unit(ctx, id.PID)
-		f.MainPID = err == nil && state.MainPID == id.PID
-		f.Starting, f.KillMode = state.Starting, state.KillMode
-		if err != nil {
-			f.Errors = append(f.Errors, fmt.Sprintf("unit %s: %v", f.Unit, err))
-		}
+	asked := g.runAsync(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), asyncTimeout)
+		defer cancel()
+		v, err := slowread.Do(ctx, &g.reads, uid, func() (T, error) { return ask(ctx) })
+		g.post(func() { then(v, err) })
+	})
+	if !asked {
+		*q = answered
+		var zero T
+		take(zero, errBusy)
 	}
-	return f
+}
+
+// ask puts the questions that the verdict on an orphan may hang on.
+func (g *Gatherer) ask(c *openCase, p *tracker.Process, f *verdict.Facts) {
+	id := c.id
+	if !p.MarksKnown && f.Observed && c.asked.marks == unasked {
+		put(g, c, p.UID, &c.asked.marks, "what its environment says", func(context.Context) (procfs.Marks, error) { return g.readMarks(id) },
+			func(m procfs.Marks, err error) {
+				if err == nil {
+					g.tree.SetMarks(id, m.Keep, m.Leash)
+				}
+				c.failed("environment", err)
+			})
+	}
+	if f.Pending.Unit && c.asked.unit == unasked {
+		unit := f.Unit.Name
+		put(g, c, p.UID, &c.asked.unit, "the word of its manager", func(ctx context.Context) (UnitState, error) { return g.owners.Unit(ctx, id.PID) },
+			func(state UnitState, err error) {
+				if err == nil {
+					c.unit = &state
+				}
+				c.failed("unit "+unit, err)
+			})
+	}
+	if f.Pending.Listens && c.asked.listens == unasked {
+		put(g, c, p.UID, &c.asked.listens, "whether it listens", func(context.Context) (bool, error) { return listens(g.proc, id) },
+			func(yes bool, err error) { c.listens = answerOf(yes, err) })
+	}
+	if f.Pending.Client && c.asked.client == unasked {
+		server := p.Orphan.Leaker.End.Killer.Sender
+		put(g, c, p.UID, &c.asked.client, "whom it is connected to", func(context.Context) (bool, error) { return otherend.Client(id, server) },
+			func(yes bool, err error) { c.client = answerOf(yes, err) })
+	}
+}
+
+// failed notes a fact that could not be read. That the process is gone is none.
+func (c *openCase) failed(what string, err error) {
+	if err != nil && !errors.Is(err, procfs.ErrGone) {
+		c.errors = append(c.errors, fmt.Sprintf("%s: %v", what, err))
+	}
+}
+
+func answerOf(yes bool, err error) verdict.Answer {
+	switch {
+	case err != nil:
+		return verdict.NotAsked
+	case yes:
+		return verdict.Yes
+	}
+	return verdict.No
+}
+
+// askEnds asks who is at the other ends of the orphan's stdio. The look that had it asked
+// is followed by one with the answer.
+func (g *Gatherer) askEnds(c *openCase, p *tracker.Process) {
+	id := c.id
+	put(g, c, p.UID, &c.asked.ends, "who is at the other ends of its standard input, output and error",
+		func(context.Context) ([3]otherend.State, error) { return otherend.Stdio(id) },
+		func(states [3]otherend.State, err error) {
+			if err != nil {
+				return // what is not known is not an answer
+			}
+			for fd, state := range states {
+				switch {
+				case c.ends[fd] == verdict.EndNone:
+				case state == otherend.Abandoned:
+					c.ends[fd] = verdict.EndAbandoned
+				case state == otherend.Held:
+					c.ends[fd] = verdict.EndHeld
+				}
+			}
+		})
+}
+
+func listens(proc procfs.FS, id event.ID) (bool, error) {
+	p, err := proc.OpenID(id)
+	if err != nil {
+		return false, err
+	}
+	defer p.Close()
+	listening, err := p.Listening()
+	return len(listening) > 0, err
 }
 
 func (g *Gatherer) readMarks(id event.ID) (procfs.Marks, error) {

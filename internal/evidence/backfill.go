@@ -196,7 +196,7 @@ func (g *Gatherer) takeReadings(found []reading) {
 func (g *Gatherer) MissedExec(id event.ID) {
 	g.fill.readSoon(g.tree, id)
 	if p, ok := g.tree.Get(id); ok && p.Orphan != nil && p.Orphan.Verdict != "" {
-		g.tree.SetVerdict(id, verdict.Unknown, []string{"the record of its last exec was lost: what it runs was not seen"})
+		g.tree.SetVerdict(id, verdict.Unknown, false, []string{"the record of its last exec was lost: what it runs was not seen"})
 	}
 }
 

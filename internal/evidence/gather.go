@@ -1,40 +1,49 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package evidence gathers what speaks for which verdict on an orphan, and has it judged:
-// what the records tell at once, what procfs and the service manager say when they are
-// asked beside the loop, and what a second look shows.
+// Package evidence gathers what speaks for which verdict on an orphan, and holds a verdict
+// against each over time: told at once by what the records tell, looked at again when
+// procfs, the other ends of its stdio and the service manager have answered, when something
+// happens to it, and at fixed times.
 //
-//	orphan -> facts -> (slow questions) -> verdict.Judge -> judged, for the loop to take
+//	orphan -> facts -> verdict.Judge -> news, for the loop to take
+//	            ^
+//	answers ----+---- looks: 50 ms, 1 s, exec, move, its unit, the orphan above it
 package evidence
 
 import (
+	"cmp"
 	"context"
-	"fmt"
-	"path"
-	"strings"
+	"slices"
+	"time"
 
 	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/describe"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/lease"
 	"github.com/abot-trace/abot-trace/internal/procfs"
-	"github.com/abot-trace/abot-trace/internal/safetext"
 	"github.com/abot-trace/abot-trace/internal/slowread"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/verdict"
 )
 
-// UnitState is what the service manager says of the unit that a process is in.
+// UnitState is what the service manager says of a unit.
 type UnitState struct {
-	MainPID  int32 // of the active unit; 0 without one
-	Starting bool
-	KillMode string
+	// State, SubState and Type are ActiveState, SubState and, of a service, Type.
+	State, SubState, Type string
+	KillMode              string
+	MainPID, ControlPID   int32 // 0 without one
+	// StartedAt is when it last began to start, CLOCK_BOOTTIME ns; 0 where it never did.
+	StartedAt uint64
 }
 
 // An Owners asks the service manager. It may be slow, and it may fail.
 type Owners interface {
-	// Unit returns the state of the unit that the process is in.
+	// Unit returns the state of the unit that the process is in, asked for now. One that is
+	// in no unit has the zero state.
 	Unit(ctx context.Context, pid int32) (UnitState, error)
+	// Told returns what the manager has told of a unit without being asked; false where it
+	// has not. It never blocks. From any goroutine.
+	Told(unit string) (UnitState, bool)
 }
 
 // Options of New. All but Owners and OnRead must be set.
@@ -62,235 +71,273 @@ type Gatherer struct {
 	onRead func([]event.ID)
 
 	async       asyncRunner
-	reads       slowread.Reads                 // of environments and arguments, beside the loop
-	stranded    map[event.ID][]tracker.Process // by the direct orphan that is being judged
-	unjudged    []*tracker.Process             // direct orphans whose facts were not looked at yet
-	judged      []Judged                       // not taken yet
-	unconfirmed []unconfirmed                  // adopters to confirm
+	reads       slowread.Reads         // of what processes can block, beside the loop
+	cases       map[event.ID]*openCase // of living orphans
+	unjudged    []*openCase            // whose facts were not looked at yet
+	news        []News                 // not taken yet
+	due         [len(lookAt)][]dueLook // in the order of their time
+	unconfirmed []unconfirmed          // adopters to confirm
+	sessions    sessionTable
 	fill        backfill
 }
 
 // New returns a gatherer that has nothing to do yet.
 func New(opt Options) *Gatherer {
 	return &Gatherer{
-		tree:     opt.Tree,
-		names:    opt.Names,
-		leases:   opt.Leases,
-		owners:   opt.Owners,
-		post:     opt.Post,
-		onRead:   opt.OnRead,
-		stranded: make(map[event.ID][]tracker.Process),
-		fill:     newBackfill(),
+		tree:   opt.Tree,
+		names:  opt.Names,
+		leases: opt.Leases,
+		owners: opt.Owners,
+		post:   opt.Post,
+		onRead: opt.OnRead,
+		cases:  make(map[event.ID]*openCase),
+		fill:   newBackfill(),
 	}
 }
 
-// Orphaned takes a direct orphan to be judged; those stranded with it wait for its
-// verdict, which is theirs.
+// An openCase is what is held of one orphan beside the tree.
+type openCase struct {
+	id event.ID
+	// was is the process when it became an orphan: it may be dead, and forgotten by the
+	// tree, when it is told of. nil once it was.
+	was *tracker.Process
+	// leaker is of the death that it is judged by.
+	leaker event.ID
+	since  uint64
+	told   bool
+
+	leakerPlace verdict.Place
+	// leakerMain says that the leaker was the main process of the unit, as the manager had
+	// it when it died.
+	leakerMain bool
+	ends       [3]verdict.End
+	listens    verdict.Answer
+	client     verdict.Answer
+	unit       *UnitState // as it was asked for; nil before
+	errors     []string   // facts that could not be read
+	asked      asked
+	settled    bool // nothing is waited for any more
+}
+
+// asked are the questions that are under way or answered.
+type asked struct {
+	marks, unit, ends, listens, client question
+}
+
+// A question is asked once, but for the other ends.
+type question uint8
+
+const (
+	unasked question = iota
+	waiting
+	answered
+)
+
+// A News is an orphan to be told of, or one whose verdict has changed.
+type News struct {
+	// Process is the orphan as it is now, or as it was when it became one.
+	Process *tracker.Process
+	// First says that it was not told of before; else Previous is what was held of it and
+	// Reason says what changed that.
+	First    bool
+	Previous string
+	Reason   string
+	// Quiet says that nobody is to be told.
+	Quiet bool
+}
+
+// Orphaned takes an orphan to be judged, one that was made or that another death has made
+// what it is. Those above it must be taken before it.
 func (g *Gatherer) Orphaned(id event.ID) {
 	p, ok := g.tree.Get(id)
 	if !ok || p.Orphan == nil {
 		return
 	}
-	if p.Orphan.Direct {
+	c := &openCase{id: id, was: &p, since: p.Orphan.Since}
+	if before := g.cases[id]; before != nil {
+		c.told = before.told
+	}
+	if l := p.Orphan.Leaker; l != nil {
+		c.leaker = l.ID
+		c.leakerPlace = g.placeOf(g.names.Group(l.ID, l.Cgroup, false), l.Cgroup)
+	}
+	if p.Orphan.Direct && !p.Orphan.Confirmed {
 		g.unconfirmed = append(g.unconfirmed, unconfirmed{id: p.ID})
-		g.stranded[p.ID] = g.strandedBelow(p.ID)
-		g.unjudged = append(g.unjudged, &p)
+	}
+	for fd := range c.ends {
+		c.ends[fd] = verdict.EndUnknown
+	}
+	g.cases[id] = c
+	g.unjudged = append(g.unjudged, c)
+}
+
+// Exited forgets a process that died.
+func (g *Gatherer) Exited(id event.ID) {
+	if c := g.cases[id]; c != nil && c.told {
+		delete(g.cases, id)
 	}
 }
 
-// strandedBelow returns the orphans that were announced together with root.
-func (g *Gatherer) strandedBelow(root event.ID) []tracker.Process {
-	var list []tracker.Process
-	for id := range g.tree.Descendants(root) {
-		if p, ok := g.tree.Get(id); ok && p.Orphan != nil && !p.Orphan.Direct && p.Orphan.Root == root {
-			list = append(list, p)
-		}
-	}
-	return list
+// HasNews reports whether there are orphans for Judge, or news for TakeNews.
+func (g *Gatherer) HasNews() bool { return len(g.unjudged) > 0 || len(g.news) > 0 }
+
+// TakeNews returns the orphans that were judged since the last call, and those of which
+// another verdict holds now. Their verdicts are in the tree.
+func (g *Gatherer) TakeNews() []News {
+	news := g.news
+	g.news = nil
+	return news
 }
 
-// A Judged orphan is one to be told of, with what was stranded with it: as they were when
-// they became orphans.
-type Judged struct {
-	Orphan   *tracker.Process
-	Stranded []tracker.Process
-	Verdict  string
-	Evidence []string
-}
-
-// HasNews reports whether there are orphans for Judge, or judged ones for TakeJudged.
-func (g *Gatherer) HasNews() bool { return len(g.unjudged) > 0 || len(g.judged) > 0 }
-
-// Judge looks at new orphans, limit at most. Where all is known that counts they are
-// judged then, else when the answers are in.
+// Judge looks at new orphans, limit at most, and asks what they need to have asked.
 func (g *Gatherer) Judge(limit int) {
 	unjudged := g.unjudged[:min(len(g.unjudged), limit)]
 	g.unjudged = g.unjudged[len(unjudged):]
-	for _, p := range unjudged {
-		g.judge(p)
+	for _, c := range unjudged {
+		if g.cases[c.id] != c {
+			continue // another death came before
+		}
+		g.judge(c, "the death of "+who(c.was.Orphan.Leaker))
+		g.schedule(c)
 	}
 }
 
-// TakeJudged returns the orphans that were judged since the last call. Their verdicts are
-// in the tree.
-func (g *Gatherer) TakeJudged() []Judged {
-	judged := g.judged
-	g.judged = nil
-	return judged
+// look judges an orphan anew, for a reason. One that waits for Judge is looked at then.
+func (g *Gatherer) look(c *openCase, reason string) {
+	if g.cases[c.id] == c && c.was == nil {
+		g.judge(c, reason)
+	}
 }
 
-// judge finds the verdict on a direct orphan that was just made, and announces it
-// with all that it stranded: at once where what is known suffices, else as soon as
-// the slow facts are in.
-func (g *Gatherer) judge(p *tracker.Process) {
-	facts := g.facts(p)
-	askMarks := !p.MarksKnown && p.Orphan.Observed
-	askUnit := g.owners != nil && facts.Unit != ""
-	if !askMarks && !askUnit {
-		g.announce(p, facts)
+// judge gathers the facts as they are now, and records the verdict. News are orphans that
+// nobody was told of, and other verdicts.
+func (g *Gatherer) judge(c *openCase, reason string) {
+	p, living := g.tree.Get(c.id)
+	first := !c.told
+	if !living || p.Dead || p.Orphan == nil {
+		if !first {
+			delete(g.cases, c.id)
+			return
+		}
+		p = *c.was
+		p.Dead = true
+	}
+	facts := g.facts(c, &p)
+	v := verdict.Judge(facts)
+	before := *p.Orphan
+	g.tree.SetVerdict(c.id, v.Word, v.Provisional, v.Evidence)
+	g.tie(&p, &facts, v)
+	c.told = true
+	changed := before.Verdict != v.Word || before.Provisional != v.Provisional ||
+		c.was != nil && !first // judged by another death
+	if first || changed {
+		g.news = append(g.news, g.newsOf(c, &p, v, first, before.Verdict, reason))
+	}
+	c.was = nil
+	if p.Dead {
+		delete(g.cases, c.id)
 		return
 	}
-	id := p.ID
-	asked := g.runAsync(func() {
-		facts := g.ask(id, p.UID, facts, askMarks, askUnit)
-		g.post(func() {
-			if facts.MarksKnown {
-				g.tree.SetMarks(id, facts.Keep, facts.Leash)
-			}
-			g.announce(p, facts)
-		})
-	})
-	if !asked {
-		facts.Errors = append(facts.Errors, errBusy.Error())
-		g.announce(p, facts)
+	g.ask(c, &p, &facts)
+	if before.Verdict != v.Word || before.Provisional != v.Provisional {
+		g.lookBelow(c.id)
 	}
 }
 
-// facts gathers what can be known without waiting for anyone.
-func (g *Gatherer) facts(p *tracker.Process) verdict.Facts {
+// newsOf is what is to be told: of a process that the tree has forgotten, as it was.
+func (g *Gatherer) newsOf(c *openCase, p *tracker.Process, v verdict.Verdict, first bool, previous, reason string) News {
+	n := News{First: first, Previous: previous, Reason: reason, Quiet: p.Orphan.Quiet}
+	told, ok := g.tree.Get(c.id)
+	if !ok || told.Orphan == nil {
+		told = *p
+		told.Dead = true
+	}
+	o := *told.Orphan
+	o.Verdict, o.Provisional, o.Evidence = v.Word, v.Provisional, v.Evidence
+	told.Orphan = &o
+	n.Process = &told
+	return n
+}
+
+// tie has an orphan that its launcher left in order, and of which nothing else is known, be
+// judged by the death of who lives above it.
+func (g *Gatherer) tie(p *tracker.Process, f *verdict.Facts, v verdict.Verdict) {
 	o := p.Orphan
-	f := verdict.Facts{
-		Observed:     o.Observed,
-		Lived:        o.Lived,
-		AtFork:       p.AtFork,
-		AtForkKnown:  p.AtForkKnown,
-		AtDeath:      o.AtDeath,
-		AtDeathKnown: o.AtDeathKnown,
-		AdopterComm:  safetext.Name(o.AdopterComm.String()),
-		AdopterKind:  o.AdopterKind,
-		MarksKnown:   p.MarksKnown,
-		Keep:         p.Keep,
-		Leash:        p.Leash,
+	switch {
+	case v.Word == verdict.Unknown && o.Direct && o.Observed && f.LeftInOrder():
+		if o.Tied.IsZero() {
+			g.tree.Tie(p.ID)
+		}
+	case !o.Tied.IsZero():
+		g.tree.Untie(p.ID)
 	}
-	_, f.LeaseEnded = g.leases.Ended(p.ID)
-	if l := o.Leaker; l != nil {
-		f.LeakerPID = l.ID.PID
-		f.LeakerComm = safetext.Name(l.Comm.String())
-		f.Status, f.StatusKnown, f.OOM = l.End.Status, l.End.Known, l.End.OOM
-		if k := l.End.Killer; k != nil && !k.FromKernel {
-			f.KilledBy = fmt.Sprintf("pid %d (%s)", k.Sender.PID, safetext.Name(k.SenderComm.String()))
+}
+
+// lookBelow judges those anew who are stranded right below an orphan: what is held of it
+// counts for them.
+func (g *Gatherer) lookBelow(id event.ID) {
+	for child := range g.tree.Children(id) {
+		if c := g.cases[child]; c != nil {
+			if p, ok := g.tree.Get(child); ok && !p.Dead && p.Orphan != nil && !p.Orphan.Direct {
+				g.look(c, "another verdict on its spawner")
+			}
 		}
 	}
-	if !f.AtDeathKnown {
-		// A little late: signs of detaching only accumulate, so this errs towards not killing.
-		origin, err := g.proc.Origin(p.ID)
-		f.AtDeath, f.AtDeathKnown = origin, err == nil
-		if err != nil {
-			f.Errors = append(f.Errors, fmt.Sprintf("state at the death: %v", err))
-		}
-	}
-	group := g.names.Group(p.ID, p.Cgroup, true)
-	if unit := group.UnitName(); unit != "" {
-		f.Unit = safetext.Field(unit)
-		f.UserService = group.UserService()
-	}
-	f.ContainerInit = p.NSInit
-	f.TmuxServer = g.multiplexer(p)
-	f.LoginSession = strings.HasPrefix(group.Unit.Name, "session-") && f.AtDeath.SessionOwn && f.AtDeath.Tty
-	return f
 }
 
-// Rejudge looks once more at a new orphan whose verdict is unknown, when it executes a
-// program: it may have been on its way to detach. That can only spare it.
-func (g *Gatherer) Rejudge(id event.ID) {
-	p, ok := g.tree.Get(id)
-	if !ok || p.Dead || p.Orphan == nil || p.Orphan.Verdict != verdict.Unknown || p.Orphan.Leaker == nil ||
-		!p.Orphan.Direct || boottime.Now()-p.Orphan.Since > uint64(verdict.Settles) {
-		return
-	}
-	facts := g.facts(&p)
-	origin, err := g.proc.Origin(id)
-	if err != nil {
-		return
-	}
-	facts.AtDeath, facts.AtDeathKnown = origin, true
-	if v, evidence := verdict.Judge(facts); v == verdict.Deliberate {
-		g.tree.SetVerdict(id, v, append(evidence, "it had not done so when its spawner left, but did at once"))
-	}
-}
-
-// multiplexer reports whether p is a terminal multiplexer's server, or the leader of
-// a session that a living one made. What runs below such a session is not the
-// multiplexer's own.
-func (g *Gatherer) multiplexer(p *tracker.Process) bool {
-	if isMultiplexer(p) {
-		return true
-	}
-	if !p.Orphan.AtDeath.SessionOwn {
-		return false
-	}
-	spawner, ok := g.tree.Get(p.Spawner)
-	return ok && !spawner.Dead && isMultiplexer(&spawner)
-}
-
-func isMultiplexer(p *tracker.Process) bool {
-	switch path.Base(p.Filename) {
-	case "tmux", "screen", "zellij", "dtach", "abduco":
-		return true
-	}
-	return false
-}
-
-// announce records the verdict on an orphan and on all that was stranded with it. They
-// are told of soon, as they were then: by now they may be dead, with so many after them
-// that the tree has forgotten them.
-func (g *Gatherer) announce(orphan *tracker.Process, f verdict.Facts) {
-	v, evidence := verdict.Judge(f)
-	g.tree.SetVerdict(orphan.ID, v, evidence)
-	stranded := g.stranded[orphan.ID]
-	delete(g.stranded, orphan.ID)
-	for i := range stranded {
-		// By now its own spawner may be dead too, which takes it out of the orphan's reach.
-		if p, ok := g.tree.Get(stranded[i].ID); ok && p.Orphan != nil && p.Orphan.Verdict == "" {
-			g.tree.SetVerdict(p.ID, v, evidence)
-		}
-	}
-	g.judged = append(g.judged, Judged{orphan, stranded, v, evidence})
-}
-
-// Resume goes on with the orphans whose verdict or adopter was still being asked for.
+// Resume goes on with the orphans of a tree that was saved: each is looked at again.
 func (g *Gatherer) Resume() {
-	var unjudged []event.ID
+	var ids []event.ID
 	for id, o := range g.tree.OrphanIDs() {
-		if !o.Direct || o.Leaker == nil {
+		if o.Leaker == nil {
 			continue
 		}
-		if !o.Confirmed {
+		if o.Direct && !o.Confirmed {
 			g.unconfirmed = append(g.unconfirmed, unconfirmed{id: id})
 		}
-		if o.Verdict == "" {
-			unjudged = append(unjudged, id)
-		}
+		ids = append(ids, id)
 	}
-	if len(unjudged) == 0 {
+	if len(ids) == 0 {
 		return
 	}
+	// Spawners before those whom they have spawned.
+	slices.SortFunc(ids, func(a, b event.ID) int { return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(a.PID, b.PID)) })
 	g.post(func() {
-		for _, id := range unjudged {
-			if p, ok := g.tree.Get(id); ok && !p.Dead && p.Orphan != nil && p.Orphan.Verdict == "" {
-				g.stranded[id] = g.strandedBelow(id)
-				g.judge(&p)
+		for _, id := range ids {
+			p, ok := g.tree.Get(id)
+			if !ok || p.Dead || p.Orphan == nil || g.cases[id] != nil {
+				continue
 			}
+			g.resume(&p)
 		}
 	})
+}
+
+// resume takes up an orphan. One that was judged finally before keeps that until something
+// happens to it.
+func (g *Gatherer) resume(p *tracker.Process) {
+	o := p.Orphan
+	if o.Verdict == "" {
+		g.Orphaned(p.ID)
+		return
+	}
+	c := &openCase{id: p.ID, leaker: o.Leaker.ID, since: o.Since, told: true, settled: !o.Provisional}
+	c.leakerPlace = g.placeOf(g.names.Group(o.Leaker.ID, o.Leaker.Cgroup, false), o.Leaker.Cgroup)
+	for fd := range c.ends {
+		c.ends[fd] = verdict.EndUnknown
+	}
+	g.cases[p.ID] = c
+	if o.Provisional {
+		g.schedule(c)
+		g.look(c, "the start of the daemon")
+	}
+}
+
+// age is how long ago the death was.
+func (c *openCase) age() time.Duration {
+	now := boottime.Now()
+	if now <= c.since {
+		return 0
+	}
+	return time.Duration(now - c.since)
 }

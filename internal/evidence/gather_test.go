@@ -39,8 +39,11 @@ func (w *world) apply(records ...event.Event) {
 	for _, e := range records {
 		e.Time = e.Subject.Start
 		for _, c := range slices.Clone(w.tree.Apply(&e)) {
-			if c.Kind == tracker.Orphaned {
+			switch c.Kind {
+			case tracker.Orphaned, tracker.OrphanedAgain:
 				w.Orphaned(c.ID)
+			case tracker.Exited:
+				w.Exited(c.ID)
 			}
 		}
 	}
@@ -58,7 +61,7 @@ func fork(parent, child int) event.Event {
 
 func execed(n int) event.Event {
 	return event.Event{Kind: event.KindExec, Subject: proc(n), Ordinal: 1, Comm: event.MakeComm("worker"),
-		Exec: event.Exec{Filename: "/bin/worker", Cmdline: "worker\x00", MarksKnown: true}}
+		Exec: event.Exec{Origin: origin(), Filename: "/bin/worker", Cmdline: "worker\x00", MarksKnown: true}}
 }
 
 func atDeath(parent, child int) event.Event {
@@ -69,52 +72,111 @@ func killed(n int) event.Event {
 	return event.Event{Kind: event.KindExit, Subject: proc(n), Comm: event.MakeComm("worker"), Exit: event.Exit{Status: 9, HasChildren: true}}
 }
 
-// TestJudge wants an orphan judged at once where the records tell all that counts, with
-// what was stranded with it, and later where somebody has to be asked.
+// news judges what is new, and returns what there is to tell, by process.
+func (w *world) next() map[event.ID]News {
+	w.Judge(8)
+	news := make(map[event.ID]News)
+	for _, n := range w.TakeNews() {
+		news[n.Process.ID] = n
+	}
+	return news
+}
+
+// answer runs what answers have posted until there are news, which it returns.
+func (w *world) answer() map[event.ID]News {
+	for !w.HasNews() {
+		(<-w.posted)()
+	}
+	return w.next()
+}
+
+func (w *world) check(t *testing.T, news map[event.ID]News, n int, want string, provisional bool) {
+	t.Helper()
+	got, ok := news[proc(n)]
+	if !ok {
+		t.Errorf("%d: not told", n)
+		return
+	}
+	o := got.Process.Orphan
+	if o.Verdict != want || o.Provisional != provisional || len(o.Evidence) == 0 {
+		t.Errorf("%d: %s, provisional %v, %q; want %s, %v", n, o.Verdict, o.Provisional, o.Evidence, want, provisional)
+	}
+	if p, _ := w.tree.Get(proc(n)); p.Orphan == nil || p.Orphan.Verdict != want || p.Orphan.Provisional != provisional {
+		t.Errorf("%d: the tree has %+v, want %s", n, p.Orphan, want)
+	}
+}
+
+// TestJudge wants an orphan judged at once where the records tell all that counts, and one
+// that is stranded by itself: its state cannot be read here.
 func TestJudge(t *testing.T) {
-	for _, tt := range []struct {
-		name   string
-		marked bool // the marks are known from an exec
-		want   string
-	}{
-		{"all is known", true, verdict.Leaked},
-		{"the marks are asked for, and cannot be read", false, verdict.Unknown},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			w := newWorld()
-			w.apply(fork(0, 1))
-			if tt.marked {
-				w.apply(execed(1))
-			}
-			w.apply(fork(1, 2), fork(2, 3), atDeath(1, 2), killed(1))
-			if !w.HasNews() {
-				t.Fatal("no orphan")
-			}
-			w.Judge(8)
-			if !tt.marked {
-				if len(w.TakeJudged()) != 0 {
-					t.Error("judged before the answer")
-				}
-				for !w.HasNews() {
-					(<-w.posted)()
-				}
-			}
-			judged := w.TakeJudged()
-			if len(judged) != 1 || judged[0].Orphan.ID != proc(2) || len(judged[0].Stranded) != 1 || judged[0].Stranded[0].ID != proc(3) {
-				t.Fatalf("judged %+v", judged)
-			}
-			if judged[0].Verdict != tt.want || len(judged[0].Evidence) == 0 {
-				t.Errorf("%s, %q; want %s", judged[0].Verdict, judged[0].Evidence, tt.want)
-			}
-			for _, n := range []int{2, 3} {
-				if p, _ := w.tree.Get(proc(n)); p.Orphan == nil || p.Orphan.Verdict != tt.want {
-					t.Errorf("%d: the tree has %+v, want %s", n, p.Orphan, tt.want)
-				}
-			}
-			if w.HasNews() {
-				t.Error("there is news left")
-			}
-		})
+	w := newWorld()
+	w.apply(fork(0, 1), execed(1), fork(1, 2), fork(2, 3), atDeath(1, 2), killed(1))
+	if !w.HasNews() {
+		t.Fatal("no orphan")
+	}
+	news := w.next()
+	if len(news) != 2 || !news[proc(2)].First || !news[proc(3)].First {
+		t.Errorf("news %+v, want the two of them", news)
+	}
+	w.check(t, news, 2, verdict.Leaked, false)
+	w.check(t, news, 3, verdict.Unknown, false)
+	if w.HasNews() {
+		t.Error("there is news left")
+	}
+}
+
+// TestJudgeWithoutMarks wants one whose marks are asked for told at once, and again when the
+// answer is in.
+func TestJudgeWithoutMarks(t *testing.T) {
+	w := newWorld()
+	w.apply(fork(0, 1), fork(1, 2), atDeath(1, 2), killed(1))
+	w.check(t, w.next(), 2, verdict.Unknown, true)
+	news := w.answer()
+	w.check(t, news, 2, verdict.Unknown, false)
+	if n := news[proc(2)]; n.First || n.Previous != verdict.Unknown || n.Reason == "" {
+		t.Errorf("news %+v, want another verdict", n)
+	}
+}
+
+// TestJudgeAgain wants one whose own spawner dies later judged by that death, and told.
+func TestJudgeAgain(t *testing.T) {
+	w := newWorld()
+	left := killed(1)
+	left.Exit.Status = 0
+	w.apply(fork(0, 1), execed(1), fork(1, 2), fork(2, 3), atDeath(1, 2), left)
+	w.check(t, w.next(), 2, verdict.Unknown, false)
+	w.apply(atDeath(2, 3), killed(2))
+	news := w.next()
+	w.check(t, news, 3, verdict.Leaked, false)
+	if n := news[proc(3)]; n.First || n.Previous != verdict.Unknown || n.Process.Orphan.Leaker.ID != proc(2) {
+		t.Errorf("news %+v, want it judged by the death of %v", n, proc(2))
+	}
+}
+
+// TestJudgeByTie wants one whose launcher left in order judged by the death of who lived
+// above that.
+func TestJudgeByTie(t *testing.T) {
+	w := newWorld()
+	left := killed(2)
+	left.Exit.Status = 0
+	w.apply(fork(0, 1), execed(1), fork(1, 2), execed(2), fork(2, 3), atDeath(2, 3), left)
+	w.check(t, w.next(), 3, verdict.Unknown, false)
+	w.apply(killed(1))
+	w.next()
+	p, _ := w.tree.Get(proc(3))
+	if o := p.Orphan; o == nil || o.Leaker.ID != proc(1) || !o.ByTie {
+		t.Errorf("got %+v, want it judged by the death of %v", o, proc(1))
+	}
+}
+
+// TestQuiet wants nobody told of what the tracer's own process left behind.
+func TestQuiet(t *testing.T) {
+	w := newWorld()
+	w.tree.SetSelf(proc(9).PID)
+	w.apply(fork(0, 9), fork(0, 1), execed(1), fork(1, 2), atDeath(1, 2))
+	w.apply(event.Event{Kind: event.KindSignal, Subject: proc(1), Signal: event.Signal{Signal: 9, Effect: event.Fatal, Sender: proc(9)}}, killed(1))
+	if n, ok := w.next()[proc(2)]; !ok || !n.Quiet {
+		t.Errorf("got %+v, want it quiet", n)
 	}
 }
 
@@ -128,8 +190,5 @@ func TestJudgeUnderLease(t *testing.T) {
 	w.apply(end)
 	holder, _ := w.tree.Get(proc(1))
 	w.leases.ObserveExit(&holder)
-	w.Judge(8)
-	if judged := w.TakeJudged(); len(judged) != 1 || judged[0].Verdict != verdict.Leaked {
-		t.Errorf("judged %+v, want it leaked", judged)
-	}
+	w.check(t, w.next(), 2, verdict.Leaked, false)
 }

@@ -25,10 +25,12 @@ const DroppedID = "8109b3fc46f7442089584e2a254d9160"
 // SeverityOf is how much an event matters.
 func SeverityOf(e *Event) Severity {
 	switch e.Type {
-	case wire.TypeFork, wire.TypeExec, wire.TypeExit, wire.TypeSignal:
+	case wire.TypeFork, wire.TypeExec, wire.TypeExit, wire.TypeSignal, wire.TypeCaught:
 		return SeverityDebug
 	case wire.TypeOrphan:
 		return orphanSeverity(e)
+	case wire.TypeVerdict:
+		return verdictSeverity(e)
 	case wire.TypeKill:
 		return killSeverity(e.Kill)
 	case wire.TypeAlert:
@@ -54,6 +56,15 @@ func orphanSeverity(e *Event) Severity {
 	default:
 		return SeverityNotice
 	}
+}
+
+// verdictSeverity is that of an orphan, but of one of which the same was held before and is
+// only certain now: that is no news for people.
+func verdictSeverity(e *Event) Severity {
+	if e.Process != nil && e.Process.Orphan != nil && e.Verdict != nil && e.Verdict.Previous == e.Process.Orphan.Verdict {
+		return SeverityDebug
+	}
+	return orphanSeverity(e)
 }
 
 func killSeverity(k *wire.Kill) Severity {

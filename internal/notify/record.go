@@ -41,12 +41,11 @@ func RecordOf(e *Event) Record {
 	if e.Process != nil {
 		b.process(e.Process)
 	}
-	if e.Signal != nil {
-		b.raw("ABOT_SIGNAL", e.Signal.Signal)
-		if s := e.Signal.Sender; s != nil {
-			b.raw("ABOT_SENDER_PID", strconv.Itoa(int(s.PID)))
-			b.text("ABOT_SENDER_COMM", s.Comm)
-		}
+	b.signal(e.Signal)
+	b.signal(e.Caught)
+	if e.Verdict != nil {
+		b.raw("ABOT_VERDICT_PREVIOUS", e.Verdict.Previous)
+		b.text("ABOT_REASON", e.Verdict.Reason)
 	}
 	if e.Kill != nil {
 		if e.Process == nil || e.Process.Orphan == nil {
@@ -109,8 +108,23 @@ func (b *builder) process(p *wire.Process) {
 	}
 }
 
+func (b *builder) signal(s *wire.Signal) {
+	if s == nil {
+		return
+	}
+	b.raw("ABOT_SIGNAL", s.Signal)
+	if from := s.Sender; from != nil {
+		b.raw("ABOT_SENDER_PID", strconv.Itoa(int(from.PID)))
+		b.text("ABOT_SENDER_COMM", from.Comm)
+		b.raw("ABOT_SENDER_CMDLINE", commandLine(from.Cmdline))
+	}
+}
+
 func (b *builder) orphan(o *wire.Orphan) {
 	b.raw("ABOT_VERDICT", o.Verdict)
+	if o.Provisional {
+		b.raw("ABOT_PROVISIONAL", "1")
+	}
 	evidence := o.Evidence[:min(len(o.Evidence), maxList)]
 	for _, line := range evidence {
 		b.text("ABOT_EVIDENCE", line) // a field may occur more than once
@@ -186,6 +200,12 @@ func exitText(e *wire.Exit) string {
 	if k := e.KilledBy; k != nil {
 		text += fmt.Sprintf(" by %d (%s)", k.PID, safetext.Terminal(k.Comm))
 	}
+	if a := e.AskedBy; a != nil {
+		text += ", asked by " + a.Signal
+		if a.PID != 0 {
+			text += fmt.Sprintf(" of %d (%s)", a.PID, safetext.Terminal(a.Comm))
+		}
+	}
 	return text
 }
 
@@ -199,6 +219,8 @@ func Summary(e *Event) string {
 	switch {
 	case e.Type == wire.TypeOrphan && e.Process != nil && e.Process.Orphan != nil:
 		s = orphanSummary(who, e.Process.Orphan)
+	case e.Verdict != nil && e.Process != nil && e.Process.Orphan != nil:
+		s = verdictSummary(who, e.Process.Orphan, e.Verdict)
 	case e.Kill != nil:
 		s = killSummary(who, e.Kill)
 	case e.Alert != nil:
@@ -213,10 +235,9 @@ func Summary(e *Event) string {
 			s += " with " + quantity.FormatSize(uint64(e.OOM.RSSBytes))
 		}
 	case e.Signal != nil:
-		s = who + " is sent " + e.Signal.Signal
-		if from := e.Signal.Sender; from != nil {
-			s += " by " + named(from.Comm, from.PID)
-		}
+		s = who + " is sent " + e.Signal.Signal + sentBy(e.Signal)
+	case e.Caught != nil:
+		s = who + " is asked to end by " + e.Caught.Signal + sentBy(e.Caught)
 	case e.Type == wire.TypeExit && e.Process != nil && e.Process.Exit != nil:
 		s = who + " ended: " + exitText(e.Process.Exit)
 	default:
@@ -241,6 +262,21 @@ func orphanSummary(who string, o *wire.Orphan) string {
 		}
 	}
 	return s + ": " + o.Verdict
+}
+
+func verdictSummary(who string, o *wire.Orphan, v *wire.VerdictChange) string {
+	s := who + " is " + o.Verdict
+	if v.Previous != o.Verdict {
+		s += ", and not " + v.Previous
+	}
+	return s + because(v.Reason)
+}
+
+func sentBy(s *wire.Signal) string {
+	if s.Sender == nil {
+		return ""
+	}
+	return " by " + named(s.Sender.Comm, s.Sender.PID)
 }
 
 func killSummary(who string, k *wire.Kill) string {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -41,6 +42,12 @@ func full(kind string) *Event {
 		e.Process, e.Resync = nil, &wire.Resync{Reason: "loss", Found: 2, Vanished: 1}
 	case wire.TypeSignal:
 		e.Signal = &wire.Signal{Signal: "SIGKILL", Sender: &wire.Sender{PID: 9, Comm: "k\n"}}
+	case wire.TypeCaught:
+		e.Caught = &wire.Signal{Signal: "SIGTERM", Effect: "caught", Sender: &wire.Sender{PID: 9, Comm: "k\n", Cmdline: []string{"k", "-TERM"}}}
+	case wire.TypeVerdict:
+		e.Verdict = &wire.VerdictChange{Previous: wire.VerdictUnknown, Reason: "its exec\n"}
+		e.Process.Orphan.Provisional = true
+		e.Process.Exit.AskedBy = &wire.Asked{PID: 9, Comm: "k\n", Signal: "SIGTERM", Seconds: 2}
 	case wire.TypeOOM:
 		e.OOM = &wire.OOM{RSSBytes: 1 << 30}
 	}
@@ -78,6 +85,10 @@ func TestRecordOf(t *testing.T) {
 		{wire.TypeLost, "warning: 17 events were lost; the process tree is read again", false, []string{"ABOT_LOST=17"}},
 		{wire.TypeResync, "info: process tree read again (loss): 2 found, 1 vanished", false, nil},
 		{wire.TypeSignal, "debug: " + who + ` is sent SIGKILL by k\n[9]`, true, []string{"ABOT_SIGNAL=SIGKILL", "ABOT_SENDER_PID=9", `ABOT_SENDER_COMM=k\n`}},
+		{wire.TypeCaught, "debug: " + who + ` is asked to end by SIGTERM by k\n[9]`, true,
+			[]string{"ABOT_SIGNAL=SIGTERM", "ABOT_SENDER_PID=9", `ABOT_SENDER_COMM=k\n`, "ABOT_SENDER_CMDLINE=k -TERM"}},
+		{wire.TypeVerdict, "warning: " + who + ` is leaked, and not unknown: its exec\n`, true,
+			[]string{"ABOT_VERDICT_PREVIOUS=unknown", `ABOT_REASON=its exec\n`}},
 		{wire.TypeOOM, "error: " + who + " was chosen by the OOM killer with 1 GiB", true, nil},
 		{wire.TypeExit, "debug: " + who + " ended: exit 3", true, nil},
 		{wire.TypeFork, "debug: " + who + ": fork", true, nil},
@@ -90,6 +101,10 @@ func TestRecordOf(t *testing.T) {
 			want := []string{tt.message, "ABOT_EVENT=" + tt.kind, "ABOT_EVENT_ID=m-b-1-2"}
 			if tt.process {
 				want = append(want, process...)
+			}
+			if tt.kind == wire.TypeVerdict {
+				want[slices.Index(want, "ABOT_EXIT=exit 3")] += `, asked by SIGTERM of 9 (k\n)`
+				want = slices.Insert(want, slices.Index(want, "ABOT_VERDICT=leaked")+1, "ABOT_PROVISIONAL=1")
 			}
 			if diff := cmp.Diff(append(want, tt.more...), lines(RecordOf(full(tt.kind)))); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)

@@ -19,7 +19,7 @@ func Event(w io.Writer, e *wire.Event, style Style) error {
 	if _, err := fmt.Fprintf(w, "%s  %s  %s\n", style.paint(dim, at), style.paint(typeColor(e), fmt.Sprintf("%-6s", e.Type)), text); err != nil {
 		return err
 	}
-	if e.Type != wire.TypeOrphan || e.Process == nil || e.Process.Orphan == nil || !e.Process.Orphan.Direct {
+	if e.Type != wire.TypeOrphan && !changesVerdict(e) || e.Process == nil || e.Process.Orphan == nil {
 		return nil
 	}
 	for _, line := range e.Process.Orphan.Evidence {
@@ -30,9 +30,15 @@ func Event(w io.Writer, e *wire.Event, style Style) error {
 	return nil
 }
 
+// changesVerdict reports whether the event tells of another verdict, and not only that the
+// one that was told is final.
+func changesVerdict(e *wire.Event) bool {
+	return e.Verdict != nil && e.Process != nil && e.Process.Orphan != nil && e.Verdict.Previous != e.Process.Orphan.Verdict
+}
+
 func typeColor(e *wire.Event) color {
 	switch e.Type {
-	case wire.TypeOrphan:
+	case wire.TypeOrphan, wire.TypeVerdict:
 		if e.Process != nil && e.Process.Orphan != nil {
 			return verdictColor(e.Process.Orphan.Verdict)
 		}
@@ -44,7 +50,7 @@ func typeColor(e *wire.Event) color {
 			return green
 		}
 		return red
-	case wire.TypeSignal:
+	case wire.TypeSignal, wire.TypeCaught:
 		return yellow
 	default:
 		return cyan
@@ -78,6 +84,14 @@ func about(e *wire.Event) string {
 		if e.Signal != nil {
 			return aboutSignal(who, e.Signal)
 		}
+	case wire.TypeCaught:
+		if e.Caught != nil {
+			return aboutSignal(who, e.Caught)
+		}
+	case wire.TypeVerdict:
+		if p.Orphan != nil && e.Verdict != nil {
+			return who + ": " + verdictNote(p.Orphan, e.Verdict)
+		}
 	case wire.TypeOrphan:
 		if p.Orphan != nil {
 			return who + ": " + orphanNote(p.Orphan, e.Time)
@@ -91,11 +105,27 @@ func about(e *wire.Event) string {
 	return who
 }
 
-func aboutSignal(who string, s *wire.Signal) string {
-	if s.Sender == nil {
-		return fmt.Sprintf("%s: %s from the kernel", who, s.Signal)
+// verdictNote tells what is held of an orphan now, and why.
+func verdictNote(o *wire.Orphan, v *wire.VerdictChange) string {
+	s := o.Verdict
+	if v.Previous != o.Verdict {
+		s += ", was " + v.Previous
 	}
-	return fmt.Sprintf("%s: %s from %d %s", who, s.Signal, s.Sender.PID, safetext.Name(s.Sender.Comm))
+	if o.Provisional {
+		s += ", still provisional"
+	}
+	return s + " (" + safetext.Terminal(v.Reason) + ")"
+}
+
+func aboutSignal(who string, s *wire.Signal) string {
+	effect := ""
+	if s.Effect != "" {
+		effect = ", " + s.Effect
+	}
+	if s.Sender == nil {
+		return fmt.Sprintf("%s: %s from the kernel%s", who, s.Signal, effect)
+	}
+	return fmt.Sprintf("%s: %s from %d %s%s", who, s.Signal, s.Sender.PID, safetext.Name(s.Sender.Comm), effect)
 }
 
 func aboutKill(k *wire.Kill) string {

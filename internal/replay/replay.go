@@ -217,6 +217,8 @@ func (p *Player) take(e *wire.Event) error {
 	}
 	id := p.tree.apply(e)
 	switch e.Type {
+	case wire.TypeVerdict:
+		return p.tell(p.engine.EvaluateOrphans(p.tree, &p.host, []event.ID{id}, p.now), p.now)
 	case wire.TypeOrphan:
 		p.summary.Orphans++
 		return p.tell(p.engine.EvaluateOrphans(p.tree, &p.host, []event.ID{id}, p.now), p.now)

@@ -143,7 +143,7 @@ func TestReplay(t *testing.T) {
 			p.Lineage = wire.LineageUnknown
 			s.add(100, wire.TypeOrphan, p)
 			s.add(200, wire.TypeFork, proc(200, 1))
-		}, []string{"102 rule 20 [20]"}}, // when the verdict has settled
+		}, []string{"101 rule 20 [20]"}}, // when the verdict has settled
 		{"another boot", policy.Rule{Match: policy.Match{"orphaned_for": time.Hour}}, func(s *stream) {
 			leak(s)
 			s.add(5, wire.TypeFork, proc(5, 1))

@@ -113,7 +113,7 @@ type record struct {
 	time    uint64
 	kind    tracker.ChangeKind
 	process tracker.Process
-	signal  event.Signal
+	sent    *tracker.Sent
 }
 
 // Record keeps a lifecycle event in short, and hands it out where anyone listens. It
@@ -129,7 +129,7 @@ func (s *Stream) Record(tree *tracker.Tree, c *tracker.Change) *tracker.Process 
 	if c.Time == 0 {
 		c.Time = boottime.Now() // its exit was not seen, only that it is gone
 	}
-	r.seq, r.time, r.kind, r.signal = s.seq, c.Time, c.Kind, c.Signal
+	r.seq, r.time, r.kind, r.sent = s.seq, c.Time, c.Kind, c.Sent
 	p := &r.process
 	if p.Orphan != nil {
 		o := *p.Orphan
@@ -176,6 +176,7 @@ var lifecycleTypes = [...]string{
 	tracker.Execed:   wire.TypeExec,
 	tracker.Exited:   wire.TypeExit,
 	tracker.Signaled: wire.TypeSignal,
+	tracker.Caught:   wire.TypeCaught,
 }
 
 var lifecycleKinds = func() (kinds [len(lifecycleTypes)]typeSet) {
@@ -194,11 +195,11 @@ func (s *Stream) expand(r *record, conv *describe.Converter) *wire.Event {
 func (s *Stream) expandInto(d *eventScratch, r *record, conv *describe.Converter) *wire.Event {
 	e := &d.event
 	*e = wire.Event{Type: lifecycleTypes[r.kind], Process: conv.Fill(&d.process, &r.process)}
-	if r.kind == tracker.Signaled {
-		e.Signal = &wire.Signal{Signal: event.SignalName(r.signal.Signal)}
-		if !r.signal.FromKernel {
-			e.Signal.Sender = &wire.Sender{PID: r.signal.Sender.PID, Comm: r.signal.SenderComm.String(), UID: r.signal.SenderUID}
-		}
+	switch r.kind {
+	case tracker.Signaled:
+		e.Signal = conv.Signal(r.sent)
+	case tracker.Caught:
+		e.Caught = conv.Signal(r.sent)
 	}
 	if d == &s.scratch {
 		e.ID = d.id(s.idPrefix, r.seq)

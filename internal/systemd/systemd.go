@@ -16,6 +16,7 @@ import (
 	"github.com/coreos/go-systemd/v22/util"
 	godbus "github.com/godbus/dbus/v5"
 
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/evidence"
 )
 
@@ -69,6 +70,9 @@ func (m *manager) Unit(ctx context.Context, pid int32) (evidence.UnitState, erro
 	return state, nil
 }
 
+// Told implements evidence.Owners.
+func (m *manager) Told(string) (evidence.UnitState, bool) { return evidence.UnitState{}, false }
+
 func (m *manager) unit(ctx context.Context, pid int32) (evidence.UnitState, error) {
 	conn, err := m.connect(ctx)
 	if err != nil {
@@ -114,9 +118,8 @@ func ask(ctx context.Context, conn *dbus.Conn, name string) (evidence.UnitState,
 	if !ok {
 		return evidence.UnitState{}, errors.New("it has no ActiveState")
 	}
-	sub, _ := unit["SubState"].(string)
-	// One that waits for its restart is not starting: who is there now was left behind.
-	s := evidence.UnitState{Starting: active == "activating" && sub != "auto-restart" || active == "reloading"}
+	s := evidence.UnitState{State: active, StartedAt: startedAt(unit["InactiveExitTimestampMonotonic"])}
+	s.SubState, _ = unit["SubState"].(string)
 	// Scopes and slices have no main process.
 	if !strings.HasSuffix(name, ".service") {
 		return s, nil
@@ -125,18 +128,30 @@ func ask(ctx context.Context, conn *dbus.Conn, name string) (evidence.UnitState,
 	if err != nil {
 		return evidence.UnitState{}, err
 	}
-	pid, ok := service["MainPID"].(uint32)
+	main, ok := service["MainPID"].(uint32)
 	if !ok {
 		return evidence.UnitState{}, errors.New("it has no MainPID")
 	}
+	control, _ := service["ControlPID"].(uint32)
 	// A unit that is down has no main process, but may have left others behind.
 	if active != "inactive" && active != "failed" {
-		s.MainPID = int32(pid)
+		s.MainPID, s.ControlPID = int32(main), int32(control)
 	}
 	if s.KillMode, ok = service["KillMode"].(string); !ok {
 		return evidence.UnitState{}, errors.New("it has no KillMode")
 	}
+	s.Type, _ = service["Type"].(string)
 	return s, nil
+}
+
+// startedAt converts a time stamp of the manager's, microseconds of CLOCK_MONOTONIC, to
+// nanoseconds of CLOCK_BOOTTIME; they differ by the time that the host was suspended.
+func startedAt(stamp any) uint64 {
+	us, _ := stamp.(uint64)
+	if us == 0 {
+		return 0
+	}
+	return us*1000 + boottime.Suspended()
 }
 
 // connect returns the connection, made within ctx where there is none. It outlives ctx,

@@ -179,6 +179,7 @@ func within(t *testing.T) context.Context {
 func TestUnit(t *testing.T) {
 	active := properties("ActiveState", "active", "SubState", "running")
 	service := properties("MainPID", uint32(7), "KillMode", "mixed")
+	running := evidence.UnitState{State: "active", SubState: "running", MainPID: 7, KillMode: "mixed"}
 	for _, c := range []struct {
 		name          string
 		unit, service map[string]godbus.Variant
@@ -186,28 +187,30 @@ func TestUnit(t *testing.T) {
 		want          evidence.UnitState
 		err           string // what the error says; empty where there is none
 	}{
-		{name: "service", unit: active, service: service, want: evidence.UnitState{MainPID: 7, KillMode: "mixed"}},
+		{name: "service", unit: active, service: service, want: running},
 		{name: "no unit"},
-		{name: "scope", unit: active, unitName: "session-1.scope"},
+		{name: "scope", unit: active, unitName: "session-1.scope", want: evidence.UnitState{State: "active", SubState: "running"}},
 		{name: "starting", unit: properties("ActiveState", "activating", "SubState", "start"), service: service,
-			want: evidence.UnitState{MainPID: 7, Starting: true, KillMode: "mixed"}},
+			want: evidence.UnitState{State: "activating", SubState: "start", MainPID: 7, KillMode: "mixed"}},
 		{name: "reloading", unit: properties("ActiveState", "reloading", "SubState", "reload"), service: service,
-			want: evidence.UnitState{MainPID: 7, Starting: true, KillMode: "mixed"}},
+			want: evidence.UnitState{State: "reloading", SubState: "reload", MainPID: 7, KillMode: "mixed"}},
 		{name: "waiting for its restart", unit: properties("ActiveState", "activating", "SubState", "auto-restart"), service: service,
-			want: evidence.UnitState{MainPID: 7, KillMode: "mixed"}},
+			want: evidence.UnitState{State: "activating", SubState: "auto-restart", MainPID: 7, KillMode: "mixed"}},
 		{name: "failed", unit: properties("ActiveState", "failed", "SubState", "failed"), service: service,
-			want: evidence.UnitState{KillMode: "mixed"}},
+			want: evidence.UnitState{State: "failed", SubState: "failed", KillMode: "mixed"}},
+		{name: "a control process", unit: active, service: properties("MainPID", uint32(7), "ControlPID", uint32(8), "KillMode", "mixed", "Type", "forking"),
+			want: evidence.UnitState{State: "active", SubState: "running", Type: "forking", MainPID: 7, ControlPID: 8, KillMode: "mixed"}},
 		{name: "no main process", unit: active, service: properties("MainPID", uint32(0), "KillMode", "none"),
-			want: evidence.UnitState{KillMode: "none"}},
+			want: evidence.UnitState{State: "active", SubState: "running", KillMode: "none"}},
 		{name: "no ActiveState", unit: properties("SubState", "running"), service: service, err: "it has no ActiveState"},
 		{name: "no MainPID", unit: active, service: properties("KillMode", "mixed"), err: "it has no MainPID"},
 		{name: "no KillMode", unit: active, service: properties("MainPID", uint32(7)), err: "it has no KillMode"},
 		{name: "MainPID of another type", unit: active, service: properties("MainPID", "7", "KillMode", "mixed"), err: "it has no MainPID"},
 		{name: "ActiveState of another type", unit: properties("ActiveState", int32(1)), service: service, err: "it has no ActiveState"},
 		{name: "hostile name", unit: active, service: service, unitName: "a\n\x1b[31m/../%s.service",
-			want: evidence.UnitState{MainPID: 7, KillMode: "mixed"}},
+			want: running},
 		{name: "hostile value", unit: active, service: properties("MainPID", uint32(7), "KillMode", "process\nnone"),
-			want: evidence.UnitState{MainPID: 7, KillMode: "process\nnone"}},
+			want: evidence.UnitState{State: "active", SubState: "running", MainPID: 7, KillMode: "process\nnone"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBus(t)

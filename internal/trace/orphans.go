@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/event"
-	"github.com/abot-trace/abot-trace/internal/tracker"
+	"github.com/abot-trace/abot-trace/internal/evidence"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -25,26 +25,24 @@ func (t *Tracer) publishNews() {
 	}
 	t.yield()
 	t.evidence.Judge(newsBatch)
-	news := t.evidence.TakeJudged()
+	news := t.evidence.TakeNews()
 	if len(news) == 0 {
 		return
 	}
 	t.justPublished = true
 	if t.onOrphans != nil {
-		var ids []event.ID
+		ids := make([]event.ID, 0, len(news))
 		for i := range news {
-			ids = append(ids, news[i].Orphan.ID)
-			for j := range news[i].Stranded {
-				ids = append(ids, news[i].Stranded[j].ID)
+			if !news[i].Quiet {
+				ids = append(ids, news[i].Process.ID)
 			}
 		}
 		t.onOrphans(ids)
 		t.yield()
 	}
 	for i := range news {
-		t.publishOrphan(news[i].Orphan, news[i].Verdict, news[i].Evidence)
-		for j := range news[i].Stranded {
-			t.publishOrphan(&news[i].Stranded[j], news[i].Verdict, news[i].Evidence)
+		if !news[i].Quiet {
+			t.publishOrphan(&news[i])
 		}
 	}
 }
@@ -68,14 +66,14 @@ func (t *Tracer) yield() {
 	}
 }
 
-// publishOrphan tells of an orphan that was so when it became one.
-func (t *Tracer) publishOrphan(was *tracker.Process, verdict string, evidence []string) {
-	p, ok := t.tree.Get(was.ID)
-	if !ok || p.Orphan == nil {
-		orphan := *was.Orphan
-		orphan.Verdict, orphan.Evidence = verdict, evidence
-		p = *was
-		p.Dead, p.Orphan = true, &orphan
+// publishOrphan tells of an orphan, or of another verdict on it.
+func (t *Tracer) publishOrphan(n *evidence.News) {
+	p := n.Process
+	e := &wire.Event{Type: wire.TypeOrphan, ID: t.stream.OrphanEventID(p.ID), Process: t.conv.Process(p)}
+	at := p.Orphan.Since
+	if !n.First {
+		e.Type, e.ID, at = wire.TypeVerdict, "", 0
+		e.Verdict = &wire.VerdictChange{Previous: n.Previous, Reason: n.Reason}
 	}
-	t.publish(&wire.Event{Type: wire.TypeOrphan, ID: t.stream.OrphanEventID(p.ID), Process: t.conv.Process(&p)}, p.Orphan.Since)
+	t.publish(e, at)
 }

@@ -27,6 +27,9 @@ func TestRestBeforeTelling(t *testing.T) {
 				if acts {
 					tracer.YieldOnLoop(func() { heard = append(heard, "goes on") })
 				}
+				if slices.Contains(heard, "acts") {
+					return // another verdict by then
+				}
 				heard, s.note = append(heard, "acts"), func() { heard = append(heard, "sleeps") }
 			},
 			OnEvent: func(e *wire.Event) {

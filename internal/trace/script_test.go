@@ -145,7 +145,7 @@ func fork(parent, child int) event.Event {
 
 func execed(n int) event.Event {
 	return event.Event{Kind: event.KindExec, Subject: proc(n), Ordinal: 1, Comm: event.MakeComm("worker"),
-		Exec: event.Exec{Filename: "/bin/worker", Cmdline: "worker\x00-x\x00", MarksKnown: true}}
+		Exec: event.Exec{Origin: plainOrigin(), Filename: "/bin/worker", Cmdline: "worker\x00-x\x00", MarksKnown: true}}
 }
 
 func killed(n int) event.Event {
@@ -161,7 +161,7 @@ func atDeath(parent, child int) event.Event {
 
 func task(n, parent int) event.Task {
 	return event.Task{ID: proc(n), HostPID: proc(n).PID, Parent: proc(parent), Comm: event.MakeComm("init"),
-		NSInit: n == 0, State: 'S', Threads: 1, RSS: 4096, Origin: event.Origin{Session: firstPID}}
+		NSInit: n == 0, State: 'S', Threads: 1, RSS: 4096, NeverExeced: true, Origin: event.Origin{Session: firstPID}}
 }
 
 // start runs a tracer over the script until the test ends.

@@ -15,6 +15,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -176,6 +177,7 @@ func New(source Source, opt Options) *Tracer {
 	if t.log == nil {
 		t.log = slog.Default()
 	}
+	t.tree.SetSelf(int32(os.Getpid()))
 	t.leases = lease.NewTable(t.tree)
 	t.Inspector = inspect.New(t, source)
 	t.names = describe.NewNames(t.tree)
@@ -259,13 +261,16 @@ func (t *Tracer) waitTime(busy bool) time.Duration {
 	case busy || t.resyncWhy != "":
 		d = waitBusy
 	}
-	if t.wakeAt == 0 {
-		return d
+	for _, at := range [...]uint64{t.wakeAt, t.evidence.NextLook()} {
+		switch {
+		case at == 0:
+		case at <= now:
+			return 0
+		default:
+			d = min(d, time.Duration(at-now))
+		}
 	}
-	if t.wakeAt <= now {
-		return 0
-	}
-	return min(d, time.Duration(t.wakeAt-now))
+	return d
 }
 
 func (t *Tracer) runCommands() {
@@ -302,6 +307,7 @@ func (t *Tracer) tick() {
 	if t.evidence.Confirming() {
 		t.evidence.Confirm()
 	}
+	t.evidence.LookAgain()
 	t.leases.Expire()
 	t.canary.tick(now)
 	t.evidence.ReadNext()
@@ -325,6 +331,7 @@ func (t *Tracer) handle(e *event.Event) {
 	}
 	if e.Kind == event.KindMove {
 		t.names.Moved(e.Subject)
+		t.evidence.Moved(e.Subject)
 	}
 	if t.hasNews() && !t.draining {
 		t.source.StopReading()
@@ -333,7 +340,7 @@ func (t *Tracer) handle(e *event.Event) {
 
 func (t *Tracer) change(c *tracker.Change) {
 	switch c.Kind {
-	case tracker.Orphaned:
+	case tracker.Orphaned, tracker.OrphanedAgain:
 		t.evidence.Orphaned(c.ID)
 	case tracker.Lost:
 		t.lost(c.Records, c.Time)
@@ -346,7 +353,7 @@ func (t *Tracer) change(c *tracker.Change) {
 	case tracker.Execed:
 		t.evidence.ReadSoon(c.ID)
 		if p := t.record(c); p != nil && p.Orphan != nil {
-			t.evidence.Rejudge(c.ID)
+			t.evidence.Execed(c.ID)
 		}
 	default:
 		t.record(c)
@@ -365,6 +372,9 @@ func (t *Tracer) record(c *tracker.Change) *tracker.Process {
 		t.canary.observeFork(p)
 	case tracker.Exited:
 		t.leases.ObserveExit(p)
+		if p.Orphan != nil {
+			t.evidence.Exited(p.ID)
+		}
 	}
 	return p
 }

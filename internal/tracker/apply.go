@@ -23,6 +23,12 @@ const (
 	// Missed reports that the process runs a program whose exec was lost: what was known
 	// of its program and marks is not true any more.
 	Missed
+	// Caught reports a signal that does not end the process by itself.
+	Caught
+	// OrphanedAgain reports that another death made an orphan what it is: that of its own
+	// spawner, where it was stranded, or of the process that it was tied to. What is held
+	// of it is of before.
+	OrphanedAgain
 )
 
 // A Change is one thing that an event or a snapshot did to the tree.
@@ -34,8 +40,8 @@ type Change struct {
 	Time uint64
 	// Records is how many records were lost (Lost only).
 	Records uint64
-	// Signal is who signalled what (Signaled only).
-	Signal event.Signal
+	// Sent is who signalled what (Signaled and Caught only).
+	Sent *Sent
 	// OOM is what the OOM killer said (OOMKilled only).
 	OOM event.OOM
 
@@ -60,8 +66,8 @@ func (t *Tree) Apply(e *event.Event) []Change {
 		t.exec(e)
 	case event.KindExit:
 		t.exit(e)
-	case event.KindSignal:
-		t.signal(e)
+	case event.KindSignal, event.KindCaught:
+		t.received(e)
 	case event.KindOOM:
 		t.oom(e)
 	case event.KindChild:
@@ -201,6 +207,7 @@ func (t *Tree) exec(e *event.Event) {
 		return
 	}
 	n.execs = e.Ordinal
+	t.noteFirstExec(r, e.Exec.Origin)
 	n.comm, n.uid, n.hostPID = e.Comm, e.UID, e.HostPID
 	n.flags &^= programFlags | flagKthread
 	n.flags |= flagIf(flagTruncated, e.Exec.Truncated) | flagIf(flagMarksKnown, e.Exec.MarksKnown) |
@@ -213,7 +220,23 @@ func (t *Tree) exec(e *event.Event) {
 	t.report(Change{Kind: Execed, ID: e.Subject, Time: e.Time, at: r})
 }
 
-func flagIf(flag uint16, set bool) uint16 {
+// noteFirstExec takes the state in which the first program begins that r executes since its
+// own fork.
+func (t *Tree) noteFirstExec(r ref, o event.Origin) {
+	n := t.at(r)
+	if n.is(flagExeced) {
+		return
+	}
+	n.flags |= flagExeced
+	t.origins.drop(n.begun)
+	if o == t.origins.get(n.origin) {
+		n.begun = t.origins.share(n.origin)
+		return
+	}
+	n.begun = t.origins.put(o)
+}
+
+func flagIf(flag uint32, set bool) uint32 {
 	if set {
 		return flag
 	}
@@ -232,29 +255,17 @@ func (t *Tree) exit(e *event.Event) {
 	}
 	_, victim := t.victims[r]
 	t.die(r, end{
-		time:    e.Time,
-		status:  e.Exit.Status,
-		known:   true,
-		oom:     e.Exit.OOM || victim,
-		killer:  t.killer(r, e.Exit.Status),
-		peakRSS: e.Exit.PeakRSS,
-		cpu:     e.Exit.CPUTime,
-		uids:    event.UIDs{Real: e.UID, Effective: e.Exit.EUID, Saved: e.Exit.SUID},
+		time:        e.Time,
+		status:      e.Exit.Status,
+		known:       true,
+		oom:         e.Exit.OOM || victim,
+		killer:      t.killer(r, e.Exit.Status),
+		asked:       t.asked(r, e.Time),
+		neverExeced: e.Exit.NeverExeced,
+		peakRSS:     e.Exit.PeakRSS,
+		cpu:         e.Exit.CPUTime,
+		uids:        event.UIDs{Real: e.UID, Effective: e.Exit.EUID, Saved: e.Exit.SUID},
 	}, e.Exit)
-}
-
-// killer returns the signal that ended the process, with its sender.
-func (t *Tree) killer(r ref, status event.Status) *event.Signal {
-	sent, ok := t.signals[r]
-	if !ok || !status.Signaled() {
-		return nil
-	}
-	for _, sig := range []event.Signal{sent.first, sent.last} {
-		if sig.Signal == status.Signal() {
-			return &sig
-		}
-	}
-	return nil
 }
 
 // die marks r dead, gives its children away, announces the orphans, and remembers it
@@ -269,7 +280,9 @@ func (t *Tree) die(r ref, how end, x event.Exit) {
 	}
 	n := t.at(r)
 	id, spawner := n.id(), n.spawner.parent
-	how.orphan = t.orphans[r]
+	if how.orphan = t.orphans[r]; how.orphan != nil {
+		t.untie(r, how.orphan)
+	}
 	if t.live[n.pid] == r {
 		delete(t.live, n.pid)
 	} else {
@@ -285,7 +298,9 @@ func (t *Tree) die(r ref, how end, x event.Exit) {
 
 	if !x.NSEnds {
 		t.orphanChildren(r, how, x)
+		t.releaseTied(r, how)
 	}
+	delete(t.ties, r)
 	t.reparent(r, adopter)
 	t.detach(byKernel, r)
 	delete(t.atDeath, id)
@@ -304,51 +319,6 @@ func (t *Tree) reparent(r, adopter ref) {
 		t.detach(byKernel, child)
 		t.setKernelParent(child, adopter)
 	}
-}
-
-func (t *Tree) signal(e *event.Event) {
-	r := t.find(e.Subject)
-	if r == 0 || t.at(r).is(flagDead) {
-		return
-	}
-	sig := e.Signal
-	if from := t.sender(&sig); from != 0 && sig.Sender.Start == 0 {
-		sig.Sender = t.at(from).id()
-	}
-	sent, again := t.signals[r]
-	if again && sent.ordinal == e.Ordinal && sent.last == sig {
-		return
-	}
-	if !again {
-		sent.first = sig
-	}
-	sent.last, sent.ordinal = sig, e.Ordinal
-	t.signals[r] = sent
-	t.report(Change{Kind: Signaled, ID: e.Subject, Time: e.Time, Signal: sig})
-}
-
-// sender finds the living process that sent sig, 0 where there is none: it may stand
-// outside the reader's pid namespace.
-func (t *Tree) sender(sig *event.Signal) ref {
-	if sig.Sender.PID != 0 || sig.SenderHost == 0 {
-		return t.live[sig.Sender.PID]
-	}
-	// Who kills many has sent the one before, too.
-	if from := t.lastSender; from != 0 && t.isHost(from, sig.SenderHost) {
-		return from
-	}
-	for _, r := range t.live {
-		if t.isHost(r, sig.SenderHost) {
-			t.lastSender = r
-			return r
-		}
-	}
-	return 0
-}
-
-func (t *Tree) isHost(r ref, pid int32) bool {
-	n := t.at(r)
-	return n.hostPID == pid && !n.is(flagDead) && n.pid != 0
 }
 
 func (t *Tree) oom(e *event.Event) {

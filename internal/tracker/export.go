@@ -13,7 +13,7 @@ import (
 
 // ExportVersion is raised whenever the format below changes in any way. A tree of
 // another version is not read: the kernel can be asked again, a misread tree cannot.
-const ExportVersion = 2
+const ExportVersion = 4
 
 // ErrMerging is returned by Export between Begin and End of a snapshot.
 var ErrMerging = errors.New("tracker: a snapshot is being merged")
@@ -116,6 +116,7 @@ func (w *writer) order() {
 		w.place[r] = uint32(i + 1)
 		use(n.words, w.wordsAt, &w.words)
 		use(n.origin, w.originsAt, &w.origins)
+		use(n.begun, w.originsAt, &w.origins)
 		use(n.cgroup, w.cgroupsAt, &w.cgroups)
 		w.useLeaker(t.orphanOf(r))
 	}
@@ -203,6 +204,25 @@ func (w *writer) signal(s event.Signal) {
 	w.comm(s.SenderComm)
 	w.uint(uint64(s.SenderUID))
 	w.bool(s.FromKernel)
+	w.uint(uint64(s.Effect))
+}
+
+func (w *writer) sent(s *Sent) {
+	w.bool(s != nil)
+	if s == nil {
+		return
+	}
+	w.signal(s.Signal)
+	w.uint(s.Time)
+	w.bool(s.BySpawner)
+	w.bool(s.ByInit)
+	w.string(s.Cmdline)
+	w.uint(uint64(len(s.Ancestors)))
+	for _, a := range s.Ancestors {
+		w.id(a.ID)
+		w.comm(a.Comm)
+	}
+	w.uint(uint64(s.ordinal))
 }
 
 func (w *writer) end(e End) {
@@ -210,10 +230,9 @@ func (w *writer) end(e End) {
 	w.uint(uint64(e.Status))
 	w.bool(e.Known)
 	w.bool(e.OOM)
-	w.bool(e.Killer != nil)
-	if e.Killer != nil {
-		w.signal(*e.Killer)
-	}
+	w.sent(e.Killer)
+	w.sent(e.Asked)
+	w.bool(e.NeverExeced)
 	w.uids(e.UIDs)
 	w.uint(e.PeakRSS)
 	w.uint(e.CPU)
@@ -231,7 +250,13 @@ func (w *writer) leaker(l *Leaker) {
 	w.text(l.Filename)
 	w.text(l.Cmdline)
 	w.uint(uint64(l.UID))
+	w.uint(l.Cgroup)
 	w.end(l.End)
+	w.bool(l.StartKnown)
+	if l.StartKnown {
+		w.origin(l.Start)
+	}
+	w.string(l.Within)
 }
 
 func (w *writer) orphan(o *Orphan) {
@@ -253,7 +278,11 @@ func (w *writer) orphan(o *Orphan) {
 	if o.AtDeathKnown {
 		w.origin(o.AtDeath)
 	}
+	w.bool(o.Quiet)
+	w.bool(o.ByTie)
+	w.id(o.Tied)
 	w.string(o.Verdict)
+	w.bool(o.Provisional)
 	evidence := o.Evidence
 	if w.short {
 		evidence = nil
@@ -279,6 +308,7 @@ func (w *writer) node(r ref) {
 	w.comm(n.comm)
 	w.uint(uint64(w.wordsAt[n.words]))
 	w.uint(uint64(w.originsAt[n.origin]))
+	w.uint(uint64(w.originsAt[n.begun]))
 	w.uint(uint64(w.cgroupsAt[n.cgroup]))
 	w.uint(uint64(n.execs))
 	w.uint(uint64(n.flags &^ derivedFlags))
@@ -303,9 +333,12 @@ func (w *writer) pending() {
 	for _, r := range w.sorted(len(t.signals), func(r ref) bool { _, ok := t.signals[r]; return ok }) {
 		sent := t.signals[r]
 		w.ref(r)
-		w.signal(sent.first)
-		w.signal(sent.last)
-		w.uint(uint64(sent.ordinal))
+		w.sent(sent.first)
+		w.sent(sent.last)
+		w.uint(uint64(len(sent.caught)))
+		for _, s := range sent.caught {
+			w.sent(s)
+		}
 	}
 	w.uint(uint64(len(t.victims)))
 	for _, r := range w.sorted(len(t.victims), func(r ref) bool { _, ok := t.victims[r]; return ok }) {

@@ -31,7 +31,8 @@ func anyTree(t *rapid.T, history int) *Tree {
 		case 1:
 			tree.ConfirmParent(id.Draw(t, "confirm"), rapid.Int32Range(0, 9).Draw(t, "ppid"))
 		case 2:
-			tree.SetVerdict(id.Draw(t, "verdict"), "leaked", []string{"one", "another"})
+			tree.SetVerdict(id.Draw(t, "verdict"), "leaked", rapid.Bool().Draw(t, "provisional"), []string{"one", "another"})
+			tree.Tie(id.Draw(t, "tie"))
 		case 3:
 			tree.SetCmdline(id.Draw(t, "words"), "/bin/x", "x\x00y\x00", true)
 		default:
@@ -167,7 +168,7 @@ func bigTree(n int) *Tree {
 				fork(event.ID{PID: int32(10 + 5*n + i), Start: at}, child)
 				apply(event.Event{Kind: event.KindSignal, Subject: child, Signal: event.Signal{Signal: 9, Sender: top}})
 				apply(event.Event{Kind: event.KindExit, Subject: child, Exit: event.Exit{Status: 9, Adopter: top}})
-				tree.SetVerdict(event.ID{PID: int32(10 + 5*n + i), Start: child.Start + 1}, "leaked", []string{"its spawner was killed"})
+				tree.SetVerdict(event.ID{PID: int32(10 + 5*n + i), Start: child.Start + 1}, "leaked", false, []string{"its spawner was killed"})
 			}
 		}
 	}

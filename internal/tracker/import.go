@@ -55,6 +55,7 @@ func Import(b []byte, history int) (*Tree, error) {
 			t.noteDead(at)
 		}
 	}
+	t.retie()
 	for _, at := range r.retired {
 		t.retire(at)
 	}
@@ -64,7 +65,11 @@ func Import(b []byte, history int) (*Tree, error) {
 
 // Replace makes t the tree that other is, which is not to be used any more. Whoever holds
 // t goes on with it.
-func (t *Tree) Replace(other *Tree) { *t = *other }
+func (t *Tree) Replace(other *Tree) {
+	self := t.self
+	*t = *other
+	t.self = self
+}
 
 // A reader takes from b until the first error.
 type reader struct {
@@ -164,15 +169,25 @@ func (r *reader) origin() event.Origin {
 
 func (r *reader) signal() event.Signal {
 	return event.Signal{Signal: unix.Signal(r.int32()), Sender: r.id(), SenderComm: r.comm(),
-		SenderUID: uint32(r.uint(math.MaxUint32)), FromKernel: r.bool()}
+		SenderUID: uint32(r.uint(math.MaxUint32)), FromKernel: r.bool(),
+		Effect: event.Effect(r.uint(uint64(event.Ignored)))}
+}
+
+func (r *reader) sent() *Sent {
+	if !r.bool() {
+		return nil
+	}
+	s := &Sent{Signal: r.signal(), Time: r.uint(math.MaxUint64), BySpawner: r.bool(), ByInit: r.bool(), Cmdline: r.string()}
+	for range r.uint(maxSenderAncestors) {
+		s.Ancestors = append(s.Ancestors, Ancestor{r.id(), r.comm()})
+	}
+	s.ordinal = uint32(r.uint(math.MaxUint32))
+	return s
 }
 
 func (r *reader) end() End {
 	e := End{Time: r.uint(math.MaxUint64), Status: event.Status(r.uint(math.MaxUint32)), Known: r.bool(), OOM: r.bool()}
-	if r.bool() {
-		killer := r.signal()
-		e.Killer = &killer
-	}
+	e.Killer, e.Asked, e.NeverExeced = r.sent(), r.sent(), r.bool()
 	e.UIDs = r.uids()
 	e.PeakRSS, e.CPU = r.uint(math.MaxUint64), r.uint(math.MaxUint64)
 	return e
@@ -183,8 +198,13 @@ func (r *reader) uids() event.UIDs {
 }
 
 func (r *reader) leaker() *Leaker {
-	return &Leaker{ID: r.id(), Comm: r.comm(), Filename: r.string(), Cmdline: r.string(),
-		UID: uint32(r.uint(math.MaxUint32)), End: r.end()}
+	l := &Leaker{ID: r.id(), Comm: r.comm(), Filename: r.string(), Cmdline: r.string(),
+		UID: uint32(r.uint(math.MaxUint32)), Cgroup: r.uint(math.MaxUint64), End: r.end(), StartKnown: r.bool()}
+	if l.StartKnown {
+		l.Start = r.origin()
+	}
+	l.Within = r.string()
+	return l
 }
 
 func (r *reader) orphan() *Orphan {
@@ -197,7 +217,8 @@ func (r *reader) orphan() *Orphan {
 	if o.AtDeathKnown {
 		o.AtDeath = r.origin()
 	}
-	o.Verdict = r.string()
+	o.Quiet, o.ByTie, o.Tied = r.bool(), r.bool(), r.id()
+	o.Verdict, o.Provisional = r.string(), r.bool()
 	for range r.count() {
 		o.Evidence = append(o.Evidence, r.string())
 	}
@@ -205,7 +226,7 @@ func (r *reader) orphan() *Orphan {
 }
 
 // allFlags are those that an export may hold.
-const allFlags = flagLeft | (flagLeft - 1)
+const allFlags = flagExeced | (flagExeced - 1)
 
 // node reads one node and places it in the tree.
 func (r *reader) node() {
@@ -221,8 +242,8 @@ func (r *reader) node() {
 	r.last = id
 	hostPID, spawner, kernel, spawned := r.int32(), r.ref(), r.ref(), r.id()
 	uid, comm := uint32(r.uint(math.MaxUint32)), r.comm()
-	words, origin, cgroup := value(r, r.words), value(r, r.origins), value(r, r.cgroups)
-	execs, flags := uint32(r.uint(math.MaxUint32)), uint16(r.uint(uint64(allFlags)))
+	words, origin, begun, cgroup := value(r, r.words), value(r, r.origins), value(r, r.origins), value(r, r.cgroups)
+	execs, flags := uint32(r.uint(math.MaxUint32)), uint32(r.uint(uint64(allFlags)))
 	line, lineage := uint8(r.uint(math.MaxUint8)), Lineage(r.uint(uint64(LineageObserved)))
 	if r.err != nil || flags&derivedFlags != 0 {
 		r.fail("flags %x of %v", flags, id)
@@ -237,7 +258,7 @@ func (r *reader) node() {
 	at := t.grow()
 	*t.at(at) = node{
 		pid: id.PID, start: id.Start, hostPID: hostPID, spawnPID: spawned.PID, spawnAt: spawned.Start,
-		uid: uid, comm: comm, words: t.words.put(words), origin: t.origins.put(origin), cgroup: t.cgroups.put(cgroup),
+		uid: uid, comm: comm, words: t.words.put(words), origin: t.origins.put(origin), begun: t.origins.put(begun), cgroup: t.cgroups.put(cgroup),
 		execs: execs, flags: flags, line: line, lineage: lineage,
 	}
 	if dead {
@@ -256,7 +277,7 @@ func (r *reader) node() {
 
 func (r *reader) death(at ref) {
 	e := r.end()
-	r.tree.ends[at] = end{time: e.Time, status: e.Status, known: e.Known, oom: e.OOM, killer: e.Killer,
+	r.tree.ends[at] = end{time: e.Time, status: e.Status, known: e.Known, oom: e.OOM, killer: e.Killer, asked: e.Asked, neverExeced: e.NeverExeced,
 		uids: e.UIDs, peakRSS: e.PeakRSS, cpu: e.CPU, orphan: r.orphan()}
 }
 
@@ -326,8 +347,13 @@ func (r *reader) pending() {
 	}
 	for range r.count() {
 		at := living()
-		sent := signals{first: r.signal(), last: r.signal(), ordinal: uint32(r.uint(math.MaxUint32))}
-		t.signals[at] = sent
+		all := signals{first: r.sent(), last: r.sent()}
+		for range r.uint(maxCaughtBySignal) {
+			if s := r.sent(); s != nil {
+				all.caught = append(all.caught, s)
+			}
+		}
+		t.signals[at] = all
 	}
 	for range r.count() {
 		t.victims[living()] = struct{}{}

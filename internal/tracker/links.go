@@ -148,7 +148,7 @@ func (t *Tree) Pin(id event.ID) { t.setFlag(id, flagPinned, true) }
 // Unpin takes back [Tree.Pin].
 func (t *Tree) Unpin(id event.ID) { t.setFlag(id, flagPinned, false) }
 
-func (t *Tree) setFlag(id event.ID, flag uint16, set bool) {
+func (t *Tree) setFlag(id event.ID, flag uint32, set bool) {
 	if r := t.find(id); r != 0 {
 		t.at(r).flags = t.at(r).flags&^flag | flagIf(flag, set)
 	}
@@ -181,6 +181,7 @@ func (t *Tree) freeNode(r ref) {
 	delete(t.callers, r)
 	t.words.drop(n.words)
 	t.origins.drop(n.origin)
+	t.origins.drop(n.begun)
 	t.cgroups.drop(n.cgroup)
 	*n = node{}
 	t.free = append(t.free, r)

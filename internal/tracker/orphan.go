@@ -3,6 +3,7 @@
 package tracker
 
 import (
+	"slices"
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/event"
@@ -16,7 +17,15 @@ type Leaker struct {
 	Filename string
 	Cmdline  string // NUL-separated
 	UID      uint32
+	Cgroup   uint64
 	End      End
+	// Start is the state in which the program was that it is a step of, where it never
+	// executed: at its own fork, across dead steps above it. Meaningful where StartKnown.
+	Start      event.Origin
+	StartKnown bool
+	// Within is the verdict on the orphan that it was, or lived below, when it died; empty
+	// where there was none.
+	Within string
 }
 
 // An Orphan is what is known of the orphaning of a living process.
@@ -47,36 +56,95 @@ type Orphan struct {
 	AtDeath      event.Origin
 	AtDeathKnown bool
 
-	// Verdict and Evidence are set by the owner of the tree: see SetVerdict.
-	Verdict  string
-	Evidence []string
+	// Quiet says that the tracer's own process ended its spawner: nobody is told of it.
+	Quiet bool
+	// ByTie says that Leaker is not its spawner, but who it was tied to.
+	ByTie bool
+	// Tied is the living process whose death it is judged by, too: see Tie. Zero is none.
+	Tied event.ID
+
+	// Verdict, Provisional and Evidence are set by the owner of the tree: see SetVerdict.
+	Verdict     string
+	Provisional bool
+	Evidence    []string
 }
 
 // orphanChildren announces the living children of the process that just died as
-// direct orphans, and the living descendants of those as stranded. Existing orphans
-// keep what they are, with their descendants.
+// direct orphans, and the living descendants of those as stranded. Those that were
+// stranded already are judged anew by this death. Direct orphans below keep what they
+// are, with their descendants.
 func (t *Tree) orphanChildren(r ref, how end, x event.Exit) {
 	var leaker *Leaker
 	for child := t.at(r).spawner.first; child != 0; child = t.at(child).spawner.next {
-		if t.at(child).is(flagDead) {
-			continue
-		}
-		if old := t.orphans[child]; old != nil {
-			t.nowDirect(child, old, x)
+		old := t.orphans[child]
+		if t.at(child).is(flagDead) || old != nil && old.Direct {
 			continue
 		}
 		if leaker == nil {
 			leaker = t.leaker(r, how)
 		}
+		if old != nil && t.ours(&leaker.End) {
+			t.moveUp(child, old, x)
+			continue
+		}
 		t.orphan(child, leaker, x.Adopter, x.AdopterKind)
 	}
+}
+
+// moveUp makes a stranded orphan a direct one, whose spawner the tracer's own process
+// ended: it keeps its leaker.
+func (t *Tree) moveUp(child ref, old *Orphan, x event.Exit) {
+	o := *old
+	o.Direct, o.Root = true, t.at(child).id()
+	o.Adopter, o.AdopterKind, o.Confirmed = x.Adopter, x.AdopterKind, false
+	if to := t.find(x.Adopter); to != 0 {
+		o.AdopterComm = t.at(to).comm
+	}
+	t.orphans[child] = &o
 }
 
 func (t *Tree) leaker(r ref, how end) *Leaker {
 	n := t.at(r)
 	w := t.words.get(n.words)
-	return &Leaker{ID: n.id(), Comm: n.comm, Filename: w.filename, Cmdline: w.cmdline, UID: n.uid, End: how.public()}
+	l := &Leaker{ID: n.id(), Comm: n.comm, Filename: w.filename, Cmdline: w.cmdline, UID: n.uid,
+		Cgroup: t.cgroups.get(n.cgroup), End: how.public(), Within: t.within(r)}
+	if how.neverExeced {
+		l.Start, l.StartKnown = t.start(r)
+	}
+	return l
 }
+
+// start is the state of the program that r, which is dead and never executed, was a step of.
+func (t *Tree) start(r ref) (o event.Origin, known bool) {
+	for {
+		n := t.at(r)
+		o, known = t.origins.get(n.origin), n.origin != 0
+		above := n.spawner.parent
+		if above == 0 || !t.at(above).is(flagDead) || !t.ends[above].neverExeced {
+			return o, known
+		}
+		r = above
+	}
+}
+
+// within returns the verdict on the orphan that r is, was, or lives below.
+func (t *Tree) within(r ref) string {
+	for at := r; at != 0; at = t.at(at).spawner.parent {
+		if o := t.orphanOf(at); o != nil {
+			return o.Verdict
+		}
+	}
+	return ""
+}
+
+// ours reports whether the tracer's own process ended what a leaker was.
+func (t *Tree) ours(end *End) bool {
+	by := func(s *Sent) bool { return s != nil && !s.FromKernel && t.self != 0 && s.Sender.PID == t.self }
+	return by(end.Killer) || by(end.Asked)
+}
+
+// SetSelf tells the pid of the tracer's own process: what it ends leaves no news.
+func (t *Tree) SetSelf(pid int32) { t.self = pid }
 
 // orphan announces child, and strands its living descendants.
 func (t *Tree) orphan(child ref, leaker *Leaker, adopter event.ID, kind event.Adopter) {
@@ -89,6 +157,7 @@ func (t *Tree) orphan(child ref, leaker *Leaker, adopter event.ID, kind event.Ad
 		Observed:    n.knownLineage() == LineageObserved && leaker.End.Known,
 		Adopter:     adopter,
 		AdopterKind: kind,
+		Quiet:       t.ours(&leaker.End),
 	}
 	if to := n.kernel.parent; o.Adopter.IsZero() && to != 0 && t.at(to).id() != leaker.ID {
 		// Nobody said who would get it, but a snapshot showed who has it now.
@@ -99,9 +168,21 @@ func (t *Tree) orphan(child ref, leaker *Leaker, adopter event.ID, kind event.Ad
 	}
 	o.Lived = lived(n, o)
 	o.AtDeath, o.AtDeathKnown = t.atDeath[leaker.ID][n.id()]
+	t.announce(child, o)
+	t.strand(child, o, 1)
+}
+
+// announce makes child the orphan o. One that it was before keeps its verdict until it is
+// judged anew.
+func (t *Tree) announce(child ref, o *Orphan) {
+	kind := Orphaned
+	if old := t.orphans[child]; old != nil {
+		kind = OrphanedAgain
+		o.Verdict, o.Provisional, o.Evidence = old.Verdict, old.Provisional, old.Evidence
+		t.untie(child, old)
+	}
 	t.orphans[child] = o
-	t.report(Change{Kind: Orphaned, ID: n.id(), Time: o.Since})
-	t.strand(child, o)
+	t.report(Change{Kind: kind, ID: t.at(child).id(), Time: o.Since})
 }
 
 // lived is the time from the fork of n to its orphaning, 0 where either was not seen.
@@ -112,11 +193,20 @@ func lived(n *node, o *Orphan) time.Duration {
 	return time.Duration(o.Since - n.start)
 }
 
-// strand announces the living descendants of r with the orphaning of their ancestor.
-func (t *Tree) strand(r ref, above *Orphan) {
+// maxAgain is how far below a death stranded processes are announced again: a line that
+// dies from its top on would else be gone through at each death.
+const maxAgain = 16
+
+// strand announces the living descendants of r, as many generations below the death, with
+// the orphaning of their ancestor.
+func (t *Tree) strand(r ref, above *Orphan, generation int) {
 	for child := t.at(r).spawner.first; child != 0; child = t.at(child).spawner.next {
 		n := t.at(child)
-		if n.is(flagDead) || t.orphans[child] != nil {
+		old := t.orphans[child]
+		if n.is(flagDead) || old != nil && old.Direct {
+			continue
+		}
+		if old != nil && (generation > maxAgain || above.Quiet) {
 			continue
 		}
 		o := &Orphan{
@@ -124,25 +214,11 @@ func (t *Tree) strand(r ref, above *Orphan) {
 			Root:     above.Root,
 			Leaker:   above.Leaker,
 			Observed: above.Observed && n.knownLineage() == LineageObserved,
+			Quiet:    above.Quiet,
 		}
 		o.Lived = lived(n, o)
-		t.orphans[child] = o
-		t.report(Change{Kind: Orphaned, ID: n.id(), Time: o.Since})
-		t.strand(child, o)
-	}
-}
-
-// nowDirect notes that the spawner of an orphan died too: it was stranded, and now
-// its own spawner is gone. It was announced already, and keeps its leaker.
-func (t *Tree) nowDirect(child ref, o *Orphan, x event.Exit) {
-	if o.Direct {
-		return
-	}
-	o.Direct = true
-	o.Root = t.at(child).id()
-	o.Adopter, o.AdopterKind, o.Confirmed = x.Adopter, x.AdopterKind, false
-	if to := t.find(x.Adopter); to != 0 {
-		o.AdopterComm = t.at(to).comm
+		t.announce(child, o)
+		t.strand(child, o, generation+1)
 	}
 }
 
@@ -163,9 +239,9 @@ func (t *Tree) orphanFound(r ref, adopter ref, kind event.Adopter) {
 	t.orphans[r] = o
 }
 
-// SetVerdict records the verdict on a direct orphan and, with it, on all that are
-// stranded below it.
-func (t *Tree) SetVerdict(id event.ID, verdict string, evidence []string) {
+// SetVerdict records the verdict on an orphan, living or dead. Those stranded below it have
+// verdicts of their own.
+func (t *Tree) SetVerdict(id event.ID, verdict string, provisional bool, evidence []string) {
 	r := t.find(id)
 	o := t.orphans[r]
 	if o == nil {
@@ -175,19 +251,92 @@ func (t *Tree) SetVerdict(id event.ID, verdict string, evidence []string) {
 	if o == nil {
 		return
 	}
-	o.Verdict, o.Evidence = verdict, evidence
+	o.Verdict, o.Provisional, o.Evidence = verdict, provisional, evidence
 	if t.at(r).is(flagDead) {
 		t.noteDead(r)
 	}
-	t.passVerdict(r, o)
 }
 
-func (t *Tree) passVerdict(r ref, from *Orphan) {
-	for child := t.at(r).spawner.first; child != 0; child = t.at(child).spawner.next {
-		if o := t.orphans[child]; o != nil && !o.Direct {
-			o.Verdict, o.Evidence = from.Verdict, from.Evidence
-			t.passVerdict(child, from)
+// Tie makes the nearest living ancestor of an orphan, whose launcher left it in order, the
+// one whose death it is judged by next. No init is one: it reports whether there is any.
+func (t *Tree) Tie(id event.ID) bool {
+	r := t.living(t.find(id))
+	o := t.orphans[r]
+	if o == nil {
+		return false
+	}
+	t.untie(r, o)
+	for at := t.at(r).spawner.parent; at != 0; at = t.at(at).spawner.parent {
+		n := t.at(at)
+		if n.pid == 1 || n.is(flagNSInit|flagKthread) {
+			return false
 		}
+		if !n.is(flagDead) {
+			o.Tied = n.id()
+			t.ties[at] = append(t.ties[at], r)
+			return true
+		}
+	}
+	return false
+}
+
+// Untie ends what Tie made.
+func (t *Tree) Untie(id event.ID) {
+	r := t.find(id)
+	if o := t.orphanOf(r); r != 0 && o != nil {
+		t.untie(r, o)
+	}
+}
+
+func (t *Tree) untie(r ref, o *Orphan) {
+	if o.Tied.IsZero() {
+		return
+	}
+	to := t.find(o.Tied)
+	o.Tied = event.ID{}
+	t.ties[to] = slices.DeleteFunc(t.ties[to], func(tied ref) bool { return tied == r })
+	if len(t.ties[to]) == 0 {
+		delete(t.ties, to)
+	}
+}
+
+// retie makes the index of ties from the orphans.
+func (t *Tree) retie() {
+	clear(t.ties)
+	for r, o := range t.orphans {
+		to := t.living(t.find(o.Tied))
+		if to == 0 {
+			o.Tied = event.ID{}
+			continue
+		}
+		t.ties[to] = append(t.ties[to], r)
+	}
+}
+
+// releaseTied has those that were tied to r, which just died, be judged by its death. What
+// the tracer's own process ended, or died unseen, says nothing of them.
+func (t *Tree) releaseTied(r ref, how end) {
+	tied := slices.Clone(t.ties[r])
+	if len(tied) == 0 {
+		return
+	}
+	leaker := t.leaker(r, how)
+	for _, child := range tied {
+		old := t.orphans[child]
+		if old == nil {
+			continue
+		}
+		if !how.known || t.ours(&leaker.End) {
+			t.Tie(t.at(child).id())
+			continue
+		}
+		o := *old
+		o.Since, o.Leaker, o.ByTie, o.Tied = leaker.End.Time, leaker, true, event.ID{}
+		o.Observed = old.Observed && leaker.End.Known
+		o.Lived = lived(t.at(child), &o)
+		o.AtDeathKnown = false
+		t.announce(child, &o)
+		t.strand(child, &o, 1)
 	}
 }
 

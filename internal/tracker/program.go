@@ -62,7 +62,8 @@ func (t *Tree) forgetProgram(r ref, program uint32) {
 	n := t.at(r)
 	t.words.drop(n.words)
 	n.words, n.execs = 0, program
-	n.flags = n.flags&^programFlags | flagUnread | flagMissed
+	// It has executed, and in which state is not known.
+	n.flags = n.flags&^programFlags | flagUnread | flagMissed | flagExeced
 }
 
 // SetCmdline records the program and arguments of a process whose exec was not seen, and of

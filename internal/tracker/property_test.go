@@ -34,7 +34,7 @@ func TestAnyStream(t *testing.T) {
 			case 2:
 				tree.ConfirmParent(id.Draw(t, "confirm"), rapid.Int32Range(0, 9).Draw(t, "ppid"))
 			case 3:
-				tree.SetVerdict(id.Draw(t, "verdict"), "leaked", nil)
+				tree.SetVerdict(id.Draw(t, "verdict"), "leaked", false, nil)
 			default:
 				e := anyEvent(t, id)
 				tree.Apply(&e)

@@ -17,15 +17,21 @@ type End struct {
 	Status event.Status
 	Known  bool
 	OOM    bool
-	// Killer is the signal that ended it and its sender; nil where not known.
-	Killer  *event.Signal
-	UIDs    event.UIDs // the user ids that it died with; meaningful where Known
-	PeakRSS uint64     // bytes, an upper bound
-	CPU     uint64     // ns
+	// Killer is the signal that ended it and its sender; nil where not known. Where it
+	// raised that itself on behalf of another process, it is the other's.
+	Killer *Sent
+	// Asked is the last signal that had asked it to end before, and that did not end it by
+	// itself; nil where there was none.
+	Asked *Sent
+	// NeverExeced says that it never executed a program since its own fork.
+	NeverExeced bool
+	UIDs        event.UIDs // the user ids that it died with; meaningful where Known
+	PeakRSS     uint64     // bytes, an upper bound
+	CPU         uint64     // ns
 }
 
 func (e *end) public() End {
-	return End{Time: e.time, Status: e.status, Known: e.known, OOM: e.oom, Killer: e.killer,
+	return End{Time: e.time, Status: e.status, Known: e.known, OOM: e.oom, Killer: e.killer, Asked: e.asked, NeverExeced: e.neverExeced,
 		UIDs: e.uids, PeakRSS: e.peakRSS, CPU: e.cpu}
 }
 
@@ -54,6 +60,11 @@ type Process struct {
 	// AtFork is its state at the fork; meaningful where AtForkKnown.
 	AtFork      event.Origin
 	AtForkKnown bool
+	// Executed says that it executed a program since its own fork, and AtExec is its state
+	// when the first one began; meaningful where AtExecKnown.
+	Executed    bool
+	AtExec      event.Origin
+	AtExecKnown bool
 
 	Kthread, Subreaper, NSInit bool
 	MarksKnown, Keep, Leash    bool
@@ -95,6 +106,9 @@ func (t *Tree) copyTo(r ref, p *Process) {
 		Cgroup:      t.cgroups.get(n.cgroup),
 		AtFork:      t.origins.get(n.origin),
 		AtForkKnown: n.origin != 0,
+		Executed:    n.is(flagExeced),
+		AtExec:      t.origins.get(n.begun),
+		AtExecKnown: n.begun != 0,
 		Kthread:     n.is(flagKthread),
 		Subreaper:   n.is(flagSubreaper),
 		NSInit:      n.is(flagNSInit),

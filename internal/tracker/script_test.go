@@ -146,8 +146,14 @@ func (p *player) line(words []string) {
 		q, _ := p.tree.Get(p.id(words[1]))
 		in, ok := p.tree.Begun(q.ID)
 		fmt.Fprintf(&p.out, "    group %d; began in that of %s: %v\n", q.Cgroup, p.names[in], ok)
+	case "wait":
+		p.clock += uint64(number(p.t, words[1])) * 1e9
 	case "verdict":
-		p.tree.SetVerdict(p.id(words[1]), words[2], nil)
+		p.tree.SetVerdict(p.id(words[1]), words[2], false, nil)
+	case "tie":
+		fmt.Fprintln(&p.out, "   ", p.tree.Tie(p.id(words[1])))
+	case "self":
+		p.tree.SetSelf(number(p.t, words[1]))
 	default:
 		e := p.event(words)
 		p.print(p.tree.Apply(&e))
@@ -163,7 +169,9 @@ func (p *player) line(words []string) {
 //
 //	fork PID by SPAWNER [caller PID] [moved]    exec PID FILE ARG...
 //	exit PID code N | signal N [core] [oom] [adopter PID init|subreaper] [nsends]
-//	child PID of PARENT    signal PID N from PID    oom PID    move PID to GROUP
+//	child PID of PARENT    oom PID    move PID to GROUP
+//	signal PID N from PID [kernel]    caught PID N from PID [kernel] [blocked]
+//	wait SECONDS
 //	group PID
 func (p *player) event(w []string) event.Event {
 	e := event.Event{Time: p.clock, Ordinal: uint32(p.clock / 1000), Refused: p.refused}
@@ -192,9 +200,16 @@ func (p *player) event(w []string) event.Event {
 	case "child":
 		e.Kind = event.KindChild
 		e.Child = event.Child{Parent: p.id(w[3]), Origin: event.Origin{Session: 7}}
-	case "signal":
+	case "signal", "caught":
 		e.Kind = event.KindSignal
-		e.Signal = event.Signal{Signal: unix.Signal(number(p.t, w[2])), Sender: event.ID{PID: number(p.t, w[4])}}
+		e.Signal = event.Signal{Signal: unix.Signal(number(p.t, w[2])), Effect: event.Fatal, Sender: event.ID{PID: number(p.t, w[4])}}
+		e.Signal.FromKernel = slices.Contains(w, "kernel")
+		if w[0] == "caught" {
+			e.Kind, e.Signal.Effect = event.KindCaught, event.Caught
+		}
+		if slices.Contains(w, "blocked") {
+			e.Signal.Effect = event.Blocked
+		}
 	case "oom":
 		e.Kind = event.KindOOM
 	case "move":
@@ -218,7 +233,7 @@ func (p *player) exit(w []string) (x event.Exit) {
 		x.Status |= 0x80
 	}
 	x.OOM = slices.Contains(w, "oom")
-	x.NSEnds = slices.Contains(w, "nsends")
+	x.NSEnds, x.NeverExeced = slices.Contains(w, "nsends"), slices.Contains(w, "neverexeced")
 	if a := take(w, "adopter", 2); a != nil {
 		x.Adopter, x.HasChildren = p.id(a[0]), true
 		x.AdopterKind = map[string]event.Adopter{"init": event.AdopterInit, "subreaper": event.AdopterSubreaper}[a[1]]
@@ -269,15 +284,21 @@ func (p *player) print(changes []Change) {
 		case Exited:
 			q, _ := p.tree.Get(c.ID)
 			fmt.Fprintf(&p.out, "    exited %s: %s\n", name, p.ended(q.End))
-		case Orphaned:
+		case Orphaned, OrphanedAgain:
 			q, _ := p.tree.Get(c.ID)
 			if q.Orphan == nil {
 				p.t.Errorf("%s announced as an orphan, and is none", name)
 				continue
 			}
-			fmt.Fprintf(&p.out, "    orphaned %s: %s\n", name, p.orphan(q.Orphan))
+			again := ""
+			if c.Kind == OrphanedAgain {
+				again = " again"
+			}
+			fmt.Fprintf(&p.out, "    orphaned%s %s: %s\n", again, name, p.orphan(q.Orphan))
 		case Signaled:
-			fmt.Fprintf(&p.out, "    signaled %s: %s from %s\n", name, event.SignalName(c.Signal.Signal), p.sender(c.Signal))
+			fmt.Fprintf(&p.out, "    signaled %s: %s from %s\n", name, event.SignalName(c.Sent.Signal.Signal), p.sender(c.Sent))
+		case Caught:
+			fmt.Fprintf(&p.out, "    caught %s: %s from %s\n", name, event.SignalName(c.Sent.Signal.Signal), p.sender(c.Sent))
 		case OOMKilled:
 			fmt.Fprintf(&p.out, "    oom %s\n", name)
 		case Lost:
@@ -288,8 +309,18 @@ func (p *player) print(changes []Change) {
 	}
 }
 
-func (p *player) sender(s event.Signal) string {
-	return cmp.Or(p.names[s.Sender], fmt.Sprintf("pid %d", s.Sender.PID))
+func (p *player) sender(s *Sent) string {
+	from := cmp.Or(p.names[s.Sender], fmt.Sprintf("pid %d", s.Sender.PID))
+	switch {
+	case s.FromKernel:
+		return "the kernel"
+	case s.BySpawner:
+		from += ", its spawner"
+	}
+	for _, a := range s.Ancestors {
+		from += " below " + p.names[a.ID]
+	}
+	return from
 }
 
 func (p *player) ended(e End) string {
@@ -301,7 +332,13 @@ func (p *player) ended(e End) string {
 		s += ", OOM"
 	}
 	if e.Killer != nil {
-		s += " from " + p.sender(*e.Killer)
+		s += " from " + p.sender(e.Killer)
+	}
+	if e.Asked != nil {
+		s += ", asked by " + event.SignalName(e.Asked.Signal.Signal) + " from " + p.sender(e.Asked)
+	}
+	if e.NeverExeced {
+		s += ", never executed"
 	}
 	return s
 }
@@ -333,6 +370,18 @@ func (p *player) orphan(o *Orphan) string {
 	}
 	if !o.Observed {
 		s += ", guessed"
+	}
+	if o.Quiet {
+		s += ", quiet"
+	}
+	if o.ByTie {
+		s += ", by a tie"
+	}
+	if o.Leaker != nil && o.Leaker.Within != "" {
+		s += ", within " + o.Leaker.Within
+	}
+	if !o.Tied.IsZero() {
+		s += ", tied to " + p.names[o.Tied]
 	}
 	if o.Verdict != "" {
 		s += ", " + o.Verdict

@@ -24,7 +24,7 @@ func TestSenderByHostPID(t *testing.T) {
 		for _, c := range tree.Apply(&event.Event{Kind: event.KindSignal, Subject: target, Ordinal: ordinal,
 			Signal: event.Signal{Signal: unix.SIGKILL, SenderHost: sender}}) {
 			if c.Kind == Signaled {
-				return c.Signal.Sender
+				return c.Sent.Sender
 			}
 		}
 		t.Fatal("no signal reported")

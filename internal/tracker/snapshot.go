@@ -110,6 +110,7 @@ func (t *Tree) describe(r ref, task *event.Task) {
 	n.flags &^= flagStub | flagKthread | flagSubreaper | flagNSInit
 	n.flags |= flagIf(flagKthread, task.Kthread) | flagIf(flagSubreaper, task.Subreaper) |
 		flagIf(flagNSInit, task.NSInit)
+	n.flags |= flagIf(flagExeced, !task.NeverExeced && !task.Kthread)
 	n.comm, n.uid, n.hostPID = task.Comm, task.UID, task.HostPID
 	if n.cgroup == 0 || t.cgroups.get(n.cgroup) != task.Cgroup {
 		t.setCgroup(r, task.Cgroup)

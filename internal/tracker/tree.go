@@ -24,7 +24,7 @@ const (
 	crowdedLine = 4
 )
 
-// chunkSize is how many nodes are allocated at once: 104 KB, whole pages of the heap.
+// chunkSize is how many nodes are allocated at once: 112 KB, whole pages of the heap.
 const chunkSize = 1024
 
 // Lineage says where the knowledge of a process's spawner comes from.
@@ -54,7 +54,7 @@ type ref int32
 
 // flags of a node.
 const (
-	flagDead uint16 = 1 << iota
+	flagDead uint32 = 1 << iota
 	flagKthread
 	flagSubreaper
 	flagNSInit
@@ -70,6 +70,7 @@ const (
 	flagMissed  // the exec of what it runs was not seen, although the tracer was there
 	flagPinned  // a lease's holder: never forgotten while it has living descendants
 	flagLeft    // made by CLONE_PARENT as a child of who had adopted its spawner
+	flagExeced  // it executed a program since its own fork
 )
 
 // A node is one process. It holds no pointers, so that the garbage collector does
@@ -85,11 +86,12 @@ type node struct {
 	uid      uint32
 	comm     event.Comm
 	words    interned
-	origin   interned
+	origin   interned // at its fork
+	begun    interned // at its first exec since
 	cgroup   interned
 	held     int32  // children in the lineage that live or have living descendants
 	execs    uint32 // which of its programs it runs: the kernel's self_exec_id
-	flags    uint16
+	flags    uint32
 	line     uint8 // dead: how many dead follow each other from here down, at most
 	lineage  Lineage
 }
@@ -107,22 +109,19 @@ type words struct {
 
 // end is what is known of a dead process.
 type end struct {
-	time    uint64 // CLOCK_BOOTTIME ns; 0 when its exit was not seen
-	status  event.Status
-	known   bool // status and time were seen
-	oom     bool
-	killer  *event.Signal
-	peakRSS uint64
-	cpu     uint64
-	uids    event.UIDs
-	orphan  *Orphan // what it was when it died
-	told    int     // bytes that orphan takes by the choice of processes
-}
-
-// signals are the first and the last fatal signal to a living process.
-type signals struct {
-	first, last event.Signal
-	ordinal     uint32 // of the last
+	time   uint64 // CLOCK_BOOTTIME ns; 0 when its exit was not seen
+	status event.Status
+	known  bool // status and time were seen
+	oom    bool
+	killer *Sent
+	asked  *Sent
+	// neverExeced says that it ran what it was forked with until its end.
+	neverExeced bool
+	peakRSS     uint64
+	cpu         uint64
+	uids        event.UIDs
+	orphan      *Orphan // what it was when it died
+	told        int     // bytes that orphan takes by the choice of processes
 }
 
 // Tree is the process tree. Its methods belong to one goroutine.
@@ -145,7 +144,10 @@ type Tree struct {
 	atDeath map[event.ID]map[event.ID]event.Origin // by dying parent: its children's state
 	victims map[ref]struct{}                       // chosen by the OOM killer
 
-	lastSender ref // of a signal, found by its host pid; to be checked before use
+	lastSender ref           // of a signal, found by its host pid; to be checked before use
+	lastSent   *Sent         // whose sender was described
+	self       int32         // pid of the tracer's own process; 0 is not said
+	ties       map[ref][]ref // orphans by the living process that they are tied to
 
 	words   table[words]
 	wordy   []wordy // the dead that have words, the first to die first; some are forgotten
@@ -183,6 +185,7 @@ func New(history int) *Tree {
 		signals:    make(map[ref]signals),
 		atDeath:    make(map[event.ID]map[event.ID]event.Origin),
 		victims:    make(map[ref]struct{}),
+		ties:       make(map[ref][]ref),
 		words:      newTable(words.size),
 		limits:     limits{wordBytes, crowdedWordBytes, toldBytes, exportBytes},
 		origins:    newTable[event.Origin](nil),
@@ -211,7 +214,7 @@ func (t *Tree) at(r ref) *node { return &t.chunks[uint32(r)/chunkSize][uint32(r)
 
 func (n *node) id() event.ID { return event.ID{PID: n.pid, Start: n.start} }
 
-func (n *node) is(flag uint16) bool { return n.flags&flag != 0 }
+func (n *node) is(flag uint32) bool { return n.flags&flag != 0 }
 
 // find returns the node of id, living or dead; 0 when it is not known.
 func (t *Tree) find(id event.ID) ref {

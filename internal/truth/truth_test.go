@@ -260,7 +260,7 @@ func checkLateExec(t *testing.T, f *family) {
 
 func checkNowDirect(t *testing.T, f *family) {
 	o := f.process("worker").Orphan
-	if !o.Direct || o.Leaker.ID != f.said["main"][0] || o.Adopter.IsZero() {
+	if !o.Direct || o.Leaker.ID != f.said["server"][0] || o.Adopter.IsZero() {
 		t.Errorf("after the server's death too: %+v", o)
 	}
 }

@@ -131,6 +131,7 @@ func appendOrphan(b []byte, o *Orphan) []byte {
 		b = append(b, '}')
 	}
 	b = appendText(b, `,"verdict":`, o.Verdict)
+	b = optionalTrue(b, `,"provisional":`, o.Provisional)
 	b = append(b, `,"evidence":`...)
 	if o.Evidence == nil {
 		b = append(b, `null`...)
@@ -162,6 +163,7 @@ func optionalExit(b []byte, x *Exit) []byte {
 	b = optionalTrue(b, `,"core":`, x.Core)
 	b = optionalTrue(b, `,"oom":`, x.OOM)
 	b = optionalRef(b, `,"killed_by":`, x.KilledBy)
+	b = appendRare(b, `,"asked_by":`, x.AskedBy)
 	if len(b) == mark {
 		return append(b, '{', '}')
 	}

@@ -14,6 +14,10 @@ const (
 	TypeAlert  = "alert"
 	TypeLost   = "lost"
 	TypeResync = "resync"
+	// TypeVerdict tells that another verdict holds of an orphan, or that one is final.
+	TypeVerdict = "verdict"
+	// TypeCaught tells of a signal that asks a process to end and does not do it by itself.
+	TypeCaught = "caught"
 )
 
 // An EventType declares one type of events. Which types there are, their order in JSON and in
@@ -65,7 +69,7 @@ var EventTypes = []EventType{
 	{
 		Name: TypeSignal, Lifecycle: true, MessageID: "deaedc334f8540ee80b42dc737c747da",
 		When:   "a signal that will end the process was delivered",
-		Object: "`signal`: the signal's name; `sender`: `pid`, `comm`, `uid`. Without `sender` it came from the kernel",
+		Object: "`signal`: the signal's name; `sender`: `pid`, `start_ns`, `comm`, `cmdline`, `uid`, `ancestors` (those that spawned it, nearest first). Without `sender` it came from the kernel",
 		own:    object("signal", func(e *Event) *Signal { return e.Signal }),
 	},
 	{
@@ -91,6 +95,18 @@ var EventTypes = []EventType{
 		When:   "the tree was compared with the kernel's list",
 		Object: "`reason`; `found`: processes that it did not know; `vanished`: processes that had died unseen",
 		own:    object("resync", func(e *Event) *Resync { return e.Resync }),
+	},
+	{
+		Name: TypeVerdict, MessageID: "a005b57132aa4b5f88db3833887ab62a",
+		When:   "another verdict holds of an orphan, one that was provisional is final, or another death counts for it; `process.orphan` has what holds now",
+		Object: "`previous`: the verdict before; `reason`: what changed it",
+		own:    object("verdict", func(e *Event) *VerdictChange { return e.Verdict }),
+	},
+	{
+		Name: TypeCaught, Lifecycle: true, MessageID: "8e8b824ac95445e3b33392c34ca0833e",
+		When:   "SIGTERM, SIGINT, SIGHUP, SIGQUIT or SIGABRT came from elsewhere and did not end the process by itself, or a fatal signal was blocked; 16 a second for each process are told",
+		Object: "as `signal`, with `effect` (`caught` `blocked` `ignored`) and `suppressed`: how many were not told since the one before",
+		own:    object("caught", func(e *Event) *Signal { return e.Caught }),
 	},
 }
 

@@ -46,6 +46,18 @@ type Exit struct {
 	Core     bool   `json:"core,omitempty"`
 	OOM      bool   `json:"oom,omitempty"`
 	KilledBy *Ref   `json:"killed_by,omitempty"`
+	// AskedBy is who had asked it to end shortly before, by a signal that it caught.
+	AskedBy *Asked `json:"asked_by,omitempty"`
+}
+
+// Asked is a signal that asked a process to end, Seconds before it did.
+type Asked struct {
+	PID     int32    `json:"pid,omitempty"` // absent where the kernel asked: a terminal's hangup
+	StartNS uint64   `json:"start_ns,omitempty"`
+	Comm    string   `json:"comm,omitempty"`
+	Cmdline []string `json:"cmdline,omitempty"`
+	Signal  string   `json:"signal"`
+	Seconds float64  `json:"seconds"`
 }
 
 // Process is one process, living or dead.
@@ -114,12 +126,15 @@ type Orphan struct {
 	SinceNS uint64     `json:"since_ns,omitempty"`
 	// Direct is true when the process that spawned it died, false when it is
 	// stranded: its spawner lives but an ancestor is dead.
-	Direct   bool     `json:"direct"`
-	Leaker   *Leaker  `json:"leaker,omitempty"`
-	Adopter  *Adopter `json:"adopter,omitempty"`
-	Verdict  string   `json:"verdict"`
-	Evidence []string `json:"evidence"`
-	Tree     *Usage   `json:"tree,omitempty"`
+	Direct  bool     `json:"direct"`
+	Leaker  *Leaker  `json:"leaker,omitempty"`
+	Adopter *Adopter `json:"adopter,omitempty"`
+	Verdict string   `json:"verdict"`
+	// Provisional says that a fact is pending which could change the verdict, for a second
+	// at most. No rule acts on it.
+	Provisional bool     `json:"provisional,omitempty"`
+	Evidence    []string `json:"evidence"`
+	Tree        *Usage   `json:"tree,omitempty"`
 }
 
 // Event is one record of the stream. It carries its own object under the name of
@@ -133,25 +148,41 @@ type Event struct {
 	Type    string    `json:"type"`
 	Process *Process  `json:"process,omitempty"`
 	// Own objects, in the order of EventTypes.
-	OOM    *OOM    `json:"oom,omitempty"`
-	Signal *Signal `json:"signal,omitempty"`
-	Kill   *Kill   `json:"kill,omitempty"`
-	Alert  *Alert  `json:"alert,omitempty"`
-	Lost   *Lost   `json:"lost,omitempty"`
-	Resync *Resync `json:"resync,omitempty"`
+	OOM     *OOM           `json:"oom,omitempty"`
+	Signal  *Signal        `json:"signal,omitempty"`
+	Kill    *Kill          `json:"kill,omitempty"`
+	Alert   *Alert         `json:"alert,omitempty"`
+	Lost    *Lost          `json:"lost,omitempty"`
+	Resync  *Resync        `json:"resync,omitempty"`
+	Verdict *VerdictChange `json:"verdict,omitempty"`
+	Caught  *Signal        `json:"caught,omitempty"`
 }
 
-// Signal is a fatal signal and its sender.
+// VerdictChange is what was held of an orphan before, and what has changed that.
+type VerdictChange struct {
+	Previous string `json:"previous"`
+	Reason   string `json:"reason"`
+}
+
+// Signal is a signal and its sender.
 type Signal struct {
-	Signal string  `json:"signal"`
+	Signal string `json:"signal"`
+	// Effect is, of one that is not fatal, what becomes of it: "caught", "blocked" or
+	// "ignored".
+	Effect string  `json:"effect,omitempty"`
 	Sender *Sender `json:"sender,omitempty"`
+	// Suppressed is how many that were caught were not told of since the last one.
+	Suppressed uint32 `json:"suppressed,omitempty"`
 }
 
-// Sender is the process that sent a signal.
+// Sender is the process that sent a signal, with those that spawned it, nearest first.
 type Sender struct {
-	PID  int32  `json:"pid"`
-	Comm string `json:"comm,omitempty"`
-	UID  uint32 `json:"uid"`
+	PID       int32    `json:"pid"`
+	StartNS   uint64   `json:"start_ns,omitempty"`
+	Comm      string   `json:"comm,omitempty"`
+	Cmdline   []string `json:"cmdline,omitempty"`
+	UID       uint32   `json:"uid"`
+	Ancestors []Ref    `json:"ancestors,omitempty"`
 }
 
 // OOM is a choice of the OOM killer.
