@@ -18,6 +18,7 @@ type Marks struct {
 var (
 	errEnvLong  = errors.New("longer than the kernel allows")
 	errEnvUnset = errors.New("not set up")
+	errEnvTorn  = errors.New("overwritten by the process")
 )
 
 // maxEnviron is above what execve accepts for arguments and environment together:
@@ -26,7 +27,9 @@ const maxEnviron = 8 << 20
 
 // Marks looks for the marks in the environment that the process's program was
 // started with. Nothing else of the environment is kept. A process between two
-// programs (in execve) shows no environment, which is an error and not an answer.
+// programs (in execve) shows no environment, which is an error and not an answer; so is an
+// environment that the process has written its title over (setproctitle), unless a mark to
+// keep it is left.
 //
 // It waits for the process's memory map lock: not for an event loop.
 func (p *Process) Marks() (Marks, error) {
@@ -55,7 +58,11 @@ func (p *Process) Marks() (Marks, error) {
 	if total == 0 {
 		return Marks{}, p.emptyEnviron()
 	}
-	return scan.end(), nil
+	marks := scan.end()
+	if scan.torn && !marks.Keep {
+		return Marks{}, p.fail("environ", errEnvTorn)
+	}
+	return marks, nil
 }
 
 // emptyEnviron tells an environment that is empty from one that is not there.
@@ -76,6 +83,8 @@ type markScanner struct {
 	pos         int
 	keep, leash bool // the entry agrees with the mark so far
 	mid         bool // inside an entry
+	equals      bool // it has an equals sign
+	torn        bool // there was an entry without one: what execve was given has none such
 	found       Marks
 }
 
@@ -87,8 +96,10 @@ const (
 func (s *markScanner) write(b []byte) {
 	for len(b) > 0 {
 		if !s.mid {
-			s.mid, s.pos, s.keep, s.leash = true, 0, true, true
+			s.mid, s.pos, s.keep, s.leash, s.equals = true, 0, true, true, false
 		}
+		entry, _, _ := bytes.Cut(b, []byte{0})
+		s.equals = s.equals || bytes.IndexByte(entry, '=') >= 0
 		for len(b) > 0 && b[0] != 0 && (s.keep || s.leash) {
 			s.keep = s.keep && s.pos < len(keepMark) && keepMark[s.pos] == b[0]
 			s.leash = s.leash && s.pos < len(leashMark) && leashMark[s.pos] == b[0]
@@ -108,6 +119,7 @@ func (s *markScanner) write(b []byte) {
 func (s *markScanner) entry() {
 	s.found.Keep = s.found.Keep || s.keep && s.pos == len(keepMark)
 	s.found.Leash = s.found.Leash || s.leash && s.pos == len(leashMark)
+	s.torn = s.torn || !s.equals
 	s.mid = false
 }
 

@@ -435,3 +435,42 @@ func BenchmarkOrigin(b *testing.B) {
 		}
 	}
 }
+
+// TestMarksOfATitle reads the marks of a process that has written its title over its
+// environment: that nothing is found there says nothing.
+func TestMarksOfATitle(t *testing.T) {
+	for _, tt := range []struct {
+		name, code string
+		want       error
+	}{
+		{"untouched", `$| = 1; print "set\n"; sleep 300`, nil},
+		{"overwritten", `$| = 1; $0 = "t" x 2000; print "set\n"; sleep 300`, errEnvTorn},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cmd := exec.Command("perl", "-e", tt.code)
+			cmd.Env = []string{"A=" + strings.Repeat("x", 500), "ABOT_TRACE_KEEP=1", "PATH=/usr/bin:/bin"}
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				_ = cmd.Process.Kill()
+				_ = cmd.Wait()
+			})
+			if _, err := out.Read(make([]byte, 8)); err != nil {
+				t.Fatal(err)
+			}
+			p, err := FS{}.Open(int32(cmd.Process.Pid))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer p.Close()
+			if marks, err := p.Marks(); !errors.Is(err, tt.want) || (err == nil) != marks.Keep {
+				t.Errorf("got %+v, %v, want %v", marks, err, tt.want)
+			}
+		})
+	}
+}

@@ -130,6 +130,7 @@ type supervisor struct {
 
 	termed, killed map[identity]bool
 	kept           map[identity]bool
+	unread         map[identity]bool // said of, that their environment could not be read
 	refused        map[identity]bool
 	trackersUntil  time.Time
 }
@@ -149,7 +150,7 @@ type identity struct {
 func Run(cfg Config) (code int, err error) {
 	s := &supervisor{
 		Config: cfg, self: os.Getpid(), reads: slowread.Reads{Each: 1},
-		termed: map[identity]bool{}, killed: map[identity]bool{},
+		unread: map[identity]bool{}, termed: map[identity]bool{}, killed: map[identity]bool{},
 		kept: map[identity]bool{}, refused: map[identity]bool{}, spawners: map[identity]*Spawner{},
 	}
 	if s.killPatience == 0 {

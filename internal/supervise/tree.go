@@ -91,6 +91,10 @@ func (s *supervisor) whyKeep(p descend.Proc) string {
 	if err == nil && slices.Contains(env, keepMark) {
 		return keepMark
 	}
+	if id := (identity{p.PID, p.Start}); err != nil && !errors.Is(err, descend.ErrGone) && !s.unread[id] {
+		s.unread[id] = true
+		s.Report("not known whether %s is to be kept, so it is not: its environment: %v", describe(p), err)
+	}
 	if len(s.Keep) == 0 {
 		return ""
 	}
