@@ -109,7 +109,13 @@ func (d *daemon) lease(w http.ResponseWriter, r *http.Request) error {
 	var held lease.Lease
 	var refusal error
 	err := d.tracer.DoDrained(r.Context(), func(tree *tracker.Tree) {
-		if held, refusal = leaseOf(tree, peer, req.Holder == "caller"); refusal == nil {
+		held, refusal = leaseOf(tree, peer, req.Holder == "caller")
+		switch {
+		case refusal != nil:
+		case !d.tracer.Leases().Room(held):
+			refusal = &api.StatusError{Code: http.StatusTooManyRequests,
+				Text: fmt.Sprintf("user %d holds %d leases already, which is the most", held.UID, lease.MaxPerUser)}
+		default:
 			held.Grace = grace
 			d.tracer.Leases().Hold(held)
 		}

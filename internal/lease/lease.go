@@ -57,6 +57,23 @@ func NewTable(tree *tracker.Tree) *Table {
 	return &Table{tree: tree, held: make(map[event.ID]Lease), ended: make(map[event.ID]Lease), stays: make(map[event.ID][]event.ID)}
 }
 
+// MaxPerUser is how many leases a user other than root may hold at once.
+const MaxPerUser = 1024
+
+// Room reports whether the lease may be held: its user holds fewer than MaxPerUser others.
+func (t *Table) Room(l Lease) bool {
+	if l.UID == 0 {
+		return true
+	}
+	n := 0
+	for holder, other := range t.held {
+		if other.UID == l.UID && holder != l.Holder {
+			n++
+		}
+	}
+	return n < MaxPerUser
+}
+
 // Hold declares a lease, in the place of one that its holder has already.
 func (t *Table) Hold(l Lease) {
 	t.hold(l)
@@ -81,6 +98,9 @@ func (t *Table) Held() []Lease {
 // Ended returns the lease that covers the process and whose holder is dead: an ancestor
 // that took one, or the outermost of the marked processes (ABOT_TRACE_LEASH=1) above it.
 func (t *Table) Ended(id event.ID) (Lease, bool) {
+	if len(t.ended) == 0 {
+		return Lease{}, false
+	}
 	p, ok := t.tree.Get(id)
 	if !ok {
 		return Lease{}, false
