@@ -277,15 +277,6 @@ func TestPid1(t *testing.T) {
 	s.wantEnd(t, 128+15)
 }
 
-// Without a procfs of its own pid namespace the supervisor must refuse: the
-// numbers there name other processes.
-func TestForeignProcfs(t *testing.T) {
-	proctest.NeedRoot(t)
-	s := startCommand(t, "unshare", "--pid", "--fork", "--kill-child", self(t), "supervise", `{"Argv":["true"]}`)
-	s.wantEnd(t, ExitFailed)
-	proctest.Eventually(t, "the message", func() bool { return strings.Contains(s.stderr.String(), "another pid namespace") })
-}
-
 // A closed standard error must not take the supervisor down and orphan the tree.
 func TestClosedStderr(t *testing.T) {
 	script := `ABOT_TRACE_KEEP= setsid sleep 1111 & echo up >&3; read x`

@@ -90,7 +90,7 @@ func (s *supervisor) hookEnv(kind string) []string {
 func (s *supervisor) killHook(hook *child) {
 	until := time.Now().Add(s.killPatience)
 	for !hook.done && time.Now().Before(until) {
-		if procs, err := descend.List(hook.pid); err == nil {
+		if procs, err := descend.List(hook.pid); err == nil && !s.blind {
 			for _, p := range procs {
 				s.deliver(p, unix.SIGKILL)
 			}

@@ -118,6 +118,7 @@ type supervisor struct {
 	hurry int         // how many TERM and INT came after it
 
 	doubled  bool // the signal came twice at once, see doubleTime
+	blind    bool // procfs is not ours: see look
 	timedOut bool
 	ran      time.Duration // CMD's run, up to its end or the wish for it
 	spawners map[identity]*Spawner
@@ -156,7 +157,7 @@ func Run(cfg Config) (code int, err error) {
 	if s.killPatience == 0 {
 		s.killPatience = defaultKillPatience
 	}
-	if err := descend.Check(); err != nil {
+	if err := s.look(); err != nil {
 		return ExitFailed, err
 	}
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
@@ -207,6 +208,10 @@ func (s *supervisor) run() int {
 
 // end leaves nothing behind: TERM, the grace, KILL until the tree is empty.
 func (s *supervisor) end(grace time.Duration) {
+	if s.blind {
+		s.endBlind(grace)
+		return
+	}
 	s.reap()
 	if s.cleared() {
 		return

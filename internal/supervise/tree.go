@@ -37,6 +37,9 @@ const (
 // cgroup and the daemon know beyond them; kept processes are left out with their
 // descendants.
 func (s *supervisor) targets() []descend.Proc {
+	if s.blind {
+		return nil
+	}
 	var procs []descend.Proc
 	seen := map[int]bool{}
 	err := descend.Walk(s.self, func(p descend.Proc) bool {
@@ -62,6 +65,9 @@ func (s *supervisor) targets() []descend.Proc {
 // elsewhere returns living processes of the tree that are known by other means
 // than being descendants.
 func (s *supervisor) elsewhere() []descend.Proc {
+	if s.blind {
+		return nil
+	}
 	procs := append(s.cgroup.procs(), s.lineage()...)
 	return slices.DeleteFunc(procs, func(p descend.Proc) bool {
 		return p.PID == s.self || p.PID == 1 || !p.Alive()
