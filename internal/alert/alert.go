@@ -6,7 +6,6 @@
 package alert
 
 import (
-	"fmt"
 	"math"
 	"slices"
 	"time"
@@ -40,28 +39,6 @@ func (l Level) String() string {
 // zero is not used.
 type Thresholds struct {
 	Warning, Critical float64
-}
-
-// Validate returns an error where the thresholds contradict each other or exceed
-// limit, the greatest value that can be measured (100 for percent, 0 for none).
-func (t Thresholds) Validate(limit float64) error {
-	for _, v := range []struct {
-		name  string
-		value float64
-	}{{"warning", t.Warning}, {"critical", t.Critical}} {
-		switch {
-		case math.IsNaN(v.value) || math.IsInf(v.value, 0):
-			return fmt.Errorf("%s is not a number", v.name)
-		case v.value < 0:
-			return fmt.Errorf("%s %g is negative", v.name, v.value)
-		case limit > 0 && v.value > limit:
-			return fmt.Errorf("%s %g is over %g, which nothing can reach", v.name, v.value, limit)
-		}
-	}
-	if t.Warning > 0 && t.Critical > 0 && t.Warning > t.Critical {
-		return fmt.Errorf("warning %g is over critical %g", t.Warning, t.Critical)
-	}
-	return nil
 }
 
 // Level returns the level of one value, without memory.

@@ -133,35 +133,6 @@ func TestMissingThresholds(t *testing.T) {
 	}
 }
 
-func TestValidate(t *testing.T) {
-	tests := []struct {
-		name  string
-		in    Thresholds
-		limit float64
-		want  string
-	}{
-		{"fine", Thresholds{75, 85}, 100, ""},
-		{"equal", Thresholds{85, 85}, 100, ""},
-		{"one only", Thresholds{Critical: 85}, 100, ""},
-		{"no limit", Thresholds{Warning: 5e9}, 0, ""},
-		{"warning over critical", Thresholds{90, 85}, 100, "warning 90 is over critical 85"},
-		{"negative", Thresholds{-1, 85}, 100, "warning -1 is negative"},
-		{"300 %", Thresholds{75, 300}, 100, "critical 300 is over 100, which nothing can reach"},
-		{"not a number", Thresholds{math.NaN(), 85}, 100, "warning is not a number"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			got := ""
-			if err := tt.in.Validate(tt.limit); err != nil {
-				got = err.Error()
-			}
-			if got != tt.want {
-				t.Errorf("got %q, want %q", got, tt.want)
-			}
-		})
-	}
-}
-
 func TestFormat(t *testing.T) {
 	tests := []struct {
 		value float64

@@ -33,38 +33,6 @@ type Settings struct {
 	Alerts            alert.Settings
 }
 
-// Defaults are the settings where no configuration says otherwise.
-func Defaults() Settings {
-	return Settings{
-		Interval:      30 * time.Second,
-		Memory:        alert.Thresholds{Warning: 75, Critical: 85},
-		CPU:           alert.Thresholds{Warning: 80, Critical: 90},
-		Disk:          alert.Thresholds{Warning: 80, Critical: 90},
-		OrphanAge:     24 * time.Hour,
-		ProcessMemory: 500e6,
-	}
-}
-
-// Validate returns the first setting that cannot be meant, by its name in the
-// configuration.
-func (s Settings) Validate() error {
-	for _, t := range []struct {
-		name string
-		th   alert.Thresholds
-	}{{"memory", s.Memory}, {"cpu", s.CPU}, {"disk", s.Disk}} {
-		if err := t.th.Validate(100); err != nil {
-			return fmt.Errorf("monitor.%s: %w", t.name, err)
-		}
-	}
-	switch {
-	case s.Interval < time.Second:
-		return fmt.Errorf("monitor.interval: %v is under 1s", s.Interval)
-	case s.OrphanAge < 0:
-		return fmt.Errorf("monitor.orphan_age: %v is negative", s.OrphanAge)
-	}
-	return nil
-}
-
 // A Snapshot is everything that was measured at one time.
 type Snapshot struct {
 	Time time.Time

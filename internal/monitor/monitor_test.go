@@ -63,7 +63,7 @@ func TestReport(t *testing.T) {
 			orphan("older", wire.VerdictUnknown, 50*time.Hour), orphan("tmux", wire.VerdictDeliberate, 99*time.Hour), {PID: 1}},
 		OrphansKnown: true,
 	}
-	got := Report(Defaults(), l)
+	got := Report(defaults(), l)
 	var lines []string
 	for _, c := range got.Checks {
 		value := "-"
@@ -91,7 +91,7 @@ func TestReport(t *testing.T) {
 }
 
 func TestNothingMeasured(t *testing.T) {
-	got := Report(Defaults(), Snapshot{Time: now})
+	got := Report(defaults(), Snapshot{Time: now})
 	if got.Status != StatusUnknown {
 		t.Errorf("status %s, want unknown", got.Status)
 	}
@@ -107,7 +107,7 @@ func TestNothingMeasured(t *testing.T) {
 
 func TestReadingsHaveThresholds(t *testing.T) {
 	l := Snapshot{Time: now, Host: sample.Host{Swap: &sample.Memory{Total: 10}}, Pass: pass(t)}
-	for _, r := range Readings(Defaults(), l) {
+	for _, r := range Readings(defaults(), l) {
 		if r.Thresholds == (alert.Thresholds{}) {
 			t.Errorf("%s can never alert", r.Name)
 		}
@@ -122,37 +122,8 @@ func TestExitCode(t *testing.T) {
 	}
 }
 
-func TestValidate(t *testing.T) {
-	tests := []struct {
-		name string
-		edit func(*Settings)
-		want string
-	}{
-		{"defaults", func(*Settings) {}, ""},
-		{"300 %", func(s *Settings) { s.Disk.Critical = 300 }, "monitor.disk: critical 300 is over 100, which nothing can reach"},
-		{"crossed", func(s *Settings) { s.Memory.Warning = 90 }, "monitor.memory: warning 90 is over critical 85"},
-		{"busy loop", func(s *Settings) { s.Interval = time.Millisecond }, "monitor.interval: 1ms is under 1s"},
-		{"negative age", func(s *Settings) { s.OrphanAge = -1 }, "monitor.orphan_age: -1ns is negative"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			s, got := Defaults(), ""
-			tt.edit(&s)
-			if err := s.Validate(); err != nil {
-				got = err.Error()
-			}
-			if got != tt.want {
-				t.Errorf("got %q, want %q", got, tt.want)
-			}
-		})
-	}
-}
-
-func TestDefaultsAreTheConfigurations(t *testing.T) {
-	if diff := cmp.Diff(Defaults(), FromConfig(config.Default().Monitor)); diff != "" {
-		t.Errorf("-Defaults +configuration:\n%s", diff)
-	}
-}
+// defaults are the settings where no configuration says otherwise.
+func defaults() Settings { return FromConfig(config.Default().Monitor) }
 
 // TestSilentDaemonIsUnknown proves that a monitor that was not told of orphans, and should
 // have been, says so by a check and by its exit code.
@@ -160,14 +131,14 @@ func TestSilentDaemonIsUnknown(t *testing.T) {
 	l := Snapshot{Time: time.Now(), Pass: &sample.Pass{}, OrphansError: "no daemon at /run/x"}
 	l.Host.Memory = &sample.Memory{Total: 100, Available: 90}
 	l.Host.CPU = &sample.CPU{Percent: 1, Cores: 1}
-	doc := Report(Defaults(), l)
+	doc := Report(defaults(), l)
 	if doc.Status != StatusUnknown || ExitCode(doc.Status) != 3 {
 		t.Errorf("got status %q and exit %d, want unknown and 3", doc.Status, ExitCode(doc.Status))
 	}
 	if c := doc.Checks[0]; c.Name != "orphans" || c.Status != StatusUnknown || c.Detail != l.OrphansError {
 		t.Errorf("got %+v first, want orphans unknown, and why", c)
 	}
-	if l.OrphansError = ""; Report(Defaults(), l).Status != wire.AlertOK {
+	if l.OrphansError = ""; Report(defaults(), l).Status != wire.AlertOK {
 		t.Error("without a daemon that is expected it is not ok")
 	}
 }

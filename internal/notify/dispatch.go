@@ -42,9 +42,8 @@ func (d *Dispatcher) Configure(settings Settings) {
 	}
 }
 
-// Wants reports whether an event of that severity would be told to anyone, so that
-// a caller can spare itself the making of one.
-func (d *Dispatcher) Wants(s Severity) bool {
+// wants reports whether an event of that severity is told to anyone.
+func (d *Dispatcher) wants(s Severity) bool {
 	settings := d.settings.Load()
 	return s >= settings.Journald || settings.helperWants(s)
 }
@@ -54,7 +53,7 @@ func (d *Dispatcher) Wants(s Severity) bool {
 // reference to it.
 func (d *Dispatcher) Notify(e *Event) bool {
 	settings, severity := d.settings.Load(), SeverityOf(e)
-	if !d.Wants(severity) {
+	if !d.wants(severity) {
 		return true
 	}
 	if !d.quota.admit(e, cmp.Or(settings.PerUser, DefaultPerUser)) {

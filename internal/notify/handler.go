@@ -10,7 +10,7 @@ import (
 )
 
 // A Sink takes records without making its caller wait; false means that one was
-// dropped. [Journal] and [LogSink] are sinks.
+// dropped. [Journal] is a sink.
 type Sink interface {
 	Send(Record) bool
 }
@@ -98,20 +98,4 @@ func fieldName(key string) string {
 			return '_'
 		}
 	}, key)
-}
-
-// LogSink writes records to a slog.Logger, for a daemon that does not run under
-// systemd: ABOT_PID becomes pid.
-type LogSink struct{ Logger *slog.Logger }
-
-// Send implements [Sink].
-func (s LogSink) Send(r Record) bool {
-	attrs := make([]slog.Attr, 0, len(r.Fields))
-	for _, f := range r.Fields {
-		if key, ours := strings.CutPrefix(f.Name, "ABOT_"); ours {
-			attrs = append(attrs, slog.String(strings.ToLower(key), f.Value))
-		}
-	}
-	s.Logger.LogAttrs(context.Background(), r.Severity.level(), r.Message, attrs...)
-	return true
 }

@@ -66,20 +66,6 @@ func (s Severity) priority() int {
 	}
 }
 
-// level is the severity for slog.
-func (s Severity) level() slog.Level {
-	switch {
-	case s <= SeverityDebug:
-		return slog.LevelDebug
-	case s <= SeverityNotice:
-		return slog.LevelInfo
-	case s == SeverityWarning:
-		return slog.LevelWarn
-	default:
-		return slog.LevelError
-	}
-}
-
 // severityOf is the severity of a slog level.
 func severityOf(l slog.Level) Severity {
 	switch {

@@ -31,15 +31,6 @@ func Redact(args []string) []string {
 	return out
 }
 
-// RedactText returns one free text, such as a message or a process title, without
-// its likely secrets.
-func RedactText(s string) string {
-	if !hasMarker(s) && !hasProgram(s) {
-		return s
-	}
-	return redactText(s)
-}
-
 // redactText hides what can be told from the text alone, then takes its words as
 // a command line of their own, as in sh -c 'mysql -psecret'.
 func redactText(s string) string {

@@ -25,8 +25,6 @@ const queueLength = 256
 
 // A target delivers notices to one place, one at a time.
 type target interface {
-	name() string
-	wants(notify.Severity) bool
 	// deliver returns once the notice is delivered or given up.
 	deliver(context.Context, *notify.Notice) error
 }

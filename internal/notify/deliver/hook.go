@@ -46,9 +46,6 @@ func newHook(s notify.Exec, turn *sync.Mutex) (*hook, error) {
 	return &hook{s, turn}, nil
 }
 
-func (h *hook) name() string                 { return h.settings.Name }
-func (h *hook) wants(s notify.Severity) bool { return s >= h.settings.MinSeverity }
-
 // deliver runs the command once: a hook may not be safe to repeat.
 func (h *hook) deliver(ctx context.Context, n *notify.Notice) error {
 	input, err := json.Marshal(n)

@@ -115,9 +115,6 @@ func sameHost(next *http.Request, via []*http.Request) error {
 	return nil
 }
 
-func (w *webhook) name() string                 { return w.label }
-func (w *webhook) wants(s notify.Severity) bool { return s >= w.settings.MinSeverity }
-
 // deliver tries several times while the receiver may recover.
 func (w *webhook) deliver(ctx context.Context, n *notify.Notice) error {
 	body, err := w.body(n)
