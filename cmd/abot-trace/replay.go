@@ -175,7 +175,7 @@ func replayEvent(a replay.Act, n int) wire.Event {
 	if a.Blocker != "" {
 		reason += "; not ended: " + a.Blocker
 	}
-	kill := &wire.Kill{KillID: event.ID, Rule: a.Rule, Mode: policy.ModeObserve, Scope: a.Scope,
+	kill := &wire.Kill{KillID: event.ID, Rule: a.Rule, Mode: wire.ModeObserve, Scope: a.Scope,
 		GraceSeconds: a.Grace.Seconds(), Verdict: a.Verdict, Reason: reason,
 		Processes: []wire.Killed{}, Outcome: wire.KillObserved}
 	for _, t := range a.Targets {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/policy"
+	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
 // DefaultPath is where the service keeps its configuration.
@@ -122,9 +123,6 @@ type Metrics struct {
 	Listen   Text `yaml:"listen"` // by the helper, never by the privileged daemon
 }
 
-// Severities are the words of min_severity, the least first.
-var Severities = []string{"debug", "info", "notice", "warning", "error", "critical"}
-
 // Defaults of what a rule or a hook leaves out.
 const (
 	DefaultGrace   = 10 * time.Second
@@ -165,7 +163,7 @@ func (c *Config) Policy() ([]policy.Rule, policy.Protect) {
 	for i := range c.Rules {
 		rules[i] = c.Rules[i].policy()
 		if armed[rules[i].Name] {
-			rules[i].Mode = policy.ModeEnforce
+			rules[i].Mode = wire.ModeEnforce
 		}
 	}
 	return rules, policy.Protect{

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/abot-trace/abot-trace/internal/policy"
+	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -166,7 +167,7 @@ func TestShippedDefault(t *testing.T) {
 		t.Fatal("no rules")
 	}
 	for _, r := range rules {
-		if r.Mode != policy.ModeObserve && r.Mode != "" {
+		if r.Mode != wire.ModeObserve && r.Mode != "" {
 			t.Errorf("%s is armed", r.Name)
 		}
 		if diff := cmp.Diff([]string{"leaked"}, r.Verdict); diff != "" {

@@ -17,6 +17,7 @@ import (
 	"github.com/abot-trace/abot-trace/internal/nearest"
 	"github.com/abot-trace/abot-trace/internal/notify/template"
 	"github.com/abot-trace/abot-trace/internal/policy"
+	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
 // Reserved is the name of the built-in rule that ends what a dead lease leaves.
@@ -66,9 +67,9 @@ func (c *Config) validateRules(r *report) {
 // validate checks one rule by compiling it, and puts the fault where it stands.
 func (rule *Rule) validate(r *report) {
 	checked := len(r.errs)
-	word(r, "mode", rule.Mode, policy.Modes)
+	word(r, "mode", rule.Mode, wire.Modes)
 	word(r, "action", rule.Action, policy.Actions)
-	word(r, "scope", rule.Scope, policy.Scopes)
+	word(r, "scope", rule.Scope, wire.Scopes)
 	for _, v := range rule.Match.Verdict {
 		word(r, "verdict", v, policy.Verdicts)
 	}
@@ -178,7 +179,7 @@ func (c *Config) validateMonitor(r *report) {
 }
 
 func (c *Config) validateNotify(r *report) {
-	word(r, "notify.journald.min_severity", c.Notify.Journald.MinSeverity, Severities)
+	word(r, "notify.journald.min_severity", c.Notify.Journald.MinSeverity, wire.Severities)
 	if n := c.Notify.PerUser; n.Value < 1 {
 		r.add(n.At, "notify.per_user: want 1 or more notices a minute")
 	}
@@ -187,7 +188,7 @@ func (c *Config) validateNotify(r *report) {
 	}
 	for i := range c.Notify.Exec {
 		e := &c.Notify.Exec[i]
-		word(r, "notify.exec.min_severity", e.MinSeverity, Severities)
+		word(r, "notify.exec.min_severity", e.MinSeverity, wire.Severities)
 		switch {
 		case len(e.Command) == 0:
 			r.add(e.At, "notify.exec: a command is missing")
@@ -202,7 +203,7 @@ func (c *Config) validateNotify(r *report) {
 }
 
 func (w *Webhook) validate(r *report) {
-	word(r, "notify.webhook.min_severity", w.MinSeverity, Severities)
+	word(r, "notify.webhook.min_severity", w.MinSeverity, wire.Severities)
 	timeout(r, "notify.webhook.timeout", &w.Timeout)
 	if f := w.HMACSecretFile; f.At.IsSet() && !filepath.IsAbs(f.Value) {
 		r.add(f.At, "notify.webhook.hmac_secret_file: %q is not an absolute path", f.Value)

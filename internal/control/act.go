@@ -18,6 +18,7 @@ import (
 	"github.com/abot-trace/abot-trace/internal/procfs"
 	"github.com/abot-trace/abot-trace/internal/trace"
 	"github.com/abot-trace/abot-trace/internal/tracker"
+	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
 // How long what the loop said of a kill serves its other processes: they are asked
@@ -231,7 +232,7 @@ func (c *Controller) check(req *enforce.Request, permitted bool) *membersCache {
 		m.refusal = errLapsed
 		return m
 	}
-	if c.stopped() && req.Mode == policy.ModeEnforce {
+	if c.stopped() && req.Mode == wire.ModeEnforce {
 		a.lapsed = true
 		m.refusal = fmt.Errorf("the stop file %s exists", c.spec.StopFile)
 		return m

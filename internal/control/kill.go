@@ -21,7 +21,7 @@ func (c *Controller) submit(engine *policy.Engine, d *policy.Decision, mark trac
 	a.decision, a.engine = d, engine
 	mode := d.Mode
 	if !a.armed {
-		mode = policy.ModeObserve
+		mode = wire.ModeObserve
 	}
 	req := enforce.Request{
 		KillID:  c.nextID(),
@@ -110,7 +110,7 @@ func (c *Controller) nextID() string {
 
 // logStart tells of a kill that begins.
 func (c *Controller) logStart(req *enforce.Request) {
-	if req.Mode != policy.ModeEnforce {
+	if req.Mode != wire.ModeEnforce {
 		return
 	}
 	attrs := []any{"kill_id", req.KillID, "rule", req.Rule, "pid", req.Root.PID, "start", req.Root.Start,
@@ -123,7 +123,7 @@ func (c *Controller) report(req enforce.Request, kill wire.Kill) {
 	c.tracer.Post(func() {
 		a := c.killsInFlight[req.KillID]
 		delete(c.killsInFlight, req.KillID)
-		if req.Mode == policy.ModeEnforce {
+		if req.Mode == wire.ModeEnforce {
 			c.budget.Rest(boottime.Now())
 		}
 		if a != nil && (a.lapsed || a.incomplete) && a.decision != nil {
@@ -133,7 +133,7 @@ func (c *Controller) report(req enforce.Request, kill wire.Kill) {
 		if a != nil && a.incomplete && a.lease != nil {
 			c.waiting = append(c.waiting, *a.lease)
 		}
-		if a == nil || !a.asked || req.Mode == policy.ModeEnforce {
+		if a == nil || !a.asked || req.Mode == wire.ModeEnforce {
 			c.publish(kill, root(a, c.tracer.DescribeOnLoop(req.Root)))
 		}
 		if a != nil {

@@ -48,8 +48,8 @@ func (c *Controller) endMembers(l lease.Lease, list []policy.Target, others []*k
 	req := enforce.Request{
 		KillID:  c.nextID(),
 		Rule:    config.Reserved,
-		Mode:    policy.ModeEnforce,
-		Scope:   policy.ScopeTree,
+		Mode:    wire.ModeEnforce,
+		Scope:   wire.ScopeTree,
 		Verdict: wire.VerdictLeaked,
 		Reason:  fmt.Sprintf("the holder of the lease, pid %d, is dead", l.Holder.PID),
 		Grace:   l.Grace,

@@ -115,7 +115,7 @@ rules: [{name: looks, orphaned_for: 0s, match: {verdict: [leaked, unknown]}}]
 func TestKillWaitsForRecords(t *testing.T) {
 	w := newWorld(t, "rules: []\n")
 	holder := event.ID{PID: unused + 1, Start: w.began + 1}
-	req := &enforce.Request{KillID: "k", Mode: enforce.ModeEnforce}
+	req := &enforce.Request{KillID: "k", Mode: wire.ModeEnforce}
 	w.on(func(*tracker.Tree) {
 		w.killsInFlight["k"] = &killInFlight{lease: &lease.Lease{Holder: holder, Grace: time.Second}, armed: true}
 		w.refused.Store(7)

@@ -17,6 +17,7 @@ import (
 	"github.com/abot-trace/abot-trace/internal/api"
 	"github.com/abot-trace/abot-trace/internal/config"
 	"github.com/abot-trace/abot-trace/internal/notify"
+	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
 // canaryPatience is how long the daemon may go without seeing its own canary.
@@ -148,7 +149,7 @@ func (r *Report) configuration(s Settings) {
 		rules, _ := cfg.Policy()
 		armed := 0
 		for _, rule := range rules {
-			if rule.Mode == "enforce" {
+			if rule.Mode == wire.ModeEnforce {
 				armed++
 			}
 		}

@@ -51,7 +51,7 @@ func BenchmarkKill(b *testing.B) {
 				targets := flock(b, w, n, "/bin/sleep", "600")
 				b.StartTimer()
 				begin := time.Now()
-				kill := e.Do(context.Background(), Request{KillID: "k", Mode: ModeEnforce, Scope: ScopeTree,
+				kill := e.Do(context.Background(), Request{KillID: "k", Mode: wire.ModeEnforce, Scope: wire.ScopeTree,
 					Grace: longGrace, Targets: targets})
 				ms = append(ms, float64(time.Since(begin))/1e6)
 				if kill.Outcome != wire.KillDone || len(kill.Processes) != n {
@@ -80,7 +80,7 @@ func BenchmarkGrace(b *testing.B) {
 			return err == nil && st.Ignores(unix.SIGTERM) && st.Comm.String() == "sleep"
 		})
 		b.StartTimer()
-		kill := e.Do(context.Background(), Request{Mode: ModeEnforce, Grace: grace, Targets: targets})
+		kill := e.Do(context.Background(), Request{Mode: wire.ModeEnforce, Grace: grace, Targets: targets})
 		late = append(late, kill.Processes[0].WaitMS-50)
 	}
 	percentiles(b, "ms-late", late)

@@ -30,15 +30,6 @@ import (
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
-// Modes and scopes of a Request.
-const (
-	ModeObserve = "observe"
-	ModeEnforce = "enforce"
-
-	ScopeTree    = "tree"
-	ScopeProcess = "process"
-)
-
 // Request is what a rule has decided about one tree.
 type Request struct {
 	KillID  string // unique within the boot
@@ -202,7 +193,7 @@ func (e *Enforcer) Do(ctx context.Context, req Request) wire.Kill {
 		k.refuseAll(err)
 		return k.result()
 	}
-	if req.Mode == ModeEnforce {
+	if req.Mode == wire.ModeEnforce {
 		k.enforce()
 	} else {
 		k.observe()
@@ -216,7 +207,7 @@ func (e *Enforcer) Do(ctx context.Context, req Request) wire.Kill {
 // request only observes. Who is born into the tree is left to Do, so that it takes no longer
 // than there are targets. The request's Answers must not wait for anyone.
 func (e *Enforcer) SendFirstSignals(req *Request) bool {
-	if req.Mode != ModeEnforce || len(req.Held) == 0 || len(req.Held) < len(req.Targets) {
+	if req.Mode != wire.ModeEnforce || len(req.Held) == 0 || len(req.Held) < len(req.Targets) {
 		return false
 	}
 	k := e.begunOrNew(context.Background(), req)

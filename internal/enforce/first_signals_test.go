@@ -112,7 +112,7 @@ func TestFirstSignalsOnlyHeld(t *testing.T) {
 		}
 		req.Release()
 		req = w.request(longGrace)
-		req.Mode, req.Held = ModeObserve, Hold(req.Targets)
+		req.Mode, req.Held = wire.ModeObserve, Hold(req.Targets)
 		if e.SendFirstSignals(&req) {
 			t.Error("signalled although it only observes")
 		}

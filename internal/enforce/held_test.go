@@ -23,7 +23,7 @@ func TestHeld(t *testing.T) {
 	w := newWorld(t)
 	mine, other := w.startOwn("obey"), w.startOwn("obey")
 	targets := []Target{{ID: w.id(mine)}, {ID: w.id(other)}}
-	req := Request{Mode: ModeObserve, Targets: targets, Held: Hold(targets)}
+	req := Request{Mode: wire.ModeObserve, Targets: targets, Held: Hold(targets)}
 	if len(req.Held) != 2 {
 		t.Fatalf("held: %+v", req.Held)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/procfs"
+	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
 // TestThaw kills a killer while its tree is stopped: the next start lets the tree
@@ -63,7 +64,7 @@ func dieWhileFrozen(args []string) error {
 		return nil
 	}
 	e := Enforcer{Identity: w, Tree: w, Protector: w, Journal: Dir(args[0])}
-	e.Do(context.Background(), Request{KillID: "k/1", Mode: ModeEnforce, Scope: ScopeTree})
+	e.Do(context.Background(), Request{KillID: "k/1", Mode: wire.ModeEnforce, Scope: wire.ScopeTree})
 	return errors.New("there was nothing to stop")
 }
 

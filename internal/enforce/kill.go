@@ -104,7 +104,7 @@ func (k *kill) markPartial(what string, err error) {
 
 // refresh takes up who was born into the tree, and returns how many.
 func (k *kill) refresh() int {
-	if k.req.Scope != ScopeTree || k.firstSignalsOnly {
+	if k.req.Scope != wire.ScopeTree || k.firstSignalsOnly {
 		return 0
 	}
 	targets, err := k.answers.Members(k.ctx, k.req)
@@ -321,7 +321,7 @@ func (k *kill) result() wire.Kill {
 		}
 		out.FreedBytes += m.freed()
 	}
-	if k.req.Mode != ModeEnforce {
+	if k.req.Mode != wire.ModeEnforce {
 		out.Outcome = wire.KillObserved
 	}
 	return out

@@ -340,7 +340,7 @@ func killAsNobody(args []string) error {
 	}
 	tree := &alone{}
 	e := Enforcer{Identity: &world{}, Tree: tree, Protector: tree}
-	kill := e.Do(context.Background(), Request{Mode: ModeEnforce, Scope: ScopeTree, Grace: longGrace,
+	kill := e.Do(context.Background(), Request{Mode: wire.ModeEnforce, Scope: wire.ScopeTree, Grace: longGrace,
 		Targets: []Target{{ID: event.ID{PID: int32(pid), Start: start}}}})
 	if tree.rechecks != 1 {
 		return fmt.Errorf("%d tries, want 1", tree.rechecks)
@@ -352,7 +352,7 @@ func TestObserve(t *testing.T) {
 	inNamespace(t, func(w *world) {
 		w.start("tree", "3", "obey")
 		req := w.request(longGrace)
-		for _, mode := range []string{ModeObserve, "", "Enforce"} {
+		for _, mode := range []string{wire.ModeObserve, "", "Enforce"} {
 			req.Mode = mode
 			kill := w.enforcer().Do(context.Background(), req)
 			w.check(kill, wire.KillObserved, map[string]int{wire.OutcomeWouldKill: 4})
@@ -384,7 +384,7 @@ func TestObserveAsEnforce(t *testing.T) {
 			}
 			return strings.Join(names, "\n")
 		}
-		if observed, enforced := ended(ModeObserve), ended(ModeEnforce); observed != enforced {
+		if observed, enforced := ended(wire.ModeObserve), ended(wire.ModeEnforce); observed != enforced {
 			t.Errorf("observed:\n%s\nenforced:\n%s", observed, enforced)
 		}
 	})
@@ -394,7 +394,7 @@ func TestScopeProcess(t *testing.T) {
 	inNamespace(t, func(w *world) {
 		root := w.start("tree", "2", "obey")
 		req := w.request(longGrace)
-		req.Scope, req.Targets = ScopeProcess, []Target{{ID: w.id(root)}}
+		req.Scope, req.Targets = wire.ScopeProcess, []Target{{ID: w.id(root)}}
 		w.check(w.enforcer().Do(context.Background(), req), wire.KillDone, map[string]int{wire.OutcomeDied: 1})
 		if w.members != 0 || len(w.targets()) != 2 {
 			t.Errorf("asked for members %d times, %d are left, want 0 and 2", w.members, len(w.targets()))

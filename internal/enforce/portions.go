@@ -46,7 +46,7 @@ func outOfFDs(err error) bool { return errors.Is(err, unix.EMFILE) || errors.Is(
 
 // postpones reports whether the kill can come back to a process that got no descriptor.
 func (k *kill) postpones(err error) bool {
-	return outOfFDs(err) && k.req.Scope == ScopeTree && !k.firstSignalsOnly
+	return outOfFDs(err) && k.req.Scope == wire.ScopeTree && !k.firstSignalsOnly
 }
 
 // nextPortion takes up who got no descriptor before, once those who had one are done. It

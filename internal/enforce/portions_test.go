@@ -68,7 +68,7 @@ func TestObservedPortions(t *testing.T) {
 		w.start("tree", "20", "obey")
 		withFDs(w, 6)
 		req := w.request(longGrace)
-		req.Mode = ModeObserve
+		req.Mode = wire.ModeObserve
 		w.check(w.enforcer().Do(context.Background(), req), wire.KillObserved, map[string]int{wire.OutcomeWouldKill: 21})
 	})
 }

@@ -38,8 +38,8 @@ func TestOnlyThose(t *testing.T) {
 
 func onlyThose(rt *rapid.T, w *world) {
 	fate := map[int32]int{}
-	req := Request{KillID: "k", Scope: ScopeProcess, Grace: longGrace,
-		Mode: rapid.SampledFrom([]string{ModeEnforce, ModeObserve}).Draw(rt, "mode")}
+	req := Request{KillID: "k", Scope: wire.ScopeProcess, Grace: longGrace,
+		Mode: rapid.SampledFrom([]string{wire.ModeEnforce, wire.ModeObserve}).Draw(rt, "mode")}
 	for range rapid.IntRange(1, 5).Draw(rt, "processes") {
 		pid, err := syscall.ForkExec("/bin/sleep", []string{"sleep", "600"}, &syscall.ProcAttr{Env: os.Environ()})
 		if err != nil {
@@ -64,14 +64,14 @@ func onlyThose(rt *rapid.T, w *world) {
 	}
 	for pid, fate := range fate {
 		dead := w.state(pid) == 'Z'
-		if want := fate == fateNone && req.Mode == ModeEnforce; dead != want {
+		if want := fate == fateNone && req.Mode == wire.ModeEnforce; dead != want {
 			rt.Errorf("pid %d with fate %d: got dead %t, want %t\n%+v", pid, fate, dead, want, kill)
 		}
 		if !dead {
 			w.eventually("it runs", func() bool { return w.runs(pid) })
 		}
 	}
-	if observed := kill.Outcome == wire.KillObserved; observed != (req.Mode == ModeObserve) {
+	if observed := kill.Outcome == wire.KillObserved; observed != (req.Mode == wire.ModeObserve) {
 		rt.Errorf("got %s in mode %s", kill.Outcome, req.Mode)
 	}
 }

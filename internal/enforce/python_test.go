@@ -110,7 +110,7 @@ func TestPythonIsCaught(t *testing.T) {
 		tracker := orphans[slices.IndexFunc(orphans, func(t Target) bool { return t.Last })]
 		tracker.Last = false
 		first := w.request(0) // SIGTERM alone it ignores
-		first.Scope, first.Targets = ScopeProcess, []Target{tracker}
+		first.Scope, first.Targets = wire.ScopeProcess, []Target{tracker}
 		w.check(w.enforcer().Do(context.Background(), first), wire.KillDone, map[string]int{wire.OutcomeDied: 1})
 		w.check(w.enforcer().Do(context.Background(), w.request(longGrace)), wire.KillDone, map[string]int{wire.OutcomeDied: 2})
 		w.empty()

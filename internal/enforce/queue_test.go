@@ -267,7 +267,7 @@ func TestDeafTreesHoldNobodyUp(t *testing.T) {
 		}, func(req Request, _ wire.Kill) { reported <- req })
 		for _, target := range w.targets() {
 			req := w.request(time.Hour)
-			req.Root, req.Targets, req.Scope = target.ID, []Target{target}, ScopeProcess
+			req.Root, req.Targets, req.Scope = target.ID, []Target{target}, wire.ScopeProcess
 			if err := q.Submit(req); err != nil {
 				t.Fatal(err)
 			}
@@ -278,7 +278,7 @@ func TestDeafTreesHoldNobodyUp(t *testing.T) {
 		for _, target := range w.targets() {
 			if target.ID.PID == pid {
 				req := w.request(time.Hour)
-				req.Root, req.Targets, req.Scope = target.ID, []Target{target}, ScopeProcess
+				req.Root, req.Targets, req.Scope = target.ID, []Target{target}, wire.ScopeProcess
 				if err := q.Submit(req); err != nil {
 					t.Fatal(err)
 				}

@@ -168,7 +168,7 @@ func TestReuse(t *testing.T) {
 				victim = r.next("/bin/sleep", "600")
 			}
 			window.set(r, e)
-			kill := e.Do(context.Background(), Request{Mode: ModeEnforce, Scope: ScopeProcess,
+			kill := e.Do(context.Background(), Request{Mode: wire.ModeEnforce, Scope: wire.ScopeProcess,
 				Grace: time.Millisecond, Targets: []Target{{ID: victim}}})
 			w.check(kill, wire.KillDone, map[string]int{window.want: 1})
 			if r.generation%2 != 0 {

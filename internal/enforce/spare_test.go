@@ -69,7 +69,7 @@ func spares(t *testing.T, want string, set func(*world, *Enforcer, *Target)) {
 	target := Target{ID: w.id(pid)}
 	e := &Enforcer{Identity: w, Tree: w, Protector: w, Journal: Dir(t.TempDir())}
 	set(w, e, &target)
-	kill := e.Do(context.Background(), Request{Mode: ModeEnforce, Scope: ScopeProcess,
+	kill := e.Do(context.Background(), Request{Mode: wire.ModeEnforce, Scope: wire.ScopeProcess,
 		Grace: longGrace, Targets: []Target{target}})
 	w.check(kill, wire.KillPartial, map[string]int{wire.OutcomeRefused: 1})
 	if p := kill.Processes[0]; !strings.HasPrefix(p.Error, want) || p.Signal != "" {
@@ -138,7 +138,7 @@ func killOwnParent() error {
 	}
 	tree := &alone{}
 	e := Enforcer{Identity: w, Tree: tree, Protector: tree}
-	kill := e.Do(context.Background(), Request{Mode: ModeEnforce, Scope: ScopeTree,
+	kill := e.Do(context.Background(), Request{Mode: wire.ModeEnforce, Scope: wire.ScopeTree,
 		Targets: []Target{{ID: event.ID{PID: st.PID, Start: tickStart(st)}}}})
 	return json.NewEncoder(os.Stdout).Encode(kill)
 }

@@ -194,7 +194,7 @@ func (w *world) startOwn(role string) int32 {
 
 // request is an enforcing one for the whole tree.
 func (w *world) request(grace time.Duration) Request {
-	return Request{KillID: "k1", Rule: "test", Mode: ModeEnforce, Scope: ScopeTree,
+	return Request{KillID: "k1", Rule: "test", Mode: wire.ModeEnforce, Scope: wire.ScopeTree,
 		Verdict: wire.VerdictLeaked, Grace: grace, Targets: w.targets()}
 }
 

@@ -41,10 +41,3 @@ metrics: {listen: "127.0.0.1:9733"}
 		t.Errorf("the default configuration: %v", err)
 	}
 }
-
-// The configuration accepts the words that this package knows, and no others.
-func TestSeveritiesOfTheConfiguration(t *testing.T) {
-	if diff := cmp.Diff(severityNames, config.Severities); diff != "" {
-		t.Errorf("-notify +config:\n%s", diff)
-	}
-}

@@ -147,7 +147,7 @@ func (b *builder) kill(k *wire.Kill) {
 	b.text("ABOT_KILL_ID", k.KillID)
 	b.raw("ABOT_OUTCOME", k.Outcome)
 	b.text("ABOT_REASON", k.Reason)
-	if k.Mode == "enforce" {
+	if k.Mode == wire.ModeEnforce {
 		b.raw("ABOT_FREED_BYTES", strconv.FormatUint(k.FreedBytes, 10))
 	}
 	for _, p := range k.Processes[:min(len(k.Processes), maxList)] {

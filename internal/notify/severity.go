@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+
+	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
 // Severity is how much a notice matters; greater is worse. The zero value is SeverityInfo.
@@ -25,24 +27,22 @@ const (
 	SeverityCritical                     // critical alerts
 )
 
-var severityNames = []string{"debug", "info", "notice", "warning", "error", "critical"}
-
 // String returns the severity's name.
 func (s Severity) String() string {
-	if i := int(s - SeverityDebug); i >= 0 && i < len(severityNames) {
-		return severityNames[i]
+	if i := int(s - SeverityDebug); i >= 0 && i < len(wire.Severities) {
+		return wire.Severities[i]
 	}
 	return fmt.Sprintf("severity(%d)", int(s))
 }
 
 // ParseSeverity returns the severity of that name.
 func ParseSeverity(name string) (Severity, error) {
-	for i, n := range severityNames {
+	for i, n := range wire.Severities {
 		if n == name {
 			return Severity(i) + SeverityDebug, nil
 		}
 	}
-	return 0, fmt.Errorf("severity %q: want one of %s", name, strings.Join(severityNames, ", "))
+	return 0, fmt.Errorf("severity %q: want one of %s", name, strings.Join(wire.Severities, ", "))
 }
 
 // MarshalText implements [encoding.TextMarshaler].

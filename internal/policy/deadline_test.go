@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
 // TestAgeByTestClock is the rule of 24 hours, by deadlines alone: no pass in between.
@@ -128,7 +129,7 @@ func TestInherit(t *testing.T) {
 	if got := old.Evaluate(f, host, at(200*time.Second)); len(got) != 2 {
 		t.Fatalf("got %d decisions, want 2", len(got))
 	}
-	changed.Mode = ModeEnforce
+	changed.Mode = wire.ModeEnforce
 	e := mustEngine(t, changed, waits, acted)
 	e.Inherit(old)
 	got := e.Evaluate(f, host, at(200*time.Second))

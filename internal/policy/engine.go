@@ -12,6 +12,7 @@ import (
 
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/quantity"
+	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
 // Options are what an engine is made of.
@@ -99,7 +100,7 @@ type Decision struct {
 
 // Enforces reports whether the decision is to be carried out and not only told.
 func (d *Decision) Enforces() bool {
-	return d.Action == ActionKill && d.Mode == ModeEnforce && d.Enforceable && len(d.Targets) > 0
+	return d.Action == ActionKill && d.Mode == wire.ModeEnforce && d.Enforceable && len(d.Targets) > 0
 }
 
 // Bytes is what the decision's targets hold in memory and swap, as far as it was sampled.
@@ -223,7 +224,7 @@ func (e *Engine) WillEnd(view View, host *Host, id event.ID, now uint64) bool {
 		return false
 	}
 	for i, r := range e.rules {
-		if r.Action != ActionKill || r.Mode != ModeEnforce || e.acted(i, id) || e.blocker(r, &c.p) != "" {
+		if r.Action != ActionKill || r.Mode != wire.ModeEnforce || e.acted(i, id) || e.blocker(r, &c.p) != "" {
 			continue
 		}
 		if ok, _ := r.holds(c); ok && e.spareOrphan(&c.p, i, r) == "" {

@@ -9,16 +9,17 @@ import (
 
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/verdict"
+	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
 func TestDecision(t *testing.T) {
-	e := mustEngine(t, Rule{Name: "leaks", Mode: ModeEnforce, Grace: 7 * time.Second})
+	e := mustEngine(t, Rule{Name: "leaks", Mode: wire.ModeEnforce, Grace: 7 * time.Second})
 	decisions := e.Evaluate(leakedTree(), idleHost(), at(200*time.Second))
 	if len(decisions) != 1 {
 		t.Fatalf("got %d decisions, want 1: %+v", len(decisions), decisions)
 	}
 	d := decisions[0]
-	if d.Rule != "leaks" || d.Mode != ModeEnforce || d.Action != ActionKill || d.Scope != ScopeTree ||
+	if d.Rule != "leaks" || d.Mode != wire.ModeEnforce || d.Action != ActionKill || d.Scope != wire.ScopeTree ||
 		d.Grace != 7*time.Second || d.Root != id(20) || d.Verdict != verdict.Leaked || !d.Enforceable || !d.Enforces() {
 		t.Errorf("got %+v", d)
 	}
@@ -93,7 +94,7 @@ func TestLineageCarries(t *testing.T) {
 			for _, p := range f.processes {
 				p.Observed = tt.observed
 			}
-			tt.rule.Name, tt.rule.Mode = "rule", ModeEnforce
+			tt.rule.Name, tt.rule.Mode = "rule", wire.ModeEnforce
 			e := mustEngineOf(t, Options{Rules: []Rule{tt.rule}, OneShot: tt.oneShot})
 			decisions := e.Evaluate(f, idleHost(), at(200*time.Second))
 			if len(decisions) != 1 {
@@ -121,7 +122,7 @@ func TestOncePerTree(t *testing.T) {
 		return f
 	}
 	now := at(200 * time.Second)
-	for _, scope := range Scopes {
+	for _, scope := range wire.Scopes {
 		e := mustEngine(t, Rule{Name: "rule", Scope: scope})
 		f := stranded()
 		if got := e.Evaluate(f, idleHost(), now); len(got) != 1 || got[0].Root != id(20) {

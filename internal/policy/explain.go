@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
 // RuleReason says whether one rule applies to a process, and why.
@@ -43,7 +44,7 @@ func (e *Engine) Explain(view View, host *Host, id event.ID, now uint64) []RuleR
 // of one.
 func (e *Engine) explainMember(c *candidate, i int, r *rule, reason *RuleReason) {
 	reason.Why = "it is not an orphan: who spawned it lives, or is not known to be dead"
-	if r.Action != ActionKill || r.Scope != ScopeTree || e.leaveOut(r, &c.p, c.now, anyones) != "" {
+	if r.Action != ActionKill || r.Scope != wire.ScopeTree || e.leaveOut(r, &c.p, c.now, anyones) != "" {
 		return
 	}
 	e.above(c, r, func(a *Process) bool {
@@ -80,7 +81,7 @@ func (e *Engine) explain(c *candidate, i int, r *rule, reason *RuleReason) {
 		reason.Why, waiting = condition.describe(c), max(waiting, at)
 	}
 	reason.Applies = true
-	reason.Ends = r.Action == ActionKill && r.Mode == ModeEnforce && e.blocker(r, &c.p) == ""
+	reason.Ends = r.Action == ActionKill && r.Mode == wire.ModeEnforce && e.blocker(r, &c.p) == ""
 	s := e.state[stateKey{i, c.p.ID}]
 	if waiting != 0 {
 		reason.Why = "it will apply with time: " + reason.Why
@@ -96,7 +97,7 @@ func (e *Engine) explainHolding(c *candidate, i int, r *rule, s *state, reason *
 	switch {
 	case r.Action == ActionNotify:
 		act = "it notifies"
-	case r.Mode == ModeEnforce && e.blocker(r, &c.p) == "":
+	case r.Mode == wire.ModeEnforce && e.blocker(r, &c.p) == "":
 		act = "it kills"
 	}
 	what := fmt.Sprintf("%s (mode %s, scope %s): %s", act, r.Mode, r.Scope, conditionsMet(c, r))

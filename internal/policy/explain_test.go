@@ -5,6 +5,8 @@ package policy
 import (
 	"testing"
 	"time"
+
+	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
 // TestExplain: what an operator reads about one process.
@@ -16,7 +18,7 @@ func TestExplain(t *testing.T) {
 		applies bool
 		why     string
 	}{
-		{"acts now", 20, Rule{Mode: ModeEnforce}, true, "it kills (mode enforce, scope tree): its verdict is leaked"},
+		{"acts now", 20, Rule{Mode: wire.ModeEnforce}, true, "it kills (mode enforce, scope tree): its verdict is leaked"},
 		{"observes", 20, Rule{}, true, "it would kill (mode observe, scope tree): its verdict is leaked"},
 		{"notifies", 20, Rule{Action: ActionNotify}, true, "it notifies (mode observe, scope tree): its verdict is leaked"},
 		{"with time", 20, Rule{Match: Match{"orphaned_for": time.Hour}}, true,
@@ -25,7 +27,7 @@ func TestExplain(t *testing.T) {
 			"its user is app, not web"},
 		{"a member of the tree", 40, Rule{}, true,
 			"it belongs to the tree of the orphan pid 20 (worker): it would kill (mode observe, scope tree): its verdict is leaked"},
-		{"a member, scope process", 40, Rule{Scope: ScopeProcess}, false,
+		{"a member, scope process", 40, Rule{Scope: wire.ScopeProcess}, false,
 			"it is not an orphan: who spawned it lives, or is not known to be dead"},
 		{"a member of a tree that does not match", 40, Rule{Match: Match{"user": []string{"web"}}}, false,
 			"it is not an orphan: who spawned it lives, or is not known to be dead"},

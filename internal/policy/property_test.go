@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
 // genForest draws up to 24 processes, each below an older one or below nobody, with
@@ -54,8 +55,8 @@ func genForest() *rapid.Generator[*forest] {
 func genRule(name string) *rapid.Generator[Rule] {
 	return rapid.Custom(func(t *rapid.T) Rule {
 		some := func(label string) bool { return rapid.IntRange(0, 3).Draw(t, label) == 0 }
-		r := Rule{Name: name, Match: make(Match), Mode: rapid.SampledFrom(Modes).Draw(t, "mode"),
-			Scope: rapid.SampledFrom(Scopes).Draw(t, "scope")}
+		r := Rule{Name: name, Match: make(Match), Mode: rapid.SampledFrom(wire.Modes).Draw(t, "mode"),
+			Scope: rapid.SampledFrom(wire.Scopes).Draw(t, "scope")}
 		if some("notifies") {
 			r.Action = ActionNotify
 		}
@@ -132,7 +133,7 @@ func checkTarget(t *rapid.T, f *forest, d *Decision, verdicts []string, target e
 	if f.processes[target].Dead {
 		t.Fatalf("%v is dead", target)
 	}
-	if d.Scope == ScopeProcess && target != d.Root {
+	if d.Scope == wire.ScopeProcess && target != d.Root {
 		t.Fatalf("scope process, but %v is not the root", target)
 	}
 	for id := target; ; id = f.processes[id].Spawner {
@@ -234,7 +235,7 @@ func TestObserveAndEnforceDecideAlike(t *testing.T) {
 			}
 			return all
 		}
-		observed, enforced := evaluate(ModeObserve), evaluate(ModeEnforce)
+		observed, enforced := evaluate(wire.ModeObserve), evaluate(wire.ModeEnforce)
 		ignore := cmp.Options{cmpopts.IgnoreFields(Decision{}, "Mode"), cmpopts.IgnoreUnexported(Decision{}), cmpopts.EquateNaNs()}
 		if diff := cmp.Diff(observed, enforced, ignore); diff != "" {
 			t.Fatalf("observe and enforce differ:\n%s", diff)

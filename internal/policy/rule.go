@@ -12,25 +12,19 @@ import (
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/verdict"
+	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
-// Modes, actions and scopes of a rule, as the configuration spells them.
+// Actions of a rule, as the configuration spells them. Its modes and scopes are words of
+// package wire.
 const (
-	ModeObserve = "observe"
-	ModeEnforce = "enforce"
-
 	ActionKill   = "kill"
 	ActionNotify = "notify"
-
-	ScopeTree    = "tree"
-	ScopeProcess = "process"
 )
 
-// Modes, Actions, Scopes and Verdicts list the valid words.
+// Actions and Verdicts list the valid words.
 var (
-	Modes    = []string{ModeObserve, ModeEnforce}
 	Actions  = []string{ActionKill, ActionNotify}
-	Scopes   = []string{ScopeTree, ScopeProcess}
 	Verdicts = []string{verdict.Leaked, verdict.Deliberate, verdict.Unknown}
 )
 
@@ -83,9 +77,9 @@ type rule struct {
 
 // compile checks r and returns it ready to be evaluated.
 func compile(r Rule) (*rule, error) {
-	r.Mode = cmp.Or(r.Mode, ModeObserve)
+	r.Mode = cmp.Or(r.Mode, wire.ModeObserve)
 	r.Action = cmp.Or(r.Action, ActionKill)
-	r.Scope = cmp.Or(r.Scope, ScopeTree)
+	r.Scope = cmp.Or(r.Scope, wire.ScopeTree)
 	if len(r.Verdict) == 0 {
 		r.Verdict = Verdicts
 		if r.Action == ActionKill {
@@ -108,9 +102,9 @@ func checkWords(r *Rule) error {
 		given []string
 		valid []string
 	}{
-		{"mode", []string{r.Mode}, Modes},
+		{"mode", []string{r.Mode}, wire.Modes},
 		{"action", []string{r.Action}, Actions},
-		{"scope", []string{r.Scope}, Scopes},
+		{"scope", []string{r.Scope}, wire.Scopes},
 		{"verdict", r.Verdict, Verdicts},
 	}
 	if r.Name == "" {

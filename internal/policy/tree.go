@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
 // Why a process is spared only for now: it is read, and looked at again.
@@ -122,7 +123,7 @@ func (e *Engine) members(view View, d *Decision) (targets []Target, spared []Spa
 		case !p.Dead:
 			targets = append(targets, TargetOf(&p))
 		}
-		if reason != "" || d.Scope == ScopeProcess {
+		if reason != "" || d.Scope == wire.ScopeProcess {
 			continue
 		}
 		from := len(stack)

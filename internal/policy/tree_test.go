@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/verdict"
+	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
 // TestScope: what of a tree is ended, and what is left out with what is below it.
@@ -23,7 +24,7 @@ func TestScope(t *testing.T) {
 		spared string
 	}{
 		{name: "whole tree", want: []int32{20, 30, 40, 31}},
-		{name: "process", rule: Rule{Scope: ScopeProcess}, want: []int32{20}},
+		{name: "process", rule: Rule{Scope: wire.ScopeProcess}, want: []int32{20}},
 		{name: "notify", rule: Rule{Action: ActionNotify}},
 		{name: "kept", member: keep, want: []int32{20, 31}, spared: "ABOT_TRACE_KEEP=1 in its environment says to keep it"},
 		{name: "marks not known", member: func(p *Process) { p.MarksKnown = false }, want: []int32{20, 31}, spared: marksUnknown},

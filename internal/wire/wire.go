@@ -204,25 +204,6 @@ type Resync struct {
 	Vanished int    `json:"vanished"`
 }
 
-// Outcomes of a kill for one process.
-const (
-	OutcomeDied            = "died"
-	OutcomeZombie          = "zombie"
-	OutcomeUninterruptible = "uninterruptible"
-	OutcomeRefused         = "refused"
-	OutcomeVanished        = "vanished"
-	OutcomeIdentityChanged = "identity_changed"
-	OutcomeWouldKill       = "would_kill"
-)
-
-// Outcomes of a kill as a whole.
-const (
-	KillDone     = "done"
-	KillPartial  = "partial"
-	KillObserved = "observed"
-	KillBudget   = "budget"
-)
-
 // Kill is one act of a rule upon one tree, or what it would have been.
 type Kill struct {
 	KillID       string   `json:"kill_id"`
