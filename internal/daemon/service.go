@@ -43,7 +43,13 @@ func (d *daemon) report(ctx context.Context) {
 	}
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
-	for {
+	for last := began; ; {
+		// Who was stopped, or got no processor, could not see it meanwhile.
+		now := time.Now()
+		if now.Sub(last) > 2*interval {
+			began = now
+		}
+		last = now
 		d.reportOnce(began)
 		select {
 		case <-ctx.Done():
@@ -54,7 +60,7 @@ func (d *daemon) report(ctx context.Context) {
 	}
 }
 
-// reportOnce reports for a daemon that was ready at the instant given.
+// reportOnce reports for a daemon that was ready, or ran again, at the instant given.
 func (d *daemon) reportOnce(began time.Time) {
 	s := d.tracer.Stats()
 	line := fmt.Sprintf("%d processes, %d orphans, %d records lost", s.Living, s.Orphans, s.Refused)
@@ -71,7 +77,7 @@ func (d *daemon) reportOnce(began time.Time) {
 // make one either.
 func alive(s trace.Stats, began time.Time) bool {
 	seen := s.CanarySeen
-	if seen.IsZero() {
+	if seen.Before(began) {
 		seen = began
 	}
 	return time.Since(seen) < canaryPatience || s.CanaryError != nil

@@ -21,6 +21,7 @@ func TestAlive(t *testing.T) {
 	}{
 		{"seen", trace.Stats{CanarySeen: ago(time.Second)}, ago(time.Hour), true},
 		{"not seen for long", trace.Stats{CanarySeen: ago(time.Minute)}, ago(time.Hour), false},
+		{"not seen for long, after a pause", trace.Stats{CanarySeen: ago(time.Minute)}, ago(time.Second), true},
 		{"not seen yet", trace.Stats{}, ago(time.Second), true},
 		{"never seen", trace.Stats{}, ago(time.Minute), false},
 		{"not made", trace.Stats{CanaryError: errors.New("no pid")}, ago(time.Minute), true},

@@ -69,7 +69,9 @@ func (d *daemon) wantKilled(victims []*pair, spared []*process) {
 func TestChaosStopped(t *testing.T) {
 	const others = 200           // records of the test's own, at most
 	execs := either(2100, 10000) // of each of two storms: more than the ring has room for
-	d := startDaemon(t, marked)
+	d := newDaemon(t, marked)
+	d.client.Patience = 2 * time.Minute // its silence is meant
+	d.start()
 	spared := innocents(t, d)
 	victims := []*pair{newPairOf(t, "early victim", mark)}
 	early, late := pairsOf(t, 3, "early"), pairsOf(t, 3, "late")
@@ -84,7 +86,7 @@ func TestChaosStopped(t *testing.T) {
 	one.wait()
 	other.wait()
 	killMains(late)
-	<-time.After(time.Until(began.Add(either(0, 10*time.Second))))
+	<-time.After(time.Until(began.Add(either(0, 30*time.Second))))
 	resumed := time.Now()
 	d.signal(unix.SIGCONT)
 
