@@ -49,7 +49,7 @@ func (g *Gatherer) facts(c *openCase, p *tracker.Process) verdict.Facts {
 	g.addLeaker(&f, o)
 	g.addState(c, p, &f)
 	group := g.names.Group(p.ID, p.Cgroup, !p.Dead)
-	f.Place = g.placeOf(group, p.Cgroup)
+	f.Place = placeOf(group)
 	g.addUnit(c, p, group, &f)
 	f.ContainerInit = p.NSInit && f.Place.Container != "" && g.livingMonitor(p)
 	f.Multiplexer = g.multiplexer(p)

@@ -159,7 +159,7 @@ func (g *Gatherer) Orphaned(id event.ID) {
 	}
 	if l := p.Orphan.Leaker; l != nil {
 		c.leaker = l.ID
-		c.leakerPlace = g.placeOf(g.names.Group(l.ID, l.Cgroup, false), l.Cgroup)
+		c.leakerPlace = placeOf(g.names.Group(l.ID, l.Cgroup, false))
 	}
 	if p.Orphan.Direct && !p.Orphan.Confirmed {
 		g.unconfirmed = append(g.unconfirmed, unconfirmed{id: p.ID})
@@ -322,7 +322,7 @@ func (g *Gatherer) resume(p *tracker.Process) {
 		return
 	}
 	c := &openCase{id: p.ID, leaker: o.Leaker.ID, since: o.Since, told: true, settled: !o.Provisional}
-	c.leakerPlace = g.placeOf(g.names.Group(o.Leaker.ID, o.Leaker.Cgroup, false), o.Leaker.Cgroup)
+	c.leakerPlace = placeOf(g.names.Group(o.Leaker.ID, o.Leaker.Cgroup, false))
 	for fd := range c.ends {
 		c.ends[fd] = verdict.EndUnknown
 	}

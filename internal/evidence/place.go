@@ -20,16 +20,24 @@ import (
 )
 
 // placeOf says who manages what stands in a group. The root group is nobody's, but known.
-func (g *Gatherer) placeOf(group describe.Group, cgroup uint64) verdict.Place {
+func placeOf(group describe.Group) verdict.Place {
 	if group.Path == "" {
 		return verdict.Place{}
 	}
 	return verdict.Place{
 		Known:     true,
-		Unit:      safetext.Field(group.UnitName()),
-		Container: safetext.Field(group.Unit.Container),
+		Unit:      field(group.UnitName()),
+		Container: field(group.Unit.Container),
 		Session:   sessionOf(group.Unit.Name),
 	}
+}
+
+// field is text that stands in evidence, empty where it is.
+func field(s string) string {
+	if s == "" {
+		return ""
+	}
+	return safetext.Field(s)
 }
 
 // sessionOf is logind's name of the session whose scope a unit is, empty where it is none.
@@ -92,7 +100,7 @@ func (g *Gatherer) addUnit(c *openCase, p *tracker.Process, group describe.Group
 	if name == "" {
 		return
 	}
-	f.Unit = verdict.Unit{Name: safetext.Field(name), User: group.Unit.UserUnit != ""}
+	f.Unit = verdict.Unit{Name: field(name), User: group.Unit.UserUnit != ""}
 	service := strings.HasSuffix(name, ".service")
 	byManager := service && g.spawnedByManager(p.Spawner, f.Unit.User)
 	leakerByManager := false
