@@ -3,6 +3,7 @@
 package describe
 
 import (
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -21,8 +22,10 @@ type Names struct {
 	users *users
 	// unified says that cgroup v2 is all there is, so that a cgroup id tells the path.
 	unified bool
-	byID    map[uint64]Group
-	byProc  map[event.ID]place
+	// root is where the unified hierarchy is mounted, where unified is.
+	root   string
+	byID   map[uint64]Group
+	byProc map[event.ID]place
 	// lastAnswers are some of the last answers of inherited, by pid: most processes are asked
 	// about three times in a row. Nothing of it is older than the last move.
 	lastAnswers [64]groupAnswer
@@ -53,13 +56,17 @@ type groupAnswer struct {
 	group Group
 }
 
+// cgroupRoot is where systemd and everyone else mounts control groups.
+const cgroupRoot = "/sys/fs/cgroup"
+
 // NewNames returns names for who reads the tree's records in their order, or for
 // who has no tree.
 func NewNames(tree *tracker.Tree) *Names {
 	var st unix.Statfs_t
-	err := unix.Statfs("/sys/fs/cgroup", &st)
+	err := unix.Statfs(cgroupRoot, &st)
 	return &Names{
 		unified: err == nil && st.Type == unix.CGROUP2_SUPER_MAGIC,
+		root:    cgroupRoot,
 		byID:    make(map[uint64]Group),
 		byProc:  make(map[event.ID]place),
 		users:   newUsers(passwd),
@@ -88,17 +95,7 @@ func (r *Names) User(uid uint32) string {
 // was copied from, else by asking procfs when it is alive.
 func (r *Names) Group(id event.ID, cgroup uint64, alive bool) Group {
 	if r.unified {
-		if g, ok := r.byID[cgroup]; ok || !alive {
-			return g
-		}
-		g, ok := r.ask(id)
-		if ok {
-			if len(r.byID) > maxGroups {
-				clear(r.byID)
-			}
-			r.byID[cgroup] = g
-		}
-		return g
+		return r.groupOf(id, cgroup, alive)
 	}
 	last := &r.lastAnswers[uint32(id.PID)%uint32(len(r.lastAnswers))]
 	if last.id == id && !id.IsZero() {
@@ -116,6 +113,55 @@ func (r *Names) Group(id event.ID, cgroup uint64, alive bool) Group {
 		r.place(from)
 	}
 	return r.place(id)
+}
+
+// groupOf returns the group with that id of the unified hierarchy, in which the process
+// stood when a record was made: by now it may stand in another. So what procfs says counts
+// for that id only where the directory has it for its number. Of the one that it was copied
+// from the same is asked. Where nobody stands there any more, a living process is told to
+// be where it is.
+func (r *Names) groupOf(id event.ID, cgroup uint64, alive bool) Group {
+	if g, ok := r.byID[cgroup]; ok {
+		return g
+	}
+	var now Group
+	if alive {
+		g, ok := r.learn(id)
+		if known, found := r.byID[cgroup]; found {
+			return known
+		}
+		if ok {
+			now = g
+		}
+	}
+	if r.tree == nil {
+		return now
+	}
+	if from, ok := r.tree.Begun(id); ok && r.tree.Has(from) {
+		if _, ok := r.learn(from); ok {
+			if g, found := r.byID[cgroup]; found {
+				return g
+			}
+		}
+	}
+	return now
+}
+
+// learn asks where the process stands now, and keeps that under the id of the group, where
+// it can be told.
+func (r *Names) learn(id event.ID) (g Group, ok bool) {
+	g, ok = r.ask(id)
+	if !ok {
+		return g, false
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(filepath.Join(r.root, g.Path), &st); err == nil {
+		if len(r.byID) > maxGroups {
+			clear(r.byID)
+		}
+		r.byID[st.Ino] = g
+	}
+	return g, true
 }
 
 // place asks where the process stands, and keeps the answer.
@@ -188,9 +234,15 @@ func gone(pid int32) bool {
 	return errno == unix.ESRCH
 }
 
-// Moved takes note of a process's move: where it stands now is to be asked.
-func (r *Names) Moved(id event.ID) {
+// Moved takes note of a process's move into the group with that id of the unified
+// hierarchy: where it stands now is to be asked.
+func (r *Names) Moved(id event.ID, cgroup uint64) {
 	if r.unified {
+		// While somebody stands there it can be told: by the time that somebody asks, the
+		// group may be gone.
+		if _, ok := r.byID[cgroup]; !ok {
+			r.learn(id)
+		}
 		return
 	}
 	if len(r.byProc) > maxGroups {

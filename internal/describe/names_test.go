@@ -4,7 +4,12 @@ package describe
 
 import (
 	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
@@ -68,7 +73,7 @@ func TestInheritedGroup(t *testing.T) {
 	tree.Apply(&event.Event{Kind: event.KindExit, Subject: child, Time: boottime.Now()})
 	moved := fork(self, false)
 	before := fork(moved, false)
-	r.Moved(moved)
+	r.Moved(moved, 0)
 	after := fork(moved, false)
 	for _, c := range []struct {
 		name string
@@ -90,5 +95,69 @@ func TestInheritedGroup(t *testing.T) {
 	r.Forget()
 	if got := r.Group(grandchild, 0, true); got != (Group{}) {
 		t.Errorf("after a loss: %+v", got)
+	}
+}
+
+// TestGroupNeverGuessed wants a group's id told by the name of the directory that has it for
+// its number, and not by where a process of the record stands by now.
+func TestGroupNeverGuessed(t *testing.T) {
+	root, proc := t.TempDir(), t.TempDir()
+	ids := map[string]uint64{}
+	for _, path := range []string{"/starter", "/web.service", "/other.service"} {
+		if err := os.Mkdir(filepath.Join(root, path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		var st unix.Stat_t
+		if err := unix.Stat(filepath.Join(root, path), &st); err != nil {
+			t.Fatal(err)
+		}
+		ids[path] = st.Ino
+	}
+	// Both have pids that are in use: who is gone is not asked.
+	child, starter := event.ID{PID: int32(os.Getpid()), Start: 2e9}, event.ID{PID: int32(os.Getppid()), Start: 1e9}
+	stand := func(id event.ID, path string) {
+		dir := filepath.Join(proc, strconv.Itoa(int(id.PID)))
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		stat := strconv.Itoa(int(id.PID)) + " (x) S" + strings.Repeat(" 0", 18) + " " + strconv.FormatUint(id.Start/1e7, 10) + strings.Repeat(" 0", 30) + "\n"
+		for name, text := range map[string]string{"stat": stat, "cgroup": "0::" + path + "\n"} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	tree := tracker.New(0)
+	for _, e := range []event.Event{
+		{Kind: event.KindFork, Subject: starter, Fork: event.Fork{Spawner: event.ID{PID: 1}, Caller: event.ID{PID: 1}, Cgroup: ids["/starter"]}},
+		{Kind: event.KindFork, Subject: child, Fork: event.Fork{Spawner: starter, Caller: starter, Cgroup: ids["/starter"]}},
+	} {
+		tree.Apply(&e)
+	}
+	r := NewNames(tree)
+	r.unified, r.root, r.proc = true, root, procfs.FS{Root: proc}
+	stand(starter, "/starter")
+	stand(child, "/web.service") // it was moved since the record of its fork
+
+	if g := r.Group(child, ids["/starter"], true); g.Path != "/starter" {
+		t.Errorf("at its fork: %q", g.Path)
+	}
+	if g := r.Group(child, ids["/web.service"], true); g.Path != "/web.service" {
+		t.Errorf("after its move: %q", g.Path)
+	}
+	// Nobody stands there that could be asked: what is told is where it is, and not kept.
+	if g := r.Group(child, ids["/other.service"], true); g.Path != "/web.service" {
+		t.Errorf("of a group that nobody is known in: %q", g.Path)
+	}
+	if g := r.Group(event.ID{}, ids["/other.service"], false); g.Path != "" {
+		t.Errorf("what was only told of the process is kept for the group: %q", g.Path)
+	}
+	if g := r.Group(event.ID{}, ids["/web.service"], false); g.Path != "/web.service" {
+		t.Errorf("of the dead: %q", g.Path)
+	}
+	stand(child, "/other.service")
+	r.Moved(child, ids["/other.service"])
+	if g := r.Group(event.ID{}, ids["/other.service"], false); g.Path != "/other.service" {
+		t.Errorf("after a move: %q", g.Path)
 	}
 }

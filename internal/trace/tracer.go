@@ -330,7 +330,7 @@ func (t *Tracer) handle(e *event.Event) {
 		t.change(&c)
 	}
 	if e.Kind == event.KindMove {
-		t.names.Moved(e.Subject)
+		t.names.Moved(e.Subject, e.Move.Cgroup)
 		t.evidence.Moved(e.Subject)
 	}
 	if t.hasNews() && !t.draining {
