@@ -20,13 +20,13 @@ func circumstances(f *Facts) (lines []string) {
 		}
 	}
 	if f.Leaker.StatusKnown {
-		add(f.end(), f.Leaker.asked())
+		add(f.end(), f.asked())
 		if f.Leaker.NeverExeced {
-			add("its spawner never executed a program since its own fork")
+			add(f.who() + " never executed a program since its own fork")
 		}
 	}
 	if !f.Direct && f.Above != nil {
-		add(fmt.Sprintf("it is stranded: its spawner %s lives, an ancestor died", f.Above.who()))
+		add(fmt.Sprintf("it is stranded: its spawner %s lives, its ancestor died", f.Above.who()))
 	}
 	add(f.signLines()...)
 	if f.abandoned() {
@@ -75,16 +75,21 @@ func (f *Facts) unitLine() string {
 	return "its cgroup belongs to the unit " + u.Name
 }
 
+// who says what the leaker was to the orphan.
+func (f *Facts) who() string {
+	switch {
+	case f.Tied:
+		return "who lived above its launcher"
+	case !f.Direct:
+		return "its ancestor"
+	}
+	return "its spawner"
+}
+
 // end tells how the leaker ended, who did it, and how long after the orphan's fork.
 func (f *Facts) end() string {
 	l, lived := &f.Leaker, f.Lived
-	who := "its spawner"
-	switch {
-	case f.Tied:
-		who = "who lived above its launcher"
-	case !f.Direct:
-		who = "an ancestor"
-	}
+	who := f.who()
 	if l.PID != 0 {
 		who += fmt.Sprintf(", pid %d (%s),", l.PID, l.Comm)
 	}
@@ -107,12 +112,13 @@ func (f *Facts) end() string {
 	return line
 }
 
-// asked tells by whom the spawner was asked to end before.
-func (l *Leaker) asked() string {
+// asked tells by whom the leaker was asked to end before.
+func (f *Facts) asked() string {
+	l := &f.Leaker
 	if l.Asked.Signal == 0 {
 		return ""
 	}
-	return fmt.Sprintf("its spawner had been asked to end by %s%s, %s before", event.SignalName(l.Asked.Signal),
+	return fmt.Sprintf("%s had been asked to end by %s%s, %s before", f.who(), event.SignalName(l.Asked.Signal),
 		l.Asked.by(), roundDuration(l.Asked.Ago))
 }
 

@@ -99,7 +99,7 @@ func (f *Facts) byDeath() (word, because string) {
 	switch c {
 	case causeKilled:
 		if own.any() {
-			return Unknown, "its spawner was killed, but it had detached by itself: that could be either"
+			return Unknown, f.who() + " was killed, but it had detached by itself: that could be either"
 		}
 		return Leaked, f.end()
 	case causeFailed:
@@ -125,7 +125,7 @@ func (f *Facts) byUnit(c cause, own signs) (word, because string) {
 	}
 	switch {
 	case !u.Ended && u.Name == "":
-		return Unknown, "the init of its pid namespace ended its spawner, and may be about to end it too"
+		return Unknown, "the init of its pid namespace ended " + f.who() + ", and may be about to end it too"
 	case !u.Ended:
 		return Unknown, fmt.Sprintf("its unit %s is being stopped or restarted, which ends what is left in it", u.name())
 	case u.KeepsOthers():
@@ -140,15 +140,15 @@ func (f *Facts) byUnit(c cause, own signs) (word, because string) {
 func (f *Facts) afterFailure(own signs) (word, because string) {
 	switch {
 	case own.any():
-		return Unknown, "its spawner failed, but it had detached by itself: that could be either"
+		return Unknown, f.who() + " failed, but it had detached by itself: that could be either"
 	case f.abandoned():
-		return Leaked, "its spawner failed and left it behind with nobody at the other end of its " + f.abandonedNames()
+		return Leaked, f.who() + " failed and left it behind with nobody at the other end of its " + f.abandonedNames()
 	case f.Leaker.Leaked:
-		return Leaked, "its spawner was leaked itself, and left it behind"
+		return Leaked, f.who() + " was leaked itself, and left it behind"
 	case !f.endsKnown():
-		return Unknown, "its spawner failed, and whether anybody is at the other ends of its standard input, output and error is not known"
+		return Unknown, f.who() + " failed, and whether anybody is at the other ends of its standard input, output and error is not known"
 	}
-	return Unknown, "its spawner failed: neither killed nor done"
+	return Unknown, f.who() + " failed: neither killed nor done"
 }
 
 // afterHangup is the verdict where the spawner's terminal hung up. What survives that was
@@ -187,13 +187,13 @@ func (f *Facts) afterOrder(c cause, own signs) (word, because string) {
 	case all.any():
 		return f.bySign(all, lines[0])
 	case f.Leaker.Leaked:
-		return Leaked, "its spawner was leaked itself, and left it behind"
+		return Leaked, f.who() + " was leaked itself, and left it behind"
 	case f.Direct && prepared.any():
 		return Unknown, fmt.Sprintf("its spawner prepared it to be detached, but left only %s after the fork", roundDuration(f.Lived))
 	}
-	left := "its spawner left in order"
+	left := f.who() + " left in order"
 	if c == causeStep {
-		left = "its spawner, a step of its parent's code, is done"
+		left = f.who() + ", a step of its parent's code, is done"
 	}
 	return Unknown, left + " and it shows no sign of detaching by itself: that could be either"
 }

@@ -27,11 +27,18 @@ func (f *Facts) launch() event.Origin {
 
 // ownSigns are those that the orphan gave by its own code: since it began to execute, or
 // else since the program that it runs forked it, steps of that program's code included.
+//
+// What a program forks and sets up to work for it has /dev/null and ignores SIGHUP, too:
+// where whom it worked for was killed, or failed, only a session is a sign of such a one.
 func (f *Facts) ownSigns() signs {
 	if f.Executed {
 		return between(f.Exec, f.Now)
 	}
-	return between(f.launch(), f.Now)
+	s := between(f.launch(), f.Now)
+	if c := f.cause(); c == causeKilled || c == causeFailed {
+		s.hup, s.stdio = false, false
+	}
+	return s
 }
 
 // preparedSigns are those that the launching code gave it before it executed. A SIGHUP that

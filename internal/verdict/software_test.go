@@ -90,6 +90,11 @@ func TestSoftware(t *testing.T) {
 
 		// Leaked, and called deliberate once.
 		{"php-fpm worker, app under nohup killed later", with(serviceWorker), Leaked},
+		{"php-fpm worker that replaced its stdio, master killed", with(serviceWorker, func(f *Facts) {
+			f.Launch.Stdio = event.Stdio{null, pipe(1), pipe(2)}
+		}), Leaked},
+		{"unicorn worker that ignores SIGHUP, master killed", with(forked, ignores), Leaked},
+		{"the same, master left", with(forked, ignores, leftOK), Deliberate},
 		{"squid worker, parent crashed", with(serviceWorker, endsWith(event.Status(unix.SIGABRT), Sent{Signal: unix.SIGABRT, By: ByItself})), Leaked},
 		{"PostgreSQL backend, which makes a session itself", with(serviceWorker, setsid), Unknown},
 		{"ssh command without a terminal, connection broken", with(preparedSession, fails, abandoned, lived(time.Hour)), Leaked},
