@@ -26,6 +26,8 @@ func (nobodysUnit) Unit(context.Context, int32) (evidence.UnitState, error) {
 	return evidence.UnitState{}, nil
 }
 
+func (nobodysUnit) Watch(context.Context, func(string)) {}
+
 func (nobodysUnit) Told(string) (evidence.UnitState, bool) { return evidence.UnitState{}, false }
 
 // leased starts a process of the test's own, of which the records say that the holder of a

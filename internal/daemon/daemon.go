@@ -20,6 +20,7 @@ import (
 	"github.com/abot-trace/abot-trace/internal/control"
 	"github.com/abot-trace/abot-trace/internal/dirlock"
 	"github.com/abot-trace/abot-trace/internal/enforce"
+	"github.com/abot-trace/abot-trace/internal/evidence"
 	"github.com/abot-trace/abot-trace/internal/notify"
 	"github.com/abot-trace/abot-trace/internal/probe"
 	"github.com/abot-trace/abot-trace/internal/state"
@@ -124,6 +125,7 @@ type daemon struct {
 	notices        *notify.Dispatcher
 	probe          *probe.Probe
 	tracer         *trace.Tracer
+	owners         evidence.Owners // nil where there is no service manager
 	noticeQueue    noticeQueue
 	control        *control.Controller
 	samplerLoop    *samplerLoop
@@ -135,6 +137,7 @@ type daemon struct {
 func (d *daemon) build(p *probe.Probe) error {
 	d.probe = p
 	owners := systemd.Owners()
+	d.owners = owners
 	ability := enforce.Check()
 	if ability.Signal != nil {
 		d.Log.Warn("no process can be ended: rules can only observe", "err", ability.Signal)
@@ -198,6 +201,9 @@ func (d *daemon) run(ctx context.Context, listener net.Listener) error {
 	others.Go(func() { d.stateSaver.run(ctx) })
 	if d.leaseFile != nil {
 		others.Go(func() { d.leaseFile.run(ctx) })
+	}
+	if d.owners != nil {
+		others.Go(func() { d.owners.Watch(ctx, d.tracer.UnitChanged) })
 	}
 	others.Go(func() { d.report(ctx) })
 	others.Go(func() { d.reloads(ctx) })

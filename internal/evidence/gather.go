@@ -44,6 +44,9 @@ type Owners interface {
 	// Told returns what the manager has told of a unit without being asked; false where it
 	// has not. It never blocks. From any goroutine.
 	Told(unit string) (UnitState, bool)
+	// Watch keeps what Told returns up to date until ctx ends, and calls changed, on its own
+	// goroutine, with each unit whose state is another.
+	Watch(ctx context.Context, changed func(unit string))
 }
 
 // Options of New. All but Owners and OnRead must be set.
@@ -107,6 +110,7 @@ type openCase struct {
 	told   bool
 
 	leakerPlace verdict.Place
+	unitName    string // of the unit that it stands in, at the last look
 	// leakerMain says that the leaker was the main process of the unit, as the manager had
 	// it when it died.
 	leakerMain bool

@@ -102,15 +102,7 @@ func (g *Gatherer) happened(id event.ID, what string) {
 // UnitChanged looks at the orphans in a unit whose state has changed.
 func (g *Gatherer) UnitChanged(unit string) {
 	for _, c := range g.cases {
-		if !c.told {
-			continue
-		}
-		p, ok := g.tree.Get(c.id)
-		if !ok || p.Dead {
-			continue
-		}
-		if group := g.names.Group(p.ID, p.Cgroup, true); group.UnitName() == unit {
-			c.unit = nil
+		if c.unitName == unit {
 			g.look(c, "another state of its unit "+unit)
 		}
 	}

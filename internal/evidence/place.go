@@ -97,6 +97,7 @@ func parseLeader(b []byte) int32 {
 // addUnit adds what the orphan is to the unit that it stands in.
 func (g *Gatherer) addUnit(c *openCase, p *tracker.Process, group describe.Group, f *verdict.Facts) {
 	name := group.UnitName()
+	c.unitName = name
 	if name == "" {
 		return
 	}

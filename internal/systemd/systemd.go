@@ -30,15 +30,19 @@ func Owners() evidence.Owners {
 	if !util.IsRunningSystemd() || os.Getenv("ABOT_TRACE_NO_SYSTEMD") == "1" {
 		return nil
 	}
-	return newManager(dial)
+	return newManager(dial, dialBus)
 }
 
-func newManager(dial func(context.Context) (*dbus.Conn, error)) *manager {
-	return &manager{dial: dial, turn: make(chan struct{}, 1), cache: make(map[string]answer)}
+func newManager(dial func(context.Context) (*dbus.Conn, error), dialBus func(context.Context) (*godbus.Conn, error)) *manager {
+	return &manager{dial: dial, dialBus: dialBus, turn: make(chan struct{}, 1), cache: make(map[string]answer)}
 }
 
-// A manager asks one question at a time: whoever holds the turn owns the rest.
+// A manager asks one question at a time: whoever holds the turn owns what is below it. What
+// it is told without being asked comes over a connection of Watch's own.
 type manager struct {
+	told    units
+	dialBus func(context.Context) (*godbus.Conn, error)
+
 	dial  func(context.Context) (*dbus.Conn, error) // the connection ends with the context
 	turn  chan struct{}
 	conn  *dbus.Conn
@@ -69,9 +73,6 @@ func (m *manager) Unit(ctx context.Context, pid int32) (evidence.UnitState, erro
 	}
 	return state, nil
 }
-
-// Told implements evidence.Owners.
-func (m *manager) Told(string) (evidence.UnitState, bool) { return evidence.UnitState{}, false }
 
 func (m *manager) unit(ctx context.Context, pid int32) (evidence.UnitState, error) {
 	conn, err := m.connect(ctx)
@@ -186,6 +187,25 @@ func dial(ctx context.Context) (*dbus.Conn, error) {
 		return dbus.NewSystemConnectionContext(ctx)
 	}
 	return conn, nil
+}
+
+// dialBus connects to the system's bus, for signals: they must come in their order.
+func dialBus(ctx context.Context) (*godbus.Conn, error) {
+	return godbus.ConnectSystemBus(godbus.WithContext(ctx), godbus.WithSignalHandler(godbus.NewSequentialSignalHandler()))
+}
+
+// answeredElse is nil for an error that is an answer: of a unit that is gone, say.
+func answeredElse(err error) error {
+	var answered godbus.Error
+	if errors.As(err, &answered) {
+		return nil
+	}
+	return err
+}
+
+// pathOf is the path of a unit's object.
+func pathOf(unit string) godbus.ObjectPath {
+	return godbus.ObjectPath(unitPaths + "/" + dbus.PathBusEscape(unit))
 }
 
 func (m *manager) drop() {

@@ -32,9 +32,34 @@ type bus struct {
 	service  map[string]godbus.Variant
 	name     string        // of the unit's object
 	mute     chan struct{} // until it is closed nothing is answered; nil: at once
+	list     []listed      // what ListUnits tells
 	accepted atomic.Int32
 	asked    atomic.Int32 // for the properties of a service
 	conns    chan net.Conn
+}
+
+// A listed unit is one of ListUnits' answer.
+type listed struct {
+	Name, Description, Load, Active, Sub, Following string
+	Path                                            godbus.ObjectPath
+	JobID                                           uint32
+	JobType                                         string
+	JobPath                                         godbus.ObjectPath
+}
+
+// emit sends a signal of the manager's.
+func emit(t *testing.T, c net.Conn, path godbus.ObjectPath, face, member string, body ...any) {
+	t.Helper()
+	m := &godbus.Message{Type: godbus.TypeSignal, Headers: map[godbus.HeaderField]godbus.Variant{
+		godbus.FieldPath:      godbus.MakeVariant(path),
+		godbus.FieldInterface: godbus.MakeVariant(face),
+		godbus.FieldMember:    godbus.MakeVariant(member),
+		godbus.FieldSender:    godbus.MakeVariant(":1.0"),
+		godbus.FieldSignature: godbus.MakeVariant(godbus.SignatureOf(body...)),
+	}, Body: body}
+	if err := send(c, 1<<20, m); err != nil {
+		t.Error(err)
+	}
 }
 
 func newBus(t *testing.T) *bus {
@@ -144,6 +169,8 @@ func (b *bus) answer(call *godbus.Message) *godbus.Message {
 		m.Body = []any{b.service}
 	case member == "GetAll":
 		m.Body = []any{b.unit}
+	case member == "ListUnits":
+		m.Body = []any{b.list}
 	}
 	if len(m.Body) > 0 {
 		m.Headers[godbus.FieldSignature] = godbus.MakeVariant(godbus.SignatureOf(m.Body...))
@@ -165,6 +192,16 @@ func (b *bus) manager() *manager {
 			}
 			return c, nil
 		})
+	}, func(ctx context.Context) (*godbus.Conn, error) {
+		c, err := godbus.Dial("unix:path="+b.path, godbus.WithContext(ctx), godbus.WithSignalHandler(godbus.NewSequentialSignalHandler()))
+		if err != nil {
+			return nil, err
+		}
+		if err := c.Auth([]godbus.Auth{godbus.AuthExternal("0")}); err != nil {
+			c.Close()
+			return nil, err
+		}
+		return c, nil
 	})
 	b.t.Cleanup(m.drop)
 	return m

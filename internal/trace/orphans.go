@@ -47,6 +47,10 @@ func (t *Tracer) publishNews() {
 	}
 }
 
+// UnitChanged has the orphans in a unit judged anew, whose state has changed. From any
+// goroutine but the loop's.
+func (t *Tracer) UnitChanged(unit string) { t.post(func() { t.evidence.UnitChanged(unit) }) }
+
 // YieldOnLoop leaves the processors to those who were just signalled, for a moment before
 // anyone is told, and has then run on the loop when that is done. On the loop.
 func (t *Tracer) YieldOnLoop(then func()) {
