@@ -123,7 +123,7 @@ func newWorld(t testing.TB, text string, tasks ...event.Task) *world {
 	}
 	quiet := slog.New(slog.DiscardHandler)
 	w := &world{t: t, script: &script{tasks: tasks, wake: make(chan struct{}, 1)}, began: boottime.Now() - uint64(time.Minute),
-		events: make(chan *wire.Event, 1024)}
+		events: make(chan *wire.Event, 1<<16)}
 	alert := func(a wire.Alert) { w.tracer.PublishOnLoop(&wire.Event{Type: wire.TypeAlert, Alert: &a}) }
 	w.Controller = New(Options{Tasks: w.script, Log: quiet, OnAlert: alert})
 	tracer := trace.New(w.script, trace.Options{Log: quiet, OnOrphans: w.OnOrphans, OnTick: w.OnTick, OnLeaseEnd: w.OnLeaseEnd, OnRead: w.OnRead,
