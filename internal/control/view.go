@@ -81,7 +81,7 @@ func (v *view) Process(id event.ID, p *policy.Process) bool {
 		Dead:     t.Dead,
 		Comm:     t.Comm.String(),
 		Exe:      t.Filename,
-		Cmdline:  strings.ReplaceAll(strings.TrimSuffix(t.Cmdline, "\x00"), "\x00", " "),
+		Cmdline:  joinWords(t.Cmdline),
 		UID:      t.UID,
 		User:     v.tracer.User(t.UID),
 		Kthread:  t.Kthread,
@@ -94,11 +94,20 @@ func (v *view) Process(id event.ID, p *policy.Process) bool {
 	if o := t.Orphan; o != nil && !t.Dead {
 		p.Orphan, p.Verdict, p.Since = true, verdictOn(o), o.Since
 		p.Observed = p.Observed && o.Observed
+		p.Abandoned = o.Abandoned
+		if o.Leaker != nil {
+			p.LeakerCmdline = joinWords(o.Leaker.Cmdline)
+		}
 		if o.Leaker != nil && o.Leaker.End.Known {
 			p.Leaker = &o.Leaker.End.UIDs
 		}
 	}
 	return true
+}
+
+// joinWords is a NUL-separated command line with single spaces between its words.
+func joinWords(cmdline string) string {
+	return strings.ReplaceAll(strings.TrimSuffix(cmdline, "\x00"), "\x00", " ")
 }
 
 // verdictOn is the verdict on an orphan. One that a snapshot has found is never judged;

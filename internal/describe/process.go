@@ -260,6 +260,9 @@ func (c *Converter) orphan(o *tracker.Orphan) *wire.Orphan {
 		Provisional: o.Provisional,
 		Evidence:    o.Evidence,
 	}
+	if o.Abandoned {
+		w.Stdio = wire.StdioAbandoned
+	}
 	if w.Verdict == "" {
 		w.Verdict = wire.VerdictUnknown
 	}

@@ -233,7 +233,11 @@ func (g *Gatherer) judge(c *openCase, reason string) {
 	g.tie(&p, &facts, v)
 	c.told = true
 	changed := before.Verdict != v.Word || before.Provisional != v.Provisional ||
-		c.was != nil && !first // judged by another death
+		c.was != nil && !first || // judged by another death
+		facts.Abandoned() && !before.Abandoned // a fact that rules match on
+	if facts.Abandoned() {
+		g.tree.SetAbandoned(c.id)
+	}
 	if first || changed {
 		g.news = append(g.news, g.newsOf(c, &p, v, first, before.Verdict, reason))
 	}

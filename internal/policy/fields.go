@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
 // A Field is one thing that a rule can match on. All there is to it stands in its entry in
@@ -18,6 +20,8 @@ type Field struct {
 	Path string
 	// Form is how its value is written.
 	Form Form
+	// Words are the only values of a text, where there are few.
+	Words []string
 	// Narrows says that it picks out processes by what they are, which is what a one-shot
 	// pass wants before it kills on lineage that nobody observed.
 	Narrows bool
@@ -78,6 +82,9 @@ func (m Match) Texts(name string) []string {
 	return texts
 }
 
+// StdioAbandoned is the one value of the field stdio.
+const StdioAbandoned = wire.StdioAbandoned
+
 // Fields are what a rule can match on beside its verdict, in the order in which they are
 // looked at: the cheap and the selective ones first. An age costs less than a pattern, but
 // it comes after: an orphan that no pattern matches must not arm a timer.
@@ -114,6 +121,24 @@ var Fields = []Field{
 		condition: func(v any) (condition, error) {
 			re, err := compileRE2(v.(string))
 			return &spawnedByMatches{re}, err
+		},
+	},
+	{
+		Path: "match.leaker", Form: FormText, Narrows: true,
+		Manual: "A regular expression (RE2) on the command line of the leaker, whose death made the orphan.",
+		condition: func(v any) (condition, error) {
+			re, err := compileRE2(v.(string))
+			return &leakerMatches{re}, err
+		},
+	},
+	{
+		Path: "match.stdio", Form: FormText, Words: []string{StdioAbandoned},
+		Manual: "*abandoned*: nobody is at the other end of its standard input, output or error.",
+		condition: func(v any) (condition, error) {
+			if v != StdioAbandoned {
+				return nil, fmt.Errorf("%q is not %s", v, StdioAbandoned)
+			}
+			return stdioAbandoned{}, nil
 		},
 	},
 	{

@@ -130,6 +130,8 @@ func (v verdictIs) settled(c *candidate) uint64 {
 
 func (v verdictIs) describe(c *candidate) string {
 	switch {
+	case c.p.Verdict == "":
+		return "its verdict is not final yet"
 	case !slices.Contains(v.of, c.p.Verdict):
 		return fmt.Sprintf("its verdict is %s, not %s", c.p.Verdict, strings.Join(v.of, " or "))
 	case c.now < v.settled(c):
@@ -197,6 +199,34 @@ func (m *spawnedByMatches) describe(c *candidate) string {
 		return fmt.Sprintf("no known ancestor's command line matches %s", m.re)
 	}
 	return fmt.Sprintf("the command line of its ancestor pid %d (%s) matches %s", a.ID.PID, a.Comm, m.re)
+}
+
+type leakerMatches struct{ re *regexp.Regexp }
+
+func (m *leakerMatches) holds(c *candidate) (bool, uint64) {
+	return m.re.MatchString(c.p.LeakerCmdline), 0
+}
+
+func (m *leakerMatches) describe(c *candidate) string {
+	switch {
+	case m.re.MatchString(c.p.LeakerCmdline):
+		return fmt.Sprintf("the command line of its leaker matches %s", m.re)
+	case c.p.LeakerCmdline == "":
+		return "the command line of its leaker is not known"
+	default:
+		return fmt.Sprintf("the command line of its leaker does not match %s", m.re)
+	}
+}
+
+type stdioAbandoned struct{}
+
+func (stdioAbandoned) holds(c *candidate) (bool, uint64) { return c.p.Abandoned, 0 }
+
+func (stdioAbandoned) describe(c *candidate) string {
+	if c.p.Abandoned {
+		return "nobody is at the other end of its standard input, output or error"
+	}
+	return "somebody is at the other ends of its standard input, output and error, or that is not known"
 }
 
 type orphanedFor time.Duration

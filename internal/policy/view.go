@@ -72,6 +72,10 @@ type Process struct {
 	// Since is the instant of the orphaning, or the earliest instant at which it is
 	// known to have been an orphan; 0 where not even that is known.
 	Since uint64
+	// LeakerCmdline is the leaker's arguments joined by single spaces; empty where not known.
+	LeakerCmdline string
+	// Abandoned says that nobody is at the other end of its standard input, output or error.
+	Abandoned bool
 	// Leaker are the user ids with which the leaker of an orphan died; nil where that was not
 	// seen.
 	Leaker *event.UIDs

@@ -208,6 +208,10 @@ func (t *tree) Process(id event.ID, p *policy.Process) bool {
 	if w.Orphan != nil {
 		p.Orphan, p.Verdict, p.Since = true, w.Orphan.Verdict, w.Orphan.SinceNS
 		p.Leaker = t.leakerIDs(w.Orphan.Leaker)
+		p.Abandoned = w.Orphan.Stdio == wire.StdioAbandoned
+		if l := w.Orphan.Leaker; l != nil {
+			p.LeakerCmdline = strings.Join(l.Cmdline, " ")
+		}
 		if w.Orphan.Provisional {
 			p.Verdict = "" // no rule acts on it
 		}

@@ -13,7 +13,7 @@ import (
 
 // ExportVersion is raised whenever the format below changes in any way. A tree of
 // another version is not read: the kernel can be asked again, a misread tree cannot.
-const ExportVersion = 4
+const ExportVersion = 5
 
 // ErrMerging is returned by Export between Begin and End of a snapshot.
 var ErrMerging = errors.New("tracker: a snapshot is being merged")
@@ -278,6 +278,7 @@ func (w *writer) orphan(o *Orphan) {
 	if o.AtDeathKnown {
 		w.origin(o.AtDeath)
 	}
+	w.bool(o.Abandoned)
 	w.bool(o.Quiet)
 	w.bool(o.ByTie)
 	w.id(o.Tied)

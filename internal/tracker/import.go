@@ -217,7 +217,7 @@ func (r *reader) orphan() *Orphan {
 	if o.AtDeathKnown {
 		o.AtDeath = r.origin()
 	}
-	o.Quiet, o.ByTie, o.Tied = r.bool(), r.bool(), r.id()
+	o.Abandoned, o.Quiet, o.ByTie, o.Tied = r.bool(), r.bool(), r.bool(), r.id()
 	o.Verdict, o.Provisional = r.string(), r.bool()
 	for range r.count() {
 		o.Evidence = append(o.Evidence, r.string())

@@ -63,6 +63,10 @@ type Orphan struct {
 	// Tied is the living process whose death it is judged by, too: see Tie. Zero is none.
 	Tied event.ID
 
+	// Abandoned says that nobody is at the other end of its standard input, output or error:
+	// see SetAbandoned.
+	Abandoned bool
+
 	// Verdict, Provisional and Evidence are set by the owner of the tree: see SetVerdict.
 	Verdict     string
 	Provisional bool
@@ -179,6 +183,7 @@ func (t *Tree) announce(child ref, o *Orphan) {
 	if old := t.orphans[child]; old != nil {
 		kind = OrphanedAgain
 		o.Verdict, o.Provisional, o.Evidence = old.Verdict, old.Provisional, old.Evidence
+		o.Abandoned = old.Abandoned
 		t.untie(child, old)
 	}
 	t.orphans[child] = o
@@ -254,6 +259,14 @@ func (t *Tree) SetVerdict(id event.ID, verdict string, provisional bool, evidenc
 	o.Verdict, o.Provisional, o.Evidence = verdict, provisional, evidence
 	if t.at(r).is(flagDead) {
 		t.noteDead(r)
+	}
+}
+
+// SetAbandoned records that nobody is at the other end of an orphan's standard input, output
+// or error.
+func (t *Tree) SetAbandoned(id event.ID) {
+	if o := t.orphans[t.living(t.find(id))]; o != nil {
+		o.Abandoned = true
 	}
 }
 

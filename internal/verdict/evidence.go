@@ -29,7 +29,7 @@ func circumstances(f *Facts) (lines []string) {
 		add(fmt.Sprintf("it is stranded: its spawner %s lives, its ancestor died", f.Above.who()))
 	}
 	add(f.signLines()...)
-	if f.abandoned() {
+	if f.Abandoned() {
 		add("nobody is at the other end of its " + f.abandonedNames())
 	}
 	add(f.owner(), f.ownPlace(), f.unitLine())

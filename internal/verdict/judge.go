@@ -141,7 +141,7 @@ func (f *Facts) afterFailure(own signs) (word, because string) {
 	switch {
 	case own.any():
 		return Unknown, f.who() + " failed, but it had detached by itself: that could be either"
-	case f.abandoned():
+	case f.Abandoned():
 		return Leaked, f.who() + " failed and left it behind with nobody at the other end of its " + f.abandonedNames()
 	case f.Leaker.Leaked:
 		return Leaked, f.who() + " was leaked itself, and left it behind"
@@ -161,7 +161,7 @@ func (f *Facts) afterHangup(own signs) (word, because string) {
 		return f.bySign(own, own.own()[0])
 	case f.HangupSurvived:
 		return Unknown, "its terminal hung up, and it handles SIGHUP: that could be either"
-	case f.abandoned():
+	case f.Abandoned():
 		return Unknown, "its terminal hung up, and nobody is at the other end of its " + f.abandonedNames()
 	case !f.endsKnown() && !f.Pending.Ends:
 		return Unknown, "its terminal hung up, and whether anybody is at the other ends of its standard input, output and error could not be read"
@@ -205,7 +205,7 @@ func (f *Facts) launchedBriefly() bool { return f.Lived > 0 && f.Lived <= Prepar
 // wants to end, too.
 func (f *Facts) bySign(s signs, because string) (string, string) {
 	switch {
-	case s.sessionOnly() && f.abandoned():
+	case s.sessionOnly() && f.Abandoned():
 		return Unknown, "a new session is its only sign of detaching, and nobody is at the other end of its " + f.abandonedNames()
 	case s.sessionOnly() && !f.endsKnown() && !f.Pending.Ends:
 		return Unknown, "a new session is its only sign of detaching, and whether anybody is at the other ends of its standard input, output and error could not be read"

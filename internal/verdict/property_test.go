@@ -180,7 +180,7 @@ func TestLeakedHasACause(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		f := genFacts().Draw(t, "facts")
 		peaceful := !f.Leaker.Status.Signaled() && !f.Leaker.OOM
-		if got := Judge(f); got.Word == Leaked && peaceful && !f.LeaseEnded && !f.Unit.Ended && !f.abandoned() && !f.Leaker.Leaked {
+		if got := Judge(f); got.Word == Leaked && peaceful && !f.LeaseEnded && !f.Unit.Ended && !f.Abandoned() && !f.Leaker.Leaked {
 			t.Fatalf("leaked after a peaceful end: %+v", f)
 		}
 	})

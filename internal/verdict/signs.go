@@ -117,8 +117,8 @@ func (s signs) prepared() (lines []string) {
 	return lines
 }
 
-// abandoned reports whether nobody is at the other end of one of 0, 1 and 2.
-func (f *Facts) abandoned() bool {
+// Abandoned reports whether nobody is at the other end of one of 0, 1 and 2.
+func (f *Facts) Abandoned() bool {
 	for _, end := range f.Ends {
 		if end == EndAbandoned {
 			return true
@@ -130,7 +130,7 @@ func (f *Facts) abandoned() bool {
 // endsKnown reports whether all other ends are, or whether one that nobody holds makes
 // the rest idle.
 func (f *Facts) endsKnown() bool {
-	if f.abandoned() {
+	if f.Abandoned() {
 		return true
 	}
 	for _, end := range f.Ends {

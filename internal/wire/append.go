@@ -132,6 +132,7 @@ func appendOrphan(b []byte, o *Orphan) []byte {
 	}
 	b = appendText(b, `,"verdict":`, o.Verdict)
 	b = optionalTrue(b, `,"provisional":`, o.Provisional)
+	b = optionalText(b, `,"stdio":`, o.Stdio)
 	b = append(b, `,"evidence":`...)
 	if o.Evidence == nil {
 		b = append(b, `null`...)

@@ -132,10 +132,16 @@ type Orphan struct {
 	Verdict string   `json:"verdict"`
 	// Provisional says that a fact is pending which could change the verdict, for a second
 	// at most. No rule acts on it.
-	Provisional bool     `json:"provisional,omitempty"`
-	Evidence    []string `json:"evidence"`
-	Tree        *Usage   `json:"tree,omitempty"`
+	Provisional bool `json:"provisional,omitempty"`
+	// Stdio is StdioAbandoned where nobody is at the other end of its standard input, output
+	// or error; absent where somebody is, or that is not known.
+	Stdio    string   `json:"stdio,omitempty"`
+	Evidence []string `json:"evidence"`
+	Tree     *Usage   `json:"tree,omitempty"`
 }
+
+// StdioAbandoned is the value of Orphan.Stdio.
+const StdioAbandoned = "abandoned"
 
 // Event is one record of the stream. It carries its own object under the name of
 // its type.
