@@ -6,9 +6,8 @@ import (
 	"io"
 	"os"
 	"syscall"
-	"unsafe"
 
-	"golang.org/x/sys/unix"
+	"github.com/abot-trace/abot-trace/internal/rawsys"
 )
 
 // A rawFile writes to a regular file without telling the scheduler of the system
@@ -38,24 +37,19 @@ func rawWriter(w io.Writer) io.Writer {
 
 // Write implements io.Writer.
 func (q *rawFile) Write(b []byte) (n int, err error) {
-	var errno syscall.Errno
+	var writeErr error
 	if err := q.raw.Write(func(fd uintptr) (done bool) {
-		for n < len(b) && errno == 0 {
-			var m uintptr
-			m, _, errno = unix.RawSyscall(unix.SYS_WRITE, fd, uintptr(unsafe.Pointer(&b[n])), uintptr(len(b)-n))
-			switch errno {
-			case 0:
-				n += int(m)
-			case unix.EINTR:
-				errno = 0
-			}
+		for n < len(b) && writeErr == nil {
+			var m int
+			m, writeErr = rawsys.Write(int(fd), b[n:])
+			n += m
 		}
 		return true
 	}); err != nil {
 		return n, err
 	}
-	if errno != 0 {
-		return n, &os.PathError{Op: "write", Path: q.name, Err: errno}
+	if writeErr != nil {
+		return n, &os.PathError{Op: "write", Path: q.name, Err: writeErr}
 	}
 	return n, nil
 }

@@ -14,10 +14,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
-	"unsafe"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/abot-trace/abot-trace/internal/rawsys"
 	"github.com/abot-trace/abot-trace/internal/stream"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -212,12 +210,9 @@ func (f *follower) wake() {
 	}
 }
 
-// try writes what the socket has room for. The system call does not block, so that the
-// scheduler need not hear of it.
+// try writes what the socket has room for.
 func (f *follower) try(fd uintptr) (done bool) {
-	n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, fd, uintptr(unsafe.Pointer(unsafe.SliceData(f.rest))), uintptr(len(f.rest)),
-		unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
-	if errno == 0 {
+	if n, err := rawsys.Send(int(fd), f.rest); err == nil {
 		f.rest = f.rest[n:]
 	}
 	return true // whatever the trouble is, the goroutine will meet it

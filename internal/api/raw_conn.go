@@ -7,9 +7,10 @@ import (
 	"io"
 	"net"
 	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/internal/rawsys"
 )
 
 // A rawConn reads from a socket without telling the scheduler of the system calls,
@@ -37,21 +38,19 @@ func (c *rawConn) Read(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
 	}
-	var n uintptr
-	var errno syscall.Errno
+	var n int
+	var readErr error
 	err := c.raw.Read(func(fd uintptr) (done bool) {
-		for errno = unix.EINTR; errno == unix.EINTR; {
-			n, _, errno = unix.RawSyscall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
-		}
-		return errno != unix.EAGAIN
+		n, readErr = rawsys.Read(int(fd), b)
+		return readErr != unix.EAGAIN
 	})
 	switch {
 	case err != nil:
 		return 0, err
-	case errno != 0:
-		return 0, &net.OpError{Op: "read", Net: "unix", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: errno}
+	case readErr != nil:
+		return 0, &net.OpError{Op: "read", Net: "unix", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: readErr}
 	case n == 0:
 		return 0, io.EOF
 	}
-	return int(n), nil
+	return n, nil
 }

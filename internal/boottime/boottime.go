@@ -5,18 +5,16 @@ package boottime
 
 import (
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/internal/rawsys"
 )
 
 // Now is CLOCK_BOOTTIME in ns, as the initial time namespace has it. It goes on during suspend and never steps
 // (clock_gettime(2)); the kernel's programs stamp by the same clock. From any goroutine.
 func Now() uint64 {
-	var ts unix.Timespec
-	// It cannot fail with a valid clock and pointer. It does not block either, and to
-	// tell the scheduler of a system call would wake the runtime's monitor thread.
-	_, _, _ = unix.RawSyscall(unix.SYS_CLOCK_GETTIME, unix.CLOCK_BOOTTIME, uintptr(unsafe.Pointer(&ts)), 0)
+	ts := rawsys.ClockGettime(unix.CLOCK_BOOTTIME)
 	return uint64(ts.Nano() - shift())
 }
 

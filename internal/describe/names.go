@@ -12,6 +12,7 @@ import (
 	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/procfs"
+	"github.com/abot-trace/abot-trace/internal/rawsys"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 )
 
@@ -178,7 +179,9 @@ func (r *Names) place(id event.ID) Group {
 
 // ask has procfs say where the process stands.
 func (r *Names) ask(id event.ID) (g Group, ok bool) {
-	if gone(id.PID) {
+	// A short-lived process is often reaped before its records are read, and this takes a
+	// tenth of what procfs takes to say so.
+	if !rawsys.Exists(id.PID) {
 		return g, false
 	}
 	p, err := r.proc.OpenID(id)
@@ -225,13 +228,6 @@ func (r *Names) inherited(id event.ID) (g Group, ok bool, from event.ID) {
 		copied, id = id, in
 	}
 	return g, false, from
-}
-
-// gone reports whether nobody has the pid: a short-lived process is often reaped before
-// its records are read, and this takes a tenth of what procfs takes to say so.
-func gone(pid int32) bool {
-	_, _, errno := unix.RawSyscall(unix.SYS_KILL, uintptr(pid), 0, 0)
-	return errno == unix.ESRCH
 }
 
 // Moved takes note of a process's move into the group with that id of the unified

@@ -16,12 +16,12 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/procfs"
+	"github.com/abot-trace/abot-trace/internal/rawsys"
 	"github.com/abot-trace/abot-trace/internal/rootfile"
 )
 
@@ -90,24 +90,18 @@ func appendEntry(b []byte, boot, killID string, ids []event.ID) []byte {
 	return append(b, "]}\n"...)
 }
 
-// appendTo makes its calls without telling the scheduler: the directory lies in memory.
+// appendTo appends a line at once: the directory lies in memory.
 func appendTo(path string, line []byte) error {
-	name, err := unix.BytePtrFromString(path)
+	fd, err := rawsys.Open(unix.AT_FDCWD, path, unix.O_WRONLY|unix.O_CREAT|unix.O_APPEND|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return &fs.PathError{Op: "open", Path: path, Err: err}
 	}
-	here := unix.AT_FDCWD
-	fd, _, errno := unix.RawSyscall6(unix.SYS_OPENAT, uintptr(here), uintptr(unsafe.Pointer(name)),
-		unix.O_WRONLY|unix.O_CREAT|unix.O_APPEND|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600, 0, 0)
-	if errno != 0 {
-		return &fs.PathError{Op: "open", Path: path, Err: errno}
-	}
-	defer unix.RawSyscall(unix.SYS_CLOSE, fd, 0, 0)
-	n, _, errno := unix.RawSyscall(unix.SYS_WRITE, fd, uintptr(unsafe.Pointer(unsafe.SliceData(line))), uintptr(len(line)))
+	defer rawsys.Close(fd)
+	n, err := rawsys.Write(fd, line)
 	switch {
-	case errno != 0:
-		return &fs.PathError{Op: "write", Path: path, Err: errno}
-	case int(n) < len(line):
+	case err != nil:
+		return &fs.PathError{Op: "write", Path: path, Err: err}
+	case n < len(line):
 		return &fs.PathError{Op: "write", Path: path, Err: io.ErrShortWrite}
 	}
 	return nil

@@ -62,7 +62,7 @@ func inBackground() {
 		idleClass  = 3 << 13 // IOPRIO_CLASS_IDLE
 	)
 	_ = unix.Setpriority(unix.PRIO_PROCESS, 0, 19)
-	_, _, _ = unix.RawSyscall(unix.SYS_IOPRIO_SET, whoProcess, 0, idleClass)
+	_, _, _ = unix.Syscall(unix.SYS_IOPRIO_SET, whoProcess, 0, idleClass)
 }
 
 func (s *Store) sealSoon() {

@@ -5,13 +5,14 @@ package probe
 import (
 	"errors"
 	"fmt"
-	"github.com/abot-trace/abot-trace/internal/boottime"
 	"os"
 	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/internal/boottime"
 )
 
 // Why tracing is not possible. The error's text names what is missing; Hint says

@@ -12,6 +12,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/internal/rawsys"
 )
 
 // Bits of a record's length word, and its header's size (include/uapi/linux/bpf.h).
@@ -226,8 +228,8 @@ func (r *ring) wait(d time.Duration) error {
 	}
 	// A timer of nothing is one that never rings.
 	at := unix.ItimerSpec{Value: unix.NsecToTimespec(int64(max(d, 1)))}
-	if _, _, errno := unix.RawSyscall6(unix.SYS_TIMERFD_SETTIME, uintptr(r.timer), 0, uintptr(unsafe.Pointer(&at)), 0, 0, 0); errno != 0 {
-		return fmt.Errorf("wait for ring: set timer: %w", errno)
+	if err := rawsys.TimerfdSettime(r.timer, &at); err != nil {
+		return fmt.Errorf("wait for ring: set timer: %w", err)
 	}
 	if err := r.conn.Read(r.onReadable); err != nil {
 		return fmt.Errorf("wait for ring: %w", err)
@@ -235,18 +237,17 @@ func (r *ring) wait(d time.Duration) error {
 	return nil
 }
 
-// takeWakeup reports whether anyone asked for attention, and takes note of it. Its calls do
-// not block, so the scheduler is not told of them.
+// takeWakeup reports whether anyone asked for attention, and takes note of it.
 func (r *ring) takeWakeup(epoll uintptr) bool {
 	var events [3]unix.EpollEvent
-	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, epoll, uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
-	if errno != 0 {
+	n, err := rawsys.EpollPending(int(epoll), events[:])
+	if err != nil {
 		return false
 	}
 	for i := range n {
 		if int(events[i].Fd) == r.waker {
 			var b [8]byte
-			_, _, _ = unix.RawSyscall(unix.SYS_READ, uintptr(r.waker), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
+			_, _ = rawsys.Read(r.waker, b[:])
 		}
 	}
 	return n > 0

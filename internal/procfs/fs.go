@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/rawsys"
 )
 
 // ErrGone says that the process has ended. It is an answer, not a failure.
@@ -71,7 +72,7 @@ func (f FS) open(pid int32) (Process, error) {
 	path = strconv.AppendInt(path, int64(pid), 10)
 	// Not O_PATH, which hidepid does not look at: what it conceals would be found,
 	// and then seem to be gone.
-	dir, err := rawOpen(unix.AT_FDCWD, string(path), unix.O_RDONLY|unix.O_DIRECTORY)
+	dir, err := rawsys.Open(unix.AT_FDCWD, string(path), unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return Process{}, p.fail("open", p.unhide(err))
 	}
@@ -99,7 +100,7 @@ func (f FS) OpenID(id event.ID) (*Process, error) {
 }
 
 // Close releases the handle.
-func (p *Process) Close() error { return rawClose(p.dir) }
+func (p *Process) Close() error { return rawsys.Close(p.dir) }
 
 // PID is the pid that the handle was opened by.
 func (p *Process) PID() int32 { return p.pid }
@@ -130,7 +131,7 @@ func (p *Process) fail(what string, err error) error {
 func (p *Process) read(name string, buf []byte) (int, error) {
 	open, read, shut := openat, read, unix.Close
 	if name == "stat" || name == "cgroup" {
-		open, read, shut = rawOpen, rawRead, rawClose
+		open, read, shut = rawOpenat, rawsys.Read, rawsys.Close
 	}
 	fd, err := open(p.dir, name, unix.O_RDONLY)
 	if err != nil {
@@ -167,6 +168,8 @@ func (p *Process) readAll(name string, small, most int) ([]byte, error) {
 func (p *Process) exists() bool {
 	return unix.Faccessat(p.dir, "stat", unix.F_OK, 0) != unix.ENOENT
 }
+
+func rawOpenat(dir int, path string, flags int) (int, error) { return rawsys.Open(dir, path, flags, 0) }
 
 func openat(dir int, path string, flags int) (int, error) {
 	for {

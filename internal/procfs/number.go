@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/internal/rawsys"
 )
 
 // What these read is asked of every process of a tree right before it is ended, and
@@ -58,7 +60,7 @@ func (f FS) Condition(pid int32) (state byte, resident uint64, err error) {
 func (f FS) Exe(pid int32) (string, error) {
 	var buf [unix.PathMax]byte
 	path := f.path(pid, "exe")
-	n, err := rawReadlink(path, buf[:])
+	n, err := rawsys.Readlink(path, buf[:])
 	if err != nil {
 		return "", smallError(path, err)
 	}
@@ -72,12 +74,12 @@ func (f FS) path(pid int32, name string) string {
 // small reads a file of one line, without its end.
 func (f FS) small(pid int32, name string, buf []byte) ([]byte, error) {
 	path := f.path(pid, name)
-	fd, err := rawOpen(unix.AT_FDCWD, path, unix.O_RDONLY)
+	fd, err := rawsys.Open(unix.AT_FDCWD, path, unix.O_RDONLY, 0)
 	if err != nil {
 		return nil, smallError(path, err)
 	}
-	defer rawClose(fd)
-	n, err := rawRead(fd, buf)
+	defer rawsys.Close(fd)
+	n, err := rawsys.Read(fd, buf)
 	if err != nil {
 		return nil, smallError(path, err)
 	}

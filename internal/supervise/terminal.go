@@ -162,7 +162,7 @@ func defaultAction(sig unix.Signal) (restore func(), err error) {
 
 func sigaction(sig unix.Signal, action, old *[4]uint64) error {
 	const maskBytes = 8
-	_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig),
+	_, _, errno := unix.Syscall6(unix.SYS_RT_SIGACTION, uintptr(sig),
 		uintptr(unsafe.Pointer(action)), uintptr(unsafe.Pointer(old)), maskBytes, 0, 0)
 	if errno != 0 {
 		return errno
