@@ -46,7 +46,7 @@ func (g *Gatherer) facts(c *openCase, p *tracker.Process) verdict.Facts {
 		f.AdopterComm = safetext.Name(o.AdopterComm.String())
 	}
 	_, f.LeaseEnded = g.leases.Ended(p.ID)
-	g.addLeaker(&f, o)
+	g.addLeaker(&f, o.Leaker)
 	g.addState(c, p, &f)
 	group := g.names.Group(p.ID, p.Cgroup, !p.Dead)
 	f.Place = placeOf(group)
@@ -63,8 +63,7 @@ func (g *Gatherer) facts(c *openCase, p *tracker.Process) verdict.Facts {
 	return f
 }
 
-func (g *Gatherer) addLeaker(f *verdict.Facts, o *tracker.Orphan) {
-	l := o.Leaker
+func (g *Gatherer) addLeaker(f *verdict.Facts, l *tracker.Leaker) {
 	if l == nil {
 		return
 	}

@@ -227,7 +227,7 @@ func (g *Gatherer) judge(c *openCase, reason string) {
 		p.Dead = true
 	}
 	facts := g.facts(c, &p)
-	v := verdict.Judge(facts)
+	v := g.weigh(c, &p, facts)
 	before := *p.Orphan
 	g.tree.SetVerdict(c.id, v.Word, v.Provisional, v.Evidence)
 	g.tie(&p, &facts, v)
@@ -250,6 +250,23 @@ func (g *Gatherer) judge(c *openCase, reason string) {
 	if before.Verdict != v.Word || before.Provisional != v.Provisional {
 		g.lookBelow(c.id)
 	}
+}
+
+// weigh has the facts judged. Of one that is judged by the death of who lived above its
+// launcher, how that one left it still speaks for it.
+func (g *Gatherer) weigh(c *openCase, p *tracker.Process, facts verdict.Facts) verdict.Verdict {
+	v := verdict.Judge(facts)
+	o := p.Orphan
+	if !o.ByTie || o.Launcher == nil || v.Word == verdict.Deliberate && !v.Provisional {
+		return v
+	}
+	first := facts
+	first.Tied, first.Lived = false, o.LauncherLived
+	g.addLeaker(&first, o.Launcher)
+	if launched := verdict.Judge(first); launched.Word == verdict.Deliberate {
+		return launched
+	}
+	return v
 }
 
 // newsOf is what is to be told: of a process that the tree has forgotten, as it was.

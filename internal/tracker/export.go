@@ -13,7 +13,7 @@ import (
 
 // ExportVersion is raised whenever the format below changes in any way. A tree of
 // another version is not read: the kernel can be asked again, a misread tree cannot.
-const ExportVersion = 5
+const ExportVersion = 6
 
 // ErrMerging is returned by Export between Begin and End of a snapshot.
 var ErrMerging = errors.New("tracker: a snapshot is being merged")
@@ -118,7 +118,7 @@ func (w *writer) order() {
 		use(n.origin, w.originsAt, &w.origins)
 		use(n.begun, w.originsAt, &w.origins)
 		use(n.cgroup, w.cgroupsAt, &w.cgroups)
-		w.useLeaker(t.orphanOf(r))
+		w.useLeakers(t.orphanOf(r))
 	}
 }
 
@@ -137,12 +137,16 @@ func use(i interned, at []uint32, used *[]interned) {
 	}
 }
 
-func (w *writer) useLeaker(o *Orphan) {
-	if o == nil || o.Leaker == nil || w.leakersAt[o.Leaker] != 0 {
+func (w *writer) useLeakers(o *Orphan) {
+	if o == nil {
 		return
 	}
-	w.leakers = append(w.leakers, o.Leaker)
-	w.leakersAt[o.Leaker] = uint32(len(w.leakers))
+	for _, l := range []*Leaker{o.Leaker, o.Launcher} {
+		if l != nil && w.leakersAt[l] == 0 {
+			w.leakers = append(w.leakers, l)
+			w.leakersAt[l] = uint32(len(w.leakers))
+		}
+	}
 }
 
 func (w *writer) uint(v uint64) { w.b = binary.AppendUvarint(w.b, v) }
@@ -281,6 +285,8 @@ func (w *writer) orphan(o *Orphan) {
 	w.bool(o.Abandoned)
 	w.bool(o.Quiet)
 	w.bool(o.ByTie)
+	w.uint(uint64(w.leakersAt[o.Launcher]))
+	w.uint(uint64(o.LauncherLived))
 	w.id(o.Tied)
 	w.string(o.Verdict)
 	w.bool(o.Provisional)

@@ -217,7 +217,9 @@ func (r *reader) orphan() *Orphan {
 	if o.AtDeathKnown {
 		o.AtDeath = r.origin()
 	}
-	o.Abandoned, o.Quiet, o.ByTie, o.Tied = r.bool(), r.bool(), r.bool(), r.id()
+	o.Abandoned, o.Quiet, o.ByTie = r.bool(), r.bool(), r.bool()
+	o.Launcher, o.LauncherLived = value(r, r.leakers), time.Duration(r.uint(math.MaxInt64))
+	o.Tied = r.id()
 	o.Verdict, o.Provisional = r.string(), r.bool()
 	for range r.count() {
 		o.Evidence = append(o.Evidence, r.string())

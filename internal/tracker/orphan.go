@@ -58,8 +58,11 @@ type Orphan struct {
 
 	// Quiet says that the tracer's own process ended its spawner: nobody is told of it.
 	Quiet bool
-	// ByTie says that Leaker is not its spawner, but who it was tied to.
-	ByTie bool
+	// ByTie says that Leaker is not its spawner, but who it was tied to. Launcher is its
+	// spawner then, and LauncherLived the time from its fork to that one's death.
+	ByTie         bool
+	Launcher      *Leaker
+	LauncherLived time.Duration
 	// Tied is the living process whose death it is judged by, too: see Tie. Zero is none.
 	Tied event.ID
 
@@ -344,6 +347,9 @@ func (t *Tree) releaseTied(r ref, how end) {
 			continue
 		}
 		o := *old
+		if !old.ByTie {
+			o.Launcher, o.LauncherLived = old.Leaker, old.Lived
+		}
 		o.Since, o.Leaker, o.ByTie, o.Tied = leaker.End.Time, leaker, true, event.ID{}
 		o.Observed = old.Observed && leaker.End.Known
 		o.Lived = lived(t.at(child), &o)
