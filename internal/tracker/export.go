@@ -226,7 +226,7 @@ func (w *writer) sent(s *Sent) {
 		w.id(a.ID)
 		w.comm(a.Comm)
 	}
-	w.uint(uint64(s.ordinal))
+	w.uint(uint64(s.Ordinal))
 }
 
 func (w *writer) end(e End) {

@@ -181,7 +181,7 @@ func (r *reader) sent() *Sent {
 	for range r.uint(maxSenderAncestors) {
 		s.Ancestors = append(s.Ancestors, Ancestor{r.id(), r.comm()})
 	}
-	s.ordinal = uint32(r.uint(math.MaxUint32))
+	s.Ordinal = uint32(r.uint(math.MaxUint32))
 	return s
 }
 

@@ -34,7 +34,7 @@ type Sent struct {
 	Cmdline   string
 	Ancestors []Ancestor
 
-	ordinal uint32
+	Ordinal uint32 // of the record
 }
 
 // How long before an exit a signal that did not end the process by itself is taken for the
@@ -58,7 +58,7 @@ func (t *Tree) received(e *event.Event) {
 	if r == 0 || t.at(r).is(flagDead) {
 		return
 	}
-	s := &Sent{Signal: e.Signal, Time: e.Time, ordinal: e.Ordinal}
+	s := &Sent{Signal: e.Signal, Time: e.Time, Ordinal: e.Ordinal}
 	from := t.sender(&s.Signal)
 	if from != 0 && s.Sender.Start == 0 {
 		s.Sender = t.at(from).id()
@@ -85,7 +85,7 @@ func (t *Tree) received(e *event.Event) {
 
 // repeats reports whether s is the record that was taken as other.
 func (s *Sent) repeats(other *Sent) bool {
-	return other != nil && other.ordinal == s.ordinal && other.Signal == s.Signal
+	return other != nil && other.Ordinal == s.Ordinal && other.Signal == s.Signal
 }
 
 // keepLast returns caught with s in the place of the one before it with its number. The
