@@ -14,7 +14,7 @@ import (
 // TestUnreadable wants a process that lets nobody read its environment to be kept by nothing,
 // however often it is looked at, to take one thread, and others to be read as ever.
 func TestUnreadable(t *testing.T) {
-	s := &supervisor{reads: slowread.Reads{Each: 1}}
+	s := &supervisor{Config: Config{Report: t.Logf}, unread: map[identity]bool{}, reads: slowread.Reads{Each: 1}}
 	blocked, err := descend.Read(proctest.Unreadable(t))
 	if err != nil {
 		t.Fatal(err)
