@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package trace
+// Package canary proves that the stream of records is alive, by a process of its own now and
+// then: "active" with zero events must not be possible.
+package canary
 
 import (
 	"errors"
@@ -15,14 +17,13 @@ import (
 	"github.com/abot-trace/abot-trace/internal/tracker"
 )
 
-// canaryInterval is how often the tracer makes a process of its own and expects to
-// see it. It feeds the watchdog, so it is well below it.
-const canaryInterval = 10 * time.Second
+// Interval is how often a process is made. It feeds the watchdog, so it is well below it.
+const Interval = 10 * time.Second
 
-// A canary proves that the stream is alive: "active" with zero events must not be
-// possible. Its process forks and fails to exec, which costs a few dozen
-// microseconds, needs no program, and is seen as a fork and an exit.
-type canary struct {
+// A Canary makes the processes, and takes note of those that are seen. Its process forks
+// and fails to exec, which costs a few dozen microseconds, needs no program, and is seen as
+// a fork and an exit. Tick and ObserveFork belong to the loop.
+type Canary struct {
 	pid    int32
 	next   time.Time
 	busy   atomic.Bool
@@ -30,13 +31,15 @@ type canary struct {
 	failed atomic.Pointer[error]     // why there could be none, nil when there was
 }
 
-func (c *canary) init() { c.pid = int32(os.Getpid()) }
+// New returns a canary that makes its first process at the first Tick.
+func New() *Canary { return &Canary{pid: int32(os.Getpid())} }
 
-func (c *canary) tick(now time.Time) {
+// Tick makes a process if one is due.
+func (c *Canary) Tick(now time.Time) {
 	if now.Before(c.next) || !c.busy.CompareAndSwap(false, true) {
 		return
 	}
-	c.next = now.Add(canaryInterval)
+	c.next = now.Add(Interval)
 	go func() {
 		defer c.busy.Store(false)
 		// The path cannot exist: nothing is ever run. The error is the point.
@@ -49,16 +52,17 @@ func (c *canary) tick(now time.Time) {
 	}()
 }
 
-// observeFork takes note of a process that this one made.
-func (c *canary) observeFork(p *tracker.Process) {
+// ObserveFork takes note of a process that this one made.
+func (c *Canary) ObserveFork(p *tracker.Process) {
 	if p.Spawner.PID == c.pid {
 		now := time.Now()
 		c.seen.Store(&now)
 	}
 }
 
-// lastSeen is when a canary was last seen, as the wall clock counts by now.
-func (c *canary) lastSeen() time.Time {
+// LastSeen is when a canary was last seen, as the wall clock counts by now; from any
+// goroutine.
+func (c *Canary) LastSeen() time.Time {
 	seen := c.seen.Load()
 	if seen == nil {
 		return time.Time{}
@@ -67,8 +71,9 @@ func (c *canary) lastSeen() time.Time {
 	return now.Add(-now.Sub(*seen))
 }
 
-// err says why the last canary could not be made: a silent stream proves nothing then.
-func (c *canary) err() error {
+// Err says why the last canary could not be made: a silent stream proves nothing then.
+// From any goroutine.
+func (c *Canary) Err() error {
 	if err := c.failed.Load(); err != nil {
 		return fmt.Errorf("the canary cannot be made: %w", *err)
 	}

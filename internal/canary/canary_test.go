@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package trace
+package canary
 
 import (
 	"testing"
@@ -10,13 +10,13 @@ import (
 // TestCanaryAge wants the age of the last canary to be one of the monotonic clock: what
 // feeds the watchdog must not change when somebody sets the wall clock.
 func TestCanaryAge(t *testing.T) {
-	var c canary
-	if seen := c.lastSeen(); !seen.IsZero() {
+	c := New()
+	if seen := c.LastSeen(); !seen.IsZero() {
 		t.Errorf("never seen, yet at %v", seen)
 	}
 	seen := time.Now().Add(-5 * time.Second)
 	c.seen.Store(&seen)
-	if age := time.Since(c.lastSeen()); age < 5*time.Second || age > time.Minute {
+	if age := time.Since(c.LastSeen()); age < 5*time.Second || age > time.Minute {
 		t.Errorf("age %v, want 5 s", age)
 	}
 }

@@ -83,7 +83,7 @@ type hub struct {
 
 // Subscribe returns the events of the types named from now on; of all types when
 // there are none. From any goroutine.
-func (s *Stream) Subscribe(types ...string) *Subscription { return s.hub.subscribe(types) }
+func (r *Reader) Subscribe(types ...string) *Subscription { return r.stream.hub.subscribe(types) }
 
 func (h *hub) subscribe(types []string) *Subscription {
 	s := &Subscription{hub: h, types: newTypeSet(types), events: make(chan *wire.Event, subscriberQueue)}

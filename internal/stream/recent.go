@@ -47,6 +47,12 @@ func (r *recent[T]) all(fn func(*T)) {
 	}
 }
 
+// A Reader is what others may do with a stream, from any goroutine but the loop's.
+type Reader struct{ stream *Stream }
+
+// Reader returns the stream's side for readers.
+func (s *Stream) Reader() *Reader { return &Reader{s} }
+
 // pastEvents is a part of what is remembered of the stream.
 type pastEvents struct {
 	events  []*wire.Event
@@ -84,7 +90,8 @@ func (s *Stream) buildEvents(p pastEvents) []*wire.Event {
 // Recent returns what is remembered of the stream: events of the types named (all,
 // when there are none) that happened at the CLOCK_BOOTTIME instant since or later.
 // From any goroutine.
-func (s *Stream) Recent(ctx context.Context, types []string, since uint64) ([]*wire.Event, error) {
+func (r *Reader) Recent(ctx context.Context, types []string, since uint64) ([]*wire.Event, error) {
+	s := r.stream
 	var past pastEvents
 	if err := s.loop.Do(ctx, func(*tracker.Tree) { past = s.past(newTypeSet(types), since) }); err != nil {
 		return nil, err
@@ -95,7 +102,8 @@ func (s *Stream) Recent(ctx context.Context, types []string, since uint64) ([]*w
 // Follow returns what Recent does, and everything after that as lines: nothing is in
 // both or in neither. news is called on the loop when there are lines to take; it must
 // not block. From any goroutine.
-func (s *Stream) Follow(ctx context.Context, types []string, since uint64, news func()) ([]*wire.Event, *Lines, error) {
+func (r *Reader) Follow(ctx context.Context, types []string, since uint64, news func()) ([]*wire.Event, *Lines, error) {
+	s := r.stream
 	l := &Lines{hub: &s.hub, types: newTypeSet(types), news: news, done: make(chan struct{})}
 	var past pastEvents
 	if err := s.loop.Do(ctx, func(*tracker.Tree) {

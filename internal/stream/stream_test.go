@@ -18,12 +18,14 @@ import (
 // A test's own goroutine is its loop.
 type loop struct {
 	*Stream
+	*Reader
 	tree *tracker.Tree
 }
 
 func newLoop() *loop {
 	l := &loop{tree: tracker.New(0)}
 	l.Stream = New(l, describe.NewConverter(describe.NewNames(l.tree)))
+	l.Reader = l.Stream.Reader()
 	return l
 }
 

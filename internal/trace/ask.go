@@ -10,7 +10,6 @@ import (
 
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/lease"
-	"github.com/abot-trace/abot-trace/internal/stream"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -36,32 +35,15 @@ func (t *Tracer) Leases() *lease.Table { return t.leases }
 // IDPrefix is what the ids of this start's events and kills begin with.
 func (t *Tracer) IDPrefix() string { return t.stream.IDPrefix() }
 
-// Subscribe returns the events of the types named from now on; of all types when
-// there are none. From any goroutine.
-func (t *Tracer) Subscribe(types ...string) *stream.Subscription { return t.stream.Subscribe(types...) }
-
-// Recent returns what is remembered of the stream: see [stream.Stream.Recent].
-func (t *Tracer) Recent(ctx context.Context, types []string, since uint64) ([]*wire.Event, error) {
-	return t.stream.Recent(ctx, types, since)
-}
-
-// Follow returns what Recent does, and everything after that: see [stream.Stream.Follow].
-func (t *Tracer) Follow(ctx context.Context, types []string, since uint64, news func()) ([]*wire.Event, *stream.Lines, error) {
-	return t.stream.Follow(ctx, types, since, news)
-}
-
 // Publish adds an event of the caller's own (a kill, an alert) to the stream, which
 // numbers it. From any goroutine but the loop's; e must not be changed afterwards.
-func (t *Tracer) Publish(e *wire.Event) { t.post(func() { t.publish(e, 0) }) }
+func (t *Tracer) Publish(e *wire.Event) { t.Post(func() { t.publish(e, 0) }) }
 
 // PublishOnLoop is Publish for callers on the loop.
 func (t *Tracer) PublishOnLoop(e *wire.Event) { t.publish(e, 0) }
 
 // Post runs fn on the loop, some time; from any goroutine but the loop's.
-func (t *Tracer) Post(fn func()) { t.post(fn) }
-
-// post runs fn on the loop, some time; from any goroutine but the loop's.
-func (t *Tracer) post(fn func()) {
+func (t *Tracer) Post(fn func()) {
 	select {
 	case t.commands <- fn:
 		t.wake()
@@ -132,7 +114,7 @@ func (t *Tracer) drain() {
 const busyPatience = time.Millisecond
 
 // Complete reports whether no record is known to be missing from the tree as it stands,
-// none waiting behind one that is still being written. In a call of Fresh.
+// none waiting behind one that is still being written. In a call of DoDrained.
 func (t *Tracer) Complete() bool {
 	return t.resyncWhy == "" && t.missing.Records == 0 && t.drained && t.tree.Refused() == t.source.Refused()
 }

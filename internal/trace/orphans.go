@@ -19,9 +19,7 @@ func (t *Tracer) hasNews() bool {
 // orphans, and then tells of the orphans. Between two records, so that whoever acts can look at the ring.
 func (t *Tracer) publishNews() {
 	for _, l := range t.leases.TakeEnded() {
-		if t.onLease != nil {
-			t.onLease(l)
-		}
+		t.opt.OnLeaseEnd(l)
 	}
 	t.yield()
 	t.evidence.Judge(newsBatch)
@@ -30,16 +28,14 @@ func (t *Tracer) publishNews() {
 		return
 	}
 	t.justPublished = true
-	if t.onOrphans != nil {
-		ids := make([]event.ID, 0, len(news))
-		for i := range news {
-			if !news[i].Quiet {
-				ids = append(ids, news[i].Process.ID)
-			}
+	ids := make([]event.ID, 0, len(news))
+	for i := range news {
+		if !news[i].Quiet {
+			ids = append(ids, news[i].Process.ID)
 		}
-		t.onOrphans(ids)
-		t.yield()
 	}
+	t.opt.OnOrphans(ids)
+	t.yield()
 	for i := range news {
 		if !news[i].Quiet {
 			t.publishOrphan(&news[i])
@@ -49,7 +45,7 @@ func (t *Tracer) publishNews() {
 
 // UnitChanged has the orphans in a unit judged anew, whose state has changed. From any
 // goroutine but the loop's.
-func (t *Tracer) UnitChanged(unit string) { t.post(func() { t.evidence.UnitChanged(unit) }) }
+func (t *Tracer) UnitChanged(unit string) { t.Post(func() { t.evidence.UnitChanged(unit) }) }
 
 // YieldOnLoop leaves the processors to those who were just signalled, for a moment before
 // anyone is told, and has then run on the loop when that is done. On the loop.

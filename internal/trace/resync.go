@@ -18,7 +18,7 @@ func (t *Tracer) resync() {
 	began := boottime.Now()
 	tasks, err := t.source.Tasks()
 	if err != nil {
-		t.log.Error("resync", "reason", why, "err", err)
+		t.opt.Log.Error("resync", "reason", why, "err", err)
 		t.needResync(why)
 		return
 	}

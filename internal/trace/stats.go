@@ -63,7 +63,7 @@ func (t *Tracer) Stats() Stats {
 		Dead:       int(t.stats.dead.Load()),
 		Orphans:    int(t.stats.orphans.Load()),
 		Refused:    t.source.Refused(),
-		CanarySeen: t.canary.lastSeen(), CanaryError: t.canary.err(),
+		CanarySeen: t.canary.LastSeen(), CanaryError: t.canary.Err(),
 	}
 	for i, name := range wire.Types {
 		s.Events[name] = t.stats.byType[i].Load()

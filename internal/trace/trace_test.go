@@ -4,6 +4,7 @@ package trace
 
 import (
 	"errors"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -306,7 +307,7 @@ func TestCanaryIsSeen(t *testing.T) {
 		t.Fatalf("seen at %v although no record came", at)
 	}
 	canary := fork(0, 1)
-	canary.Fork.Spawner.PID = tracer.canary.pid
+	canary.Fork.Spawner.PID = int32(os.Getpid())
 	s.send(fork(0, 2))
 	settled(t, tracer)
 	if at := tracer.Stats().CanarySeen; !at.IsZero() {

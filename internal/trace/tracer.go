@@ -14,13 +14,13 @@ package trace
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/boottime"
+	"github.com/abot-trace/abot-trace/internal/canary"
 	"github.com/abot-trace/abot-trace/internal/describe"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/evidence"
@@ -31,33 +31,6 @@ import (
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
-
-// A Source delivers the kernel's records: the probe, or a test's own.
-type Source interface {
-	// Read hands at most limit waiting records to fn and returns how many there were.
-	Read(limit int, fn func(*event.Event)) int
-	// StopReading ends the call of Read that is under way, after the record at hand. Only fn
-	// calls it.
-	StopReading()
-	// Wait blocks until there is something to read, Wake is called, or d has passed.
-	Wait(d time.Duration) error
-	// Wake ends a Wait; it may be called from any goroutine.
-	Wake()
-	// Tasks returns all processes as the kernel has them now; from any goroutine.
-	Tasks() ([]event.Task, error)
-	// Usage is Tasks without cgroup, origin and the adoption of orphans, in less time.
-	Usage() ([]event.Task, error)
-	// Refused is how many records were lost for want of room, ever.
-	Refused() uint64
-	// Pending is how many bytes of records wait to be read. Where there are some and
-	// Read delivers none, the first is still being written.
-	Pending() uint64
-	// Mark is where the reader stands in the stream, between two reads.
-	Mark() uint64
-	// Untouched reports whether no record was begun since the reader stood at the mark;
-	// from any goroutine.
-	Untouched(mark uint64) bool
-}
 
 // How the loop waits. After records came it looks again soon, because those that can
 // wait are sent without a wake-up; when there were none it sleeps until woken, with a
@@ -84,51 +57,17 @@ const (
 // end must not turn into snapshots without end.
 const resyncPause = 200 * time.Millisecond
 
-// Options of New.
-type Options struct {
-	// History is how many dead processes without living descendants are remembered;
-	// 0 is the tracker's default.
-	History int
-	// Owners is asked about units; nil where there is no service manager.
-	Owners evidence.Owners
-	// Log gets the tracer's own troubles; nil is slog.Default.
-	Log *slog.Logger
-	// OnOrphans is called on the loop with orphans that were just judged, before anyone is
-	// told of them: whoever is to end them is not to wait for that. It must not block.
-	OnOrphans func([]event.ID)
-	// OnEvent is called on the loop for each notable event (orphan, oom, lost,
-	// resync, and what Publish adds), after subscribers were given it. It must not block.
-	OnEvent func(*wire.Event)
-	// OnTick is called on the loop after each look at the ring. It returns when it
-	// wants to be called again at the latest, in CLOCK_BOOTTIME ns; 0 is any time. It
-	// must not block.
-	OnTick func() uint64
-	// OnLag is called on the loop after each batch of records, with the time from the
-	// last one's making to its handling. It must not block.
-	OnLag func(time.Duration)
-	// OnLeaseEnd is called on the loop when the holder of a lease has died, before
-	// OnOrphans is for its descendants: the lease is the judgement. It must not block.
-	OnLeaseEnd func(lease.Lease)
-	// OnRead is called on the loop when programs and marks were read of processes whose exec
-	// did not tell them. It must not block.
-	OnRead func([]event.ID)
-}
-
 // Tracer keeps the tree. Make it with New, run it with Run.
 type Tracer struct {
 	*inspect.Inspector // answers what is asked about the tree
+	*stream.Reader     // hands out what happens
 
-	source    Source
-	tree      *tracker.Tree
-	proc      procfs.FS
-	log       *slog.Logger
-	onOrphans func([]event.ID)
-	onEvent   func(*wire.Event)
-	onTick    func() uint64
-	onLease   func(lease.Lease)
-	onLag     func(time.Duration)
-	last      uint64 // time of the record that was handled last
-	wakeAt    uint64 // what onTick asked for
+	opt    Options // with every hook
+	source Source
+	tree   *tracker.Tree
+	proc   procfs.FS
+	last   uint64 // time of the record that was handled last
+	wakeAt uint64 // what OnTick asked for
 
 	names  *describe.Names
 	conv   *describe.Converter
@@ -155,27 +94,19 @@ type Tracer struct {
 	draining  bool      // news wait until it is done
 	resyncWhy string
 	resyncAt  time.Time
-	canary    canary
+	canary    *canary.Canary
 	stats     stats
 }
 
 // New returns a tracer that reads source.
 func New(source Source, opt Options) *Tracer {
 	t := &Tracer{
-		source:    source,
-		tree:      tracker.New(opt.History),
-		log:       opt.Log,
-		onOrphans: opt.OnOrphans,
-		onEvent:   opt.OnEvent,
-		onTick:    opt.OnTick,
-		onLease:   opt.OnLeaseEnd,
-		onLag:     opt.OnLag,
-		commands:  make(chan func(), maxCommand),
-		ready:     make(chan struct{}),
-		done:      make(chan struct{}),
-	}
-	if t.log == nil {
-		t.log = slog.Default()
+		opt:      opt.withDefaults(),
+		source:   source,
+		tree:     tracker.New(opt.History),
+		commands: make(chan func(), maxCommand),
+		ready:    make(chan struct{}),
+		done:     make(chan struct{}),
 	}
 	t.tree.SetSelf(int32(os.Getpid()))
 	t.leases = lease.NewTable(t.tree)
@@ -183,9 +114,10 @@ func New(source Source, opt Options) *Tracer {
 	t.names = describe.NewNames(t.tree)
 	t.conv = describe.NewConverter(t.names)
 	t.stream = stream.New(t, t.conv)
+	t.Reader = t.stream.Reader()
 	t.evidence = evidence.New(evidence.Options{Tree: t.tree, Names: t.names, Leases: t.leases, Owners: opt.Owners,
-		Post: t.post, OnRead: opt.OnRead})
-	t.canary.init()
+		Post: t.Post, OnRead: opt.OnRead})
+	t.canary = canary.New()
 	t.stats.byType = make([]atomic.Uint64, len(wire.Types))
 	return t
 }
@@ -214,8 +146,8 @@ func (t *Tracer) Run(ctx context.Context) error {
 			continue
 		}
 		rested = false
-		if now := boottime.Now(); n > 0 && t.onLag != nil && now > t.last {
-			t.onLag(time.Duration(now - t.last))
+		if now := boottime.Now(); n > 0 && now > t.last {
+			t.opt.OnLag(time.Duration(now - t.last))
 		}
 		t.runCommands()
 		t.tick()
@@ -309,13 +241,11 @@ func (t *Tracer) tick() {
 	}
 	t.evidence.LookAgain()
 	t.leases.Expire()
-	t.canary.tick(now)
+	t.canary.Tick(now)
 	t.evidence.ReadNext()
 	t.stats.note(t)
 	t.publishNews()
-	if t.onTick != nil {
-		t.wakeAt = t.onTick()
-	}
+	t.wakeAt = t.opt.OnTick()
 }
 
 // Ready is closed when the first snapshot is in the tree. Records are not missed
@@ -369,7 +299,7 @@ func (t *Tracer) record(c *tracker.Change) *tracker.Process {
 	}
 	switch c.Kind {
 	case tracker.Forked:
-		t.canary.observeFork(p)
+		t.canary.ObserveFork(p)
 	case tracker.Exited:
 		t.leases.ObserveExit(p)
 		if p.Orphan != nil {
@@ -384,9 +314,7 @@ func (t *Tracer) record(c *tracker.Change) *tracker.Process {
 func (t *Tracer) publish(e *wire.Event, ns uint64) {
 	t.stats.published(e.Type)
 	t.stream.Publish(e, ns)
-	if t.onEvent != nil {
-		t.onEvent(e)
-	}
+	t.opt.OnEvent(e)
 }
 
 // lost counts records that the ring had no room for. They are told once a look, not
