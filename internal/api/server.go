@@ -6,33 +6,25 @@
 package api
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"os/user"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/inspect"
 	"github.com/abot-trace/abot-trace/internal/nearest"
-	"github.com/abot-trace/abot-trace/internal/rootfile"
 	"github.com/abot-trace/abot-trace/internal/stream"
 	"github.com/abot-trace/abot-trace/internal/trace"
 	"github.com/abot-trace/abot-trace/internal/wire"
@@ -184,56 +176,6 @@ func WriteJSON(w http.ResponseWriter, v any) error {
 	return json.NewEncoder(w).Encode(v)
 }
 
-// Listen makes the socket, and its directory where it is missing. A socket that a dead
-// daemon left is replaced; a living one is an error. The way to the directory is root's
-// or this user's; the directory itself may belong to another daemon's user, but nobody
-// else can replace what is in it.
-func Listen(path string) (net.Listener, error) {
-	dir, err := rootfile.Own.ForeignDir(filepath.Dir(path), 0o755)
-	if err != nil {
-		return nil, fmt.Errorf("socket directory: %w", err)
-	}
-	defer dir.Close()
-	if shared, err := dir.Shared(); err != nil || shared {
-		return nil, fmt.Errorf("socket directory: %w", cmp.Or(err,
-			fmt.Errorf("%s can be written by others than its owner: chmod go-w %[1]s", dir.Path())))
-	}
-	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
-		peer, _ := peerOf(conn)
-		_ = conn.Close()
-		return nil, fmt.Errorf("socket %s: another daemon serves it (pid %d)", path, peer.PID)
-	}
-	name := filepath.Base(path)
-	if mode, err := dir.Mode(name); err == nil {
-		if mode&os.ModeSocket == 0 {
-			return nil, fmt.Errorf("socket %s: something else is there: %s", path, mode.Type())
-		}
-		if err := dir.Remove(name); err != nil {
-			return nil, fmt.Errorf("socket: %w", err)
-		}
-	}
-	return listenForAll(path)
-}
-
-// listenForAll makes a socket that everyone may connect to: who may ask what is decided
-// by the peer's credentials, and leases are for everyone. The mode is the socket's from
-// the start (unix_bind in net/unix/af_unix.c takes it over, less the umask): one that
-// was given to a path afterwards could be given to something else.
-func listenForAll(path string) (net.Listener, error) {
-	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
-		var failed error
-		err := c.Control(func(fd uintptr) { failed = unix.Fchmod(int(fd), 0o666) })
-		return cmp.Or(err, failed)
-	}}
-	old := unix.Umask(0)
-	defer unix.Umask(old)
-	l, err := config.Listen(context.Background(), "unix", path)
-	if err != nil {
-		return nil, fmt.Errorf("socket: %w", err)
-	}
-	return l, nil
-}
-
 // Serve answers on l until ctx ends. When it returns, no request is being answered any
 // more. It is called once.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
@@ -281,115 +223,6 @@ func (s *Server) admit(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 		}
 	})
-}
-
-// maxBody bounds the body of a request.
-const maxBody = 64 << 10
-
-// ReadJSON reads the body of a request, which is v and nothing else. It waits for no
-// longer than a request may take to come.
-func ReadJSON(w http.ResponseWriter, r *http.Request, v any) error {
-	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	if err == nil {
-		// The answer may take its time: a cleanup does.
-		_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
-		dec := json.NewDecoder(bytes.NewReader(text))
-		dec.DisallowUnknownFields()
-		err = dec.Decode(v)
-	}
-	if err != nil {
-		return &StatusError{http.StatusBadRequest, fmt.Sprintf("request: %v", err)}
-	}
-	return nil
-}
-
-func (s *Server) tree(w http.ResponseWriter, r *http.Request) error {
-	if r.Header.Get("Accept") == drawingType {
-		return s.drawTree(w, r)
-	}
-	doc, err := s.backend.Tree(r.Context())
-	if err != nil {
-		return err
-	}
-	text := wire.AppendTree(make([]byte, 0, 600*len(doc.Processes)), doc)
-	s.send(w, jsonType, append(text, '\n'))
-	return nil
-}
-
-func (s *Server) orphans(w http.ResponseWriter, r *http.Request) error {
-	list, err := s.backend.Orphans(r.Context())
-	if err != nil {
-		return err
-	}
-	text, err := json.Marshal(list)
-	if err != nil {
-		return err
-	}
-	s.send(w, jsonType, append(text, '\n'))
-	return nil
-}
-
-const jsonType = "application/json"
-
-// send answers with what may be large. A reader that takes nothing is left: the answer
-// would stay in memory as long as it likes. The deadline ends with the request.
-func (s *Server) send(w http.ResponseWriter, contentType string, text []byte) {
-	w.Header().Set("Content-Type", contentType)
-	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
-	deadline := http.NewResponseController(w)
-	for portion := range slices.Chunk(text, answerPortion) {
-		_ = deadline.SetWriteDeadline(time.Now().Add(s.stall))
-		if _, err := w.Write(portion); err != nil {
-			return // the reader left, or was left
-		}
-	}
-}
-
-// PIDParam returns the request's pid.
-func PIDParam(r *http.Request) (int32, error) {
-	text := r.URL.Query().Get("pid")
-	pid, err := strconv.ParseInt(text, 10, 32)
-	if err != nil || pid <= 0 {
-		return 0, &StatusError{http.StatusBadRequest, fmt.Sprintf("pid %q: want a positive number", text)}
-	}
-	return int32(pid), nil
-}
-
-func (s *Server) process(w http.ResponseWriter, r *http.Request) error {
-	pid, err := PIDParam(r)
-	if err != nil {
-		return err
-	}
-	p, err := s.backend.Process(r.Context(), pid)
-	if err != nil {
-		return err
-	}
-	return WriteJSON(w, p)
-}
-
-// Status is what GET /v1/status answers.
-type Status struct {
-	PID        int               `json:"pid"`
-	Events     map[string]uint64 `json:"events"`
-	Living     int               `json:"living"`
-	Dead       int               `json:"dead"`
-	Orphans    int               `json:"orphans"`
-	Refused    uint64            `json:"refused"`
-	CanarySeen *time.Time        `json:"canary_seen,omitempty"`
-	Conditions []string          `json:"troubles,omitempty"` // what it cannot do at present
-}
-
-func (s *Server) status(w http.ResponseWriter, _ *http.Request) error {
-	st := s.backend.Stats()
-	out := Status{PID: os.Getpid(), Events: st.Events, Living: st.Living, Dead: st.Dead,
-		Orphans: st.Orphans, Refused: st.Refused}
-	if !st.CanarySeen.IsZero() {
-		out.CanarySeen = &st.CanarySeen
-	}
-	if s.Conditions != nil {
-		out.Conditions = s.Conditions()
-	}
-	return WriteJSON(w, out)
 }
 
 // events streams NDJSON: what is remembered since an instant, then, with follow, what

@@ -124,36 +124,6 @@ type job struct {
 	bytes      int
 }
 
-// A segment is a file of the history.
-type segment struct {
-	name   string
-	head   *SegmentHead
-	refs   []blockRef
-	size   int64
-	sealed bool
-	active bool
-}
-
-// last is the latest time in it, CLOCK_BOOTTIME ns of its boot.
-func (s *segment) last() uint64 {
-	last := s.head.OpenedNS
-	for i := range s.refs {
-		last = max(last, s.refs[i].to)
-	}
-	return last
-}
-
-// end is the sequence behind its last entry.
-func (s *segment) end() uint64 {
-	end := s.head.FirstSeq
-	for i := range s.refs {
-		if r := &s.refs[i]; r.kind == blockRows || r.kind == blockLines {
-			end = max(end, r.seq+uint64(r.count))
-		}
-	}
-	return end
-}
-
 // Open reads what is in the directory, sets aside what is damaged or foreign, and begins
 // to write. It reads the heads of the blocks of unsealed segments, and of sealed ones
 // the index.
@@ -252,28 +222,6 @@ func (s *Store) setAside(name string, why error) {
 	if err := s.dir.Rename(name, name+asideMark); err != nil {
 		s.log.Warn("history: segment not set aside", "file", name, "error", err)
 	}
-}
-
-// openSegment reads what a file says of itself.
-func openSegment(dir *rootfile.Dir, name string) (*segment, error) {
-	f, err := dir.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	head, at, err := readSegmentHead(f)
-	if err != nil {
-		return nil, err
-	}
-	seg := &segment{name: name, head: head, size: info.Size()}
-	if seg.refs, seg.sealed = readIndex(f, seg.size); !seg.sealed {
-		seg.refs, _, _ = scanBlocks(f, at, seg.size)
-	}
-	return seg, nil
 }
 
 // Seq is the sequence that the next entry of the stream gets. The loop's.

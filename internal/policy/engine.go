@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"reflect"
 	"slices"
-	"time"
 
 	"github.com/expr-lang/expr/vm"
 
@@ -47,68 +46,6 @@ type state struct {
 	since uint64 // the rule's conditions have held since
 	acted bool   // the rule has acted on the tree of this root
 	retry uint64 // not again before: a budget held it back
-}
-
-// A Target is one process of a decision.
-type Target struct {
-	ID      event.ID
-	Comm    string
-	Cmdline string
-	UID     uint32
-	// UIDs are those that were looked at to decide upon it, if UIDsAsked. With others it is
-	// to be decided again.
-	UIDs      event.UIDs
-	UIDsAsked bool
-	Unit      string
-	// RSS and Swap are bytes of the latest sample, if MemoryKnown.
-	RSS, Swap   uint64
-	MemoryKnown bool
-}
-
-// Spared is a living process of the tree that is left out, with its descendants.
-type Spared struct {
-	Target
-	Reason string
-	Unread bool // only because its marks or its program were not read
-}
-
-// Decision says that a rule acts upon a tree, or would.
-type Decision struct {
-	Rule    string
-	Mode    string // ModeObserve or ModeEnforce
-	Action  string // ActionKill or ActionNotify
-	Scope   string // ScopeTree or ScopeProcess
-	Grace   time.Duration
-	Root    event.ID
-	Verdict string // of the root
-	At      uint64 // when it was decided
-	// Targets are the processes to signal, the root first, every parent before its
-	// children. Empty for ActionNotify.
-	Targets []Target
-	Spared  []Spared
-	// Reasons are the rule's conditions as they were found, one line each.
-	Reasons []string
-	// Enforceable says that the lineage is good enough to kill upon, whatever the mode.
-	// Withheld says why where it is not.
-	Enforceable bool
-	Blocker     string
-
-	rule   *rule
-	key    stateKey
-	leaker *event.UIDs
-}
-
-// Enforces reports whether the decision is to be carried out and not only told.
-func (d *Decision) Enforces() bool {
-	return d.Action == ActionKill && d.Mode == wire.ModeEnforce && d.Enforceable && len(d.Targets) > 0
-}
-
-// Bytes is what the decision's targets hold in memory and swap, as far as it was sampled.
-func (d *Decision) Bytes() (sum uint64) {
-	for i := range d.Targets {
-		sum += d.Targets[i].RSS + d.Targets[i].Swap
-	}
-	return sum
 }
 
 // NewEngine compiles the rules. Its errors are a [FieldError].
@@ -203,16 +140,6 @@ func (e *Engine) Due(view View, host *Host, now uint64) []Decision {
 	}
 	slices.SortFunc(ids, compareAge)
 	return e.evaluateAll(view, host, slices.Compact(ids), now) // who asks for now again has to wait
-}
-
-// NextDeadline returns the instant at which [Engine.Due] has work, false if none is
-// in sight. It may be spurious. Ages and waits have deadlines; memory, the host's
-// figures and ages inside an expression are looked at with each full pass.
-func (e *Engine) NextDeadline() (uint64, bool) {
-	if len(e.deadlines) == 0 {
-		return 0, false
-	}
-	return e.deadlines[0].at, true
 }
 
 // WillEnd reports whether an armed rule that has not acted on the orphan yet would end it
@@ -409,48 +336,4 @@ func (e *Engine) oneShotKill(r *rule) bool {
 // compareAge orders processes by start, then pid.
 func compareAge(a, b event.ID) int {
 	return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(a.PID, b.PID))
-}
-
-// deadline is an instant at which an orphan is to be judged again.
-type deadline struct {
-	at uint64
-	id event.ID
-}
-
-// deadlines is a binary heap, the earliest first.
-type deadlines []deadline
-
-func (h *deadlines) push(d deadline) {
-	*h = append(*h, d)
-	s := *h
-	for i := len(s) - 1; i > 0; {
-		parent := (i - 1) / 2
-		if s[parent].at <= s[i].at {
-			return
-		}
-		s[parent], s[i] = s[i], s[parent]
-		i = parent
-	}
-}
-
-func (h *deadlines) pop() deadline {
-	s := *h
-	first, last := s[0], len(s)-1
-	s[0] = s[last]
-	*h = s[:last]
-	s = s[:last]
-	for i := 0; ; {
-		child := 2*i + 1
-		if child >= len(s) {
-			return first
-		}
-		if child+1 < len(s) && s[child+1].at < s[child].at {
-			child++
-		}
-		if s[i].at <= s[child].at {
-			return first
-		}
-		s[i], s[child] = s[child], s[i]
-		i = child
-	}
 }

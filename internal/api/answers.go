@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/abot-trace/abot-trace/internal/wire"
+)
+
+// maxBody bounds the body of a request.
+const maxBody = 64 << 10
+
+// ReadJSON reads the body of a request, which is v and nothing else. It waits for no
+// longer than a request may take to come.
+func ReadJSON(w http.ResponseWriter, r *http.Request, v any) error {
+	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err == nil {
+		// The answer may take its time: a cleanup does.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+		dec := json.NewDecoder(bytes.NewReader(text))
+		dec.DisallowUnknownFields()
+		err = dec.Decode(v)
+	}
+	if err != nil {
+		return &StatusError{http.StatusBadRequest, fmt.Sprintf("request: %v", err)}
+	}
+	return nil
+}
+
+const jsonType = "application/json"
+
+// send answers with what may be large. A reader that takes nothing is left: the answer
+// would stay in memory as long as it likes. The deadline ends with the request.
+func (s *Server) send(w http.ResponseWriter, contentType string, text []byte) {
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
+	deadline := http.NewResponseController(w)
+	for portion := range slices.Chunk(text, answerPortion) {
+		_ = deadline.SetWriteDeadline(time.Now().Add(s.stall))
+		if _, err := w.Write(portion); err != nil {
+			return // the reader left, or was left
+		}
+	}
+}
+
+// PIDParam returns the request's pid.
+func PIDParam(r *http.Request) (int32, error) {
+	text := r.URL.Query().Get("pid")
+	pid, err := strconv.ParseInt(text, 10, 32)
+	if err != nil || pid <= 0 {
+		return 0, &StatusError{http.StatusBadRequest, fmt.Sprintf("pid %q: want a positive number", text)}
+	}
+	return int32(pid), nil
+}
+
+func (s *Server) tree(w http.ResponseWriter, r *http.Request) error {
+	if r.Header.Get("Accept") == drawingType {
+		return s.drawTree(w, r)
+	}
+	doc, err := s.backend.Tree(r.Context())
+	if err != nil {
+		return err
+	}
+	text := wire.AppendTree(make([]byte, 0, 600*len(doc.Processes)), doc)
+	s.send(w, jsonType, append(text, '\n'))
+	return nil
+}
+
+func (s *Server) orphans(w http.ResponseWriter, r *http.Request) error {
+	list, err := s.backend.Orphans(r.Context())
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(list)
+	if err != nil {
+		return err
+	}
+	s.send(w, jsonType, append(text, '\n'))
+	return nil
+}
+
+func (s *Server) process(w http.ResponseWriter, r *http.Request) error {
+	pid, err := PIDParam(r)
+	if err != nil {
+		return err
+	}
+	p, err := s.backend.Process(r.Context(), pid)
+	if err != nil {
+		return err
+	}
+	return WriteJSON(w, p)
+}
+
+// Status is what GET /v1/status answers.
+type Status struct {
+	PID        int               `json:"pid"`
+	Events     map[string]uint64 `json:"events"`
+	Living     int               `json:"living"`
+	Dead       int               `json:"dead"`
+	Orphans    int               `json:"orphans"`
+	Refused    uint64            `json:"refused"`
+	CanarySeen *time.Time        `json:"canary_seen,omitempty"`
+	Conditions []string          `json:"troubles,omitempty"` // what it cannot do at present
+}
+
+func (s *Server) status(w http.ResponseWriter, _ *http.Request) error {
+	st := s.backend.Stats()
+	out := Status{PID: os.Getpid(), Events: st.Events, Living: st.Living, Dead: st.Dead,
+		Orphans: st.Orphans, Refused: st.Refused}
+	if !st.CanarySeen.IsZero() {
+		out.CanarySeen = &st.CanarySeen
+	}
+	if s.Conditions != nil {
+		out.Conditions = s.Conditions()
+	}
+	return WriteJSON(w, out)
+}
