@@ -173,7 +173,7 @@ struct task_record {
 	__u64 rss;	/* pages */
 	__u64 swap;	/* pages */
 	__u64 cpu_time; /* ns, of the leader and the dead threads */
-	__u32 uid; /* real, effective and saved user ids */
+	__u32 uid;	/* real, effective and saved user ids */
 	__u32 euid;
 	__u32 suid;
 	__u32 flags;
@@ -192,7 +192,7 @@ struct usage_record {
 	__u64 rss;	/* pages */
 	__u64 swap;	/* pages */
 	__u64 cpu_time; /* ns, of the leader and the dead threads */
-	__u32 uid; /* real, effective and saved user ids */
+	__u32 uid;	/* real, effective and saved user ids */
 	__u32 euid;
 	__u32 suid;
 	__u32 exec_id; /* as in struct event_header */

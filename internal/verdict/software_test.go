@@ -99,6 +99,7 @@ func TestSoftware(t *testing.T) {
 		{"PostgreSQL backend, which makes a session itself", with(serviceWorker, setsid), Unknown},
 		{"ssh command without a terminal, connection broken", with(preparedSession, fails, abandoned, lived(time.Hour)), Leaked},
 		{"Playwright browser, driver killed", with(preparedSession), Leaked},
+		{"a worker below nohup, its master killed", with(preparedHup, preparedNull, lived(time.Hour)), Leaked},
 		{"jupyter kernel, server killed", with(preparedSession), Leaked},
 		{"honcho child, honcho killed", with(preparedSession), Leaked},
 		{"Erlang port, VM killed", with(preparedSession, abandoned), Leaked},
