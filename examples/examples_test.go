@@ -57,7 +57,7 @@ func TestExamples(t *testing.T) {
 	}
 	for _, e := range examples {
 		t.Run(e.name, func(t *testing.T) {
-			proctest.Need(t, e.argv[0])
+			proctest.NeedProgram(t, e.argv[0])
 			grace := "60s"
 			if strings.Contains(e.name, "stubborn") {
 				grace = "300ms"

@@ -50,7 +50,7 @@ func (in interpreter) inside(file string) string {
 func interpreters(t *testing.T) []interpreter {
 	t.Helper()
 	proctest.NeedRoot(t)
-	proctest.Need(t, "python3")
+	proctest.NeedProgram(t, "python3")
 	// Not one that a version manager puts first: the system's is what packages serve.
 	list := []interpreter{{name: "system", argv: []string{"/usr/bin/python3"}}}
 	if !*all {

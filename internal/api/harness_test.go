@@ -22,6 +22,7 @@ import (
 
 	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/proctest"
 	"github.com/abot-trace/abot-trace/internal/trace"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 )
@@ -213,12 +214,7 @@ func (d *daemon) answers(t *testing.T) {
 // which CI must have.
 func as(t *testing.T, uid, gid int, groups []int, fn func()) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("CI must run this test as root")
-		}
-		t.Skip("needs root")
-	}
+	proctest.NeedRoot(t)
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // for ever: nobody else may get this thread

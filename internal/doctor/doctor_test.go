@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/api"
+	"github.com/abot-trace/abot-trace/internal/proctest"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -246,12 +247,7 @@ func TestConfiguration(t *testing.T) {
 
 // TestConfigurationProblems tells of a secret that cannot be read, and of the stop file.
 func TestConfigurationProblems(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("CI must run this test as root")
-		}
-		t.Skip("the configuration must be root's")
-	}
+	proctest.NeedRoot(t) // whose the configuration must be
 	dir := t.TempDir()
 	stop, path := filepath.Join(dir, "stop"), filepath.Join(dir, "config.yaml")
 	text := "notify:\n  webhook:\n    - {url: \"http://localhost/\", hmac_secret_file: " + dir + "/none}\nbudget: {stop_file: " + stop + "}\n"

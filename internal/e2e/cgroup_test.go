@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/internal/proctest"
 )
 
 // A cgroup is one of the test's own, which goes with the test.
@@ -37,7 +39,7 @@ func newCgroup(t testing.TB, controller string) *cgroup {
 	}
 	g := &cgroup{t, dir, v2}
 	t.Cleanup(func() {
-		eventually(t, "the cgroup is empty", func() bool {
+		proctest.Eventually(t, "the cgroup is empty", func() bool {
 			for _, pid := range g.members() {
 				_ = unix.Kill(pid, unix.SIGKILL)
 			}

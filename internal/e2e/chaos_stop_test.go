@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/abot-trace/abot-trace/internal/proctest"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -80,7 +81,7 @@ func TestChaosStopped(t *testing.T) {
 	before := records(d.status())
 	began := time.Now()
 	d.signal(unix.SIGSTOP)
-	eventually(t, "it is stopped", func() bool { return strings.Contains(about(d.cmd.Process.Pid), ") T ") })
+	proctest.Eventually(t, "it is stopped", func() bool { return strings.Contains(about(d.cmd.Process.Pid), ") T ") })
 	killMains(append(victims, early...))
 	one, other := startStorm(t, execs, bulky), startStorm(t, execs, bulky)
 	one.wait()

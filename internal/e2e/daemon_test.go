@@ -19,23 +19,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/abot-trace/abot-trace/internal/api"
+	"github.com/abot-trace/abot-trace/internal/proctest"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
 // patience bounds every wait for a fact. It is no measure of speed.
 const patience = 30 * time.Second
-
-// eventually waits until ok.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(patience); !ok(); <-tick.C {
-		if time.Now().After(deadline) {
-			t.Fatalf("not in %v: %s", patience, what)
-		}
-	}
-}
 
 func binary() string { return os.Getenv(binaryVar) }
 
@@ -259,7 +248,7 @@ func (d *daemon) ended() *os.ProcessState {
 // await is eventually, with the daemon's log where it fails.
 func (d *daemon) await(what string, ok func() bool) {
 	d.t.Helper()
-	eventually(d.t, what, ok)
+	proctest.Eventually(d.t, what, ok)
 }
 
 // wantLog waits for the log to match a pattern: its lines come a moment after the events.

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/internal/proctest"
 )
 
 // A process of a family, held by its pidfd.
@@ -149,7 +151,7 @@ func (f *family) listen(voice *os.File) {
 func (f *family) await(role string, n int) []*process {
 	f.t.Helper()
 	var list []*process
-	eventually(f.t, fmt.Sprintf("%d of role %s", n, role), func() bool {
+	proctest.Eventually(f.t, fmt.Sprintf("%d of role %s", n, role), func() bool {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		list = f.said[role]

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/abot-trace/abot-trace/internal/proctest"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -228,7 +229,7 @@ func otherCgroup(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		eventually(t, "the cgroup can be removed", func() bool { return os.Remove(dir) == nil })
+		proctest.Eventually(t, "the cgroup can be removed", func() bool { return os.Remove(dir) == nil })
 	})
 	return dir
 }

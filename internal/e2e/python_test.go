@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/abot-trace/abot-trace/internal/proctest"
 )
 
 // sharing is a Python program that shares memory with two workers which it spawns, and whose
@@ -59,7 +61,7 @@ rules:
 			f := startShell(t, nil, "exec python3 "+program+" "+told)
 			workers := f.await("leaf", 2)
 			var segment string
-			eventually(t, "the name of the shared memory", func() bool {
+			proctest.Eventually(t, "the name of the shared memory", func() bool {
 				b, _ := os.ReadFile(told)
 				segment = filepath.Join("/dev/shm", string(b))
 				return len(b) > 0
@@ -71,7 +73,7 @@ rules:
 			for _, w := range workers {
 				w.mustDie()
 			}
-			eventually(t, "the resource tracker has unlinked what they shared", func() bool {
+			proctest.Eventually(t, "the resource tracker has unlinked what they shared", func() bool {
 				_, err := os.Stat(segment)
 				return os.IsNotExist(err)
 			})

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/abot-trace/abot-trace/internal/proctest"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -87,7 +88,7 @@ func TestNoWrongKill(t *testing.T) {
 // named waits until the process has executed the program of that name: it says so before.
 func named(comm string) func(testing.TB, *process, string) {
 	return func(t testing.TB, p *process, _ string) {
-		eventually(t, "the name "+comm, func() bool {
+		proctest.Eventually(t, "the name "+comm, func() bool {
 			b, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", p.pid))
 			return err == nil && string(b) == comm+"\n"
 		})
@@ -161,7 +162,7 @@ func leaves(_ testing.TB, f *family, _ string) []*process {
 func tmuxServer(t testing.TB, _ *family, dir string) []*process {
 	t.Helper()
 	var pid int
-	eventually(t, "somebody in the session", func() bool {
+	proctest.Eventually(t, "somebody in the session", func() bool {
 		b, _ := os.ReadFile(filepath.Join(dir, "said"))
 		n, _ := fmt.Sscanf(string(b), "leaf %d\n", &pid)
 		return n == 1
@@ -208,7 +209,7 @@ func parentOf(t testing.TB, pid int) int {
 func onlyChild(t testing.TB, pid int) int {
 	t.Helper()
 	var child int
-	eventually(t, fmt.Sprintf("a child of %d", pid), func() bool {
+	proctest.Eventually(t, fmt.Sprintf("a child of %d", pid), func() bool {
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
 		if err != nil {
 			t.Fatal(err)

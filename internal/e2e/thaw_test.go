@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/internal/proctest"
 )
 
 // TestKilledWhileFrozen kills the daemon at the moment in which a tree is stopped, and
@@ -40,7 +42,7 @@ func killFrozen(t *testing.T) int {
 	root := f.await("root", 1)[0]
 	f.killMain()
 	noted() // before the first SIGSTOP
-	eventually(t, "its root is stopped, or ended", func() bool { return !runs(root.pid) })
+	proctest.Eventually(t, "its root is stopped, or ended", func() bool { return !runs(root.pid) })
 	d.signal(unix.SIGKILL)
 	_ = d.cmd.Wait()
 
@@ -52,7 +54,7 @@ func killFrozen(t *testing.T) int {
 	if err != nil || !strings.Contains(out, "processes continue") {
 		t.Errorf("thaw: %v, %s", err, out)
 	}
-	eventually(t, "nobody is stopped", func() bool { return len(stoppedProcesses(t)) == 0 })
+	proctest.Eventually(t, "nobody is stopped", func() bool { return len(stoppedProcesses(t)) == 0 })
 	if out, err := d.thaw(); err != nil || out != "" {
 		t.Errorf("thaw once more: %v, %q", err, out)
 	}

@@ -9,17 +9,13 @@ import (
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/proctest"
 )
 
 // needRoot skips a test that needs the kernel, except in CI, where it must run.
 func needRoot(t testing.TB) {
 	t.Helper()
-	if err := checkCapabilities(); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("CI must run this test: %v", err)
-		}
-		t.Skip(err)
-	}
+	proctest.Need(t, checkCapabilities())
 }
 
 // open opens a probe for the length of the test.

@@ -4,19 +4,15 @@ package probe
 
 import (
 	"errors"
-	"os"
 	"slices"
 	"testing"
+
+	"github.com/abot-trace/abot-trace/internal/proctest"
 )
 
 // TestTry loads every program one by one: what Open loads together must load alone.
 func TestTry(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("needs root")
-		}
-		t.Skip("needs root")
-	}
+	proctest.NeedRoot(t)
 	trials, err := Try()
 	if err != nil {
 		t.Fatal(err)

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package proctest helps tests that start real process trees: to see, and to end,
-// whatever they leave behind. Only tests import it.
+// Package proctest is the kit of tests on real processes: what they need, how they wait for
+// a fact, how they see and end whatever they leave behind. Only tests import it.
 package proctest
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -67,28 +68,31 @@ func Eventually(t testing.TB, what string, holds func() bool) {
 	}
 }
 
-// NeedRoot skips a test that does not run as root; in CI it fails it.
-func NeedRoot(t testing.TB) {
+// Need skips a test that cannot run here for the reason given, if any; in CI it fails it.
+func Need(t testing.TB, err error) {
 	t.Helper()
-	if os.Geteuid() == 0 {
+	if err == nil {
 		return
 	}
 	if os.Getenv("CI") != "" {
-		t.Fatal("this test needs root, and CI must run it")
+		t.Fatalf("CI must run this test: %v", err)
 	}
-	t.Skip("needs root")
+	t.Skip(err)
 }
 
-// Need skips a test for which a program is not installed; in CI it fails it.
-func Need(t testing.TB, program string) {
+// NeedRoot is Need for root.
+func NeedRoot(t testing.TB) {
 	t.Helper()
-	if _, err := exec.LookPath(program); err == nil {
-		return
+	if os.Geteuid() != 0 {
+		Need(t, errors.New("needs root"))
 	}
-	if os.Getenv("CI") != "" {
-		t.Fatalf("%s must be installed in CI", program)
-	}
-	t.Skipf("%s is not installed", program)
+}
+
+// NeedProgram is Need for a program that is installed.
+func NeedProgram(t testing.TB, program string) {
+	t.Helper()
+	_, err := exec.LookPath(program)
+	Need(t, err)
 }
 
 // OpenPTY returns both ends of a new pseudo-terminal. The caller closes them.

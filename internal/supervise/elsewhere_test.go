@@ -54,7 +54,7 @@ func TestBelowOthers(t *testing.T) {
 			argv := append(strings.Fields(above), self(t), "supervise")
 			if above == "sudo" {
 				proctest.NeedRoot(t)
-				proctest.Need(t, "sudo")
+				proctest.NeedProgram(t, "sudo")
 				// It closes what is not a standard stream.
 				argv = append([]string{"sh", "-c", `exec sudo sh -c 'exec 3>&1; exec "$@"' sh "$@" >&3`, "sh"}, argv[1:]...)
 			}

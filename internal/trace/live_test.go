@@ -7,13 +7,13 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
-	"os"
 	"os/exec"
 	"runtime"
 	"testing"
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/probe"
+	"github.com/abot-trace/abot-trace/internal/proctest"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -22,12 +22,7 @@ var storm = flag.Int("storm", 20000, "forks after which memory is compared")
 // TestMemoryAfterStorm compares what the tracer holds before and after a storm, once
 // its history is full. It needs root, which CI must have.
 func TestMemoryAfterStorm(t *testing.T) {
-	if err := probe.Check(); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("CI must run this test: %v", err)
-		}
-		t.Skip(err)
-	}
+	proctest.Need(t, probe.Check())
 	p, err := probe.Open(probe.Options{})
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/abot-trace/abot-trace/internal/probe"
+	"github.com/abot-trace/abot-trace/internal/proctest"
 )
 
 // namespaced tells a copy of the test binary that it is the init of its own pid
@@ -45,7 +46,7 @@ func inNamespace(t *testing.T, name string) bool {
 	if os.Getenv(namespaced) != "" {
 		return true
 	}
-	needRoot(t)
+	proctest.NeedRoot(t)
 	cmd := exec.Command("/proc/self/exe", "-test.run=^"+name+"$", "-test.count=1", "-test.v")
 	cmd.Env = append(os.Environ(), namespaced+"=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS}

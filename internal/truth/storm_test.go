@@ -16,6 +16,7 @@ import (
 
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/probe"
+	"github.com/abot-trace/abot-trace/internal/proctest"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 )
 
@@ -200,7 +201,7 @@ func pidsGroup(t *testing.T, most int) string {
 		}
 	}
 	if root == "" {
-		need(t, fmt.Errorf("no pids controller: %w", os.ErrNotExist))
+		proctest.Need(t, fmt.Errorf("no pids controller: %w", os.ErrNotExist))
 	}
 	group := filepath.Join(root, fmt.Sprintf("abot-trace-truth-%d", os.Getpid()))
 	if err := os.Mkdir(group, 0o755); err != nil {

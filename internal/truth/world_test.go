@@ -21,30 +21,12 @@ import (
 
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/probe"
+	"github.com/abot-trace/abot-trace/internal/proctest"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 )
 
 // patience bounds every wait for a fact. It is no measure of speed.
 const patience = 90 * time.Second
-
-// need fails in CI, and skips elsewhere, where err says that a test cannot run.
-func need(t testing.TB, err error) {
-	t.Helper()
-	if err == nil {
-		return
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("CI must run this test: %v", err)
-	}
-	t.Skip(err)
-}
-
-func needRoot(t testing.TB) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		need(t, os.ErrPermission)
-	}
-}
 
 // python is the interpreter itself: a version manager's wrapper makes families of its own.
 var python = sync.OnceValues(func() (string, error) {
@@ -78,9 +60,9 @@ type announcement struct {
 
 func newWorld(t testing.TB, opt probe.Options) *world {
 	t.Helper()
-	needRoot(t)
+	proctest.NeedRoot(t)
 	_, err := python() // before anything counts
-	need(t, err)
+	proctest.Need(t, err)
 	p, err := probe.Open(opt)
 	if err != nil {
 		t.Fatal(err)
@@ -218,7 +200,7 @@ type family struct {
 func (w *world) start(name string, env ...string) *family {
 	w.t.Helper()
 	interpreter, err := python()
-	need(w.t, err)
+	proctest.Need(w.t, err)
 	r, release, err := os.Pipe()
 	if err != nil {
 		w.t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/abot-trace/abot-trace/internal/proctest"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -59,7 +60,7 @@ func TestSteps(t *testing.T) {
 		if p.State != wire.StateRunning || p.Orphan == nil || p.Orphan.SinceNS != since {
 			t.Errorf("step %v: the patient one: %+v %+v", by, p, p.Orphan)
 		}
-		eventually(t, "the canary is seen, as the clock is now", func() bool {
+		proctest.Eventually(t, "the canary is seen, as the clock is now", func() bool {
 			s, err := d.client.Status(t.Context())
 			return err == nil && s.CanarySeen != nil && time.Since(*s.CanarySeen).Abs() < 30*time.Second && len(s.Conditions) == 0
 		})

@@ -20,22 +20,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/abot-trace/abot-trace/internal/api"
+	"github.com/abot-trace/abot-trace/internal/proctest"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
 // patience bounds every wait for a fact, in an emulated machine.
 const patience = time.Minute
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(patience); !ok(); <-tick.C {
-		if time.Now().After(deadline) {
-			t.Fatalf("not in %v: %s", patience, what)
-		}
-	}
-}
 
 type daemon struct {
 	t      *testing.T
@@ -82,7 +72,7 @@ func (d *daemon) start(ctx context.Context) {
 		d.t.Fatal(err)
 	}
 	d.client = api.NewClient(at("socket"))
-	eventually(d.t, "the daemon is ready", func() bool {
+	proctest.Eventually(d.t, "the daemon is ready", func() bool {
 		s, err := d.client.Status(ctx)
 		return err == nil && s.Events[wire.TypeResync] > 0
 	})
@@ -152,7 +142,7 @@ func (d *daemon) find(pick func(*wire.Event) bool) *wire.Event {
 
 func (d *daemon) event(what string, pick func(*wire.Event) bool) (e *wire.Event) {
 	d.t.Helper()
-	eventually(d.t, what, func() bool {
+	proctest.Eventually(d.t, what, func() bool {
 		e = d.find(pick)
 		return e != nil
 	})
