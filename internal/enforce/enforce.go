@@ -58,6 +58,9 @@ type Request struct {
 	begun *kill // what SendFirstSignals has begun
 }
 
+// ends reports whether the request may end anyone.
+func (r *Request) ends() bool { return r.Mode != wire.ModeObserve }
+
 // A Held target is known to have the pidfd.
 type Held struct {
 	ID    event.ID

@@ -80,7 +80,7 @@ func (q *Queue) Submit(req Request) error {
 	switch {
 	case q.closed:
 		return ErrClosed
-	case q.busy[req.Root]:
+	case req.ends() && q.busy[req.Root]:
 		return ErrBusy
 	case q.mayBegin(&req):
 		q.take(&req)
@@ -92,7 +92,7 @@ func (q *Queue) Submit(req Request) error {
 	default:
 		return ErrFull
 	}
-	q.busy[req.Root] = true
+	q.occupy(&req)
 	return nil
 }
 
@@ -108,12 +108,20 @@ func (q *Queue) Room(uid uint32, targets int) bool {
 func (q *Queue) Reserve(req *Request) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.closed || q.busy[req.Root] || !q.mayBegin(req) {
+	if q.closed || req.ends() && q.busy[req.Root] || !q.mayBegin(req) {
 		return false
 	}
 	q.take(req)
-	q.busy[req.Root] = true
+	q.occupy(req)
 	return true
+}
+
+// occupy keeps a tree from other requests that end it. One that only observes is in nobody's
+// way.
+func (q *Queue) occupy(req *Request) {
+	if req.ends() {
+		q.busy[req.Root] = true
+	}
 }
 
 // Start carries out a request for which Reserve has taken a place. When the Queue was closed
@@ -201,7 +209,9 @@ func (q *Queue) work(req Request) {
 	leave()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	delete(q.busy, req.Root)
+	if req.ends() {
+		delete(q.busy, req.Root)
+	}
 	q.count(req.UID, share{kills: -1, descriptors: -descriptors(len(req.Targets))})
 	q.beginNext()
 }

@@ -89,6 +89,27 @@ func TestQueueFrees(t *testing.T) {
 	}
 }
 
+// TestQueueObserves: who only looks at a tree is kept from it by nobody, and keeps nobody.
+func TestQueueObserves(t *testing.T) {
+	release := make(chan struct{})
+	q := NewQueue(bounds(4, 4), func(context.Context, Request) wire.Kill { <-release; return wire.Kill{} }, func(Request, wire.Kill) {})
+	for _, mode := range []string{wire.ModeObserve, wire.ModeObserve, wire.ModeEnforce, wire.ModeObserve} {
+		req := treeOf(1)
+		req.Mode = mode
+		if err := q.Submit(req); err != nil {
+			t.Errorf("%s: %v", mode, err)
+		}
+	}
+	if err := q.Submit(treeOf(1)); !errors.Is(err, ErrBusy) {
+		t.Errorf("a second one that ends it: got %v, want %v", err, ErrBusy)
+	}
+	close(release)
+	q.Close()
+	if len(q.busy) != 0 {
+		t.Errorf("still busy: %v", q.busy)
+	}
+}
+
 // TestQueueUnreaped: a kill that only waits for its dead to be reaped holds up no other.
 func TestQueueUnreaped(t *testing.T) {
 	reaped, began := make(chan struct{}), make(chan int32)
