@@ -112,14 +112,11 @@ ask_job program`).and("program", kept),
 chmod 600 conf
 monit -c "$dir/conf"
 ask daemon $(pid_in pid)`),
-	daemon("daemon --pidfile", `daemon --pidfile="$dir/pid" -- $job
+	daemon("daemon --pidfile", `daemon --pidfile="$dir/pid" -- $job </dev/null
 ask daemon $(pid_in pid)
 ask_job client`).and("client", kept),
 	daemon("start-stop-daemon --background", `start-stop-daemon --start --background --make-pidfile --pidfile "$dir/pid" --exec /bin/sleep -- $mark
 ask daemon $(pid_in pid)`),
-	daemon("inetd", `echo "127.0.0.1:$port stream tcp nowait root /bin/cat cat" >conf
-inetd "$dir/conf"
-ask daemon $(found "inetd $dir/conf")`),
 	daemon("git daemon --detach", `git daemon --detach --pid-file="$dir/pid" --listen=127.0.0.1 --port=$port --base-path="$dir"
 ask daemon $(pid_in pid)`),
 	daemon("gpg-agent, started by gpg", `mkdir -m 700 gnupg
