@@ -97,7 +97,8 @@ ask shell $shell
 kill -9 $client
 
 lost() { [ "$(ps -o comm= -p "$(parent_of $shell)")" != sshd ]; }
-until_ok lost`, wants: what("shell", leaked, "job", leaked)},
+until_ok lost`, wants: what("shell", leaked, "job", leaked),
+		open: "sshd leaves with 0 when a connection breaks, as when it was left: only the closed ends of its output differ, and a job that is meant has those, too"},
 	{name: "ssh with a terminal, nohup job &, then exit", places: in(plain, systemd), script: sshServer + `(echo "nohup $job >/dev/null 2>&1 &"; until_ok jobs_now; echo exit) | ssh -tt $ssh localhost bash --norc -i >screen
 ask_job job`, wants: what("job", deliberate)},
 	{name: "ssh with a terminal, job & disown, the connection breaks", places: in(plain, systemd), script: sshServer + `mkfifo keys

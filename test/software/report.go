@@ -38,7 +38,7 @@ func (r *row) cells() []cell {
 					continue
 				}
 				c.told = append(c.told, a.told)
-				if w == kept && a.settled == string(unknown) && !a.alive && !a.ended {
+				if w == kept && a.leftUnjudged() {
 					a.settled = "ended by itself"
 				}
 				c.settled = append(c.settled, a.settled)

@@ -95,6 +95,7 @@ func TestComplaints(t *testing.T) {
 		{"kept, deliberate", kept, "", answer{settled: "deliberate", alive: true}, ""},
 		{"kept, unknown", kept, "", answer{settled: "unknown", alive: true}, "it is unknown"},
 		{"kept, it has left while it was unknown", kept, "", answer{settled: "unknown"}, ""},
+		{"kept, it has left before it was judged for good", kept, "", answer{settled: "leaked", pending: true}, ""},
 		{"kept, leaked and gone", kept, "", answer{settled: "leaked"}, "it is leaked"},
 		{"nobody could tell", unknown, "", answer{settled: "unknown", alive: true}, ""},
 		{"nobody could tell, but it does", unknown, "", answer{settled: "leaked", ended: true}, "it is leaked"},

@@ -38,6 +38,7 @@ type answer struct {
 	told    string // the first verdict, with its provisional mark
 	settled string // the one that held 1.6 s after the deed; none where there was no orphan
 	because string
+	pending bool     // what held then was still provisional
 	ended   bool     // by the armed rule
 	alive   bool     // at the end of the run
 	lines   []string // all that was told of it
@@ -179,7 +180,7 @@ func (t *trial) watchOn(ctx context.Context, processes []asked) {
 		a := answer{asked: p, told: string(none), settled: string(none)}
 		if words, _ := t.w.watch.of(p.id); len(words) > 0 {
 			first, last := words[0], words[len(words)-1]
-			a.told, a.settled, a.because = first.String(), last.verdict, last.because
+			a.told, a.settled, a.because, a.pending = first.String(), last.verdict, last.because, last.provisional
 		}
 		t.answers = append(t.answers, a)
 	}
@@ -219,7 +220,7 @@ func (t *trial) wrong(a answer) string {
 	case !ok:
 		return "nothing is wanted of the role " + a.role
 	case w == kept && (a.settled == string(none) || a.settled == string(deliberate)):
-	case w == kept && a.settled == string(unknown) && !a.alive && !a.ended:
+	case w == kept && a.leftUnjudged():
 	case string(w) == a.settled:
 	case a.settled == string(unknown) && t.c.open != "" && w != none:
 	default:
@@ -232,6 +233,11 @@ func (t *trial) wrong(a answer) string {
 		return a.role + ": the armed rule has not ended it"
 	}
 	return ""
+}
+
+// leftUnjudged says that it has ended by itself before it was judged for good.
+func (a answer) leftUnjudged() bool {
+	return !a.alive && !a.ended && (a.pending || a.settled == string(unknown))
 }
 
 // complaints are what is wrong with a run.
