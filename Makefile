@@ -58,7 +58,8 @@ setup: ## install what the tests need (Debian, root); does nothing when it is th
 	test/setup.sh
 
 test: setup ## the whole test suite, with a guest kernel and a container in short form
-	CGO_ENABLED=1 CI=true $(GO) test -race -timeout 30m $(TESTFLAGS) ./...
+	# Not as nohup(1) leaves it: tests look at what is ignored.
+	env --default-signal=HUP CGO_ENABLED=1 CI=true $(GO) test -race -timeout 30m $(TESTFLAGS) ./...
 	$(GO) run ./test/vm -kernels 6.1
 	$(GO) run ./test/service -short
 

@@ -89,8 +89,11 @@ func about(e *wire.Event) string {
 			return aboutSignal(who, e.Caught)
 		}
 	case wire.TypeVerdict:
-		if p.Orphan != nil && e.Verdict != nil {
+		switch {
+		case p.Orphan != nil && e.Verdict != nil:
 			return who + ": " + verdictNote(p.Orphan, e.Verdict)
+		case e.Verdict != nil:
+			return who + ": another verdict"
 		}
 	case wire.TypeOrphan:
 		if p.Orphan != nil {
