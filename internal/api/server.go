@@ -150,6 +150,9 @@ type StatusError struct {
 	Text string
 }
 
+// Forbidden reports whether the daemon refuses because of who asks.
+func (e *StatusError) Forbidden() bool { return e.Code == http.StatusForbidden }
+
 func (e *StatusError) Error() string { return e.Text }
 
 func writeError(w http.ResponseWriter, err error) {

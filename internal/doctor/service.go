@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"net/http"
 	"os"
 	"time"
 
@@ -36,7 +35,7 @@ func (r *Report) service(ctx context.Context, s Settings) (traced bool) {
 		r.add("socket", Degraded, "no daemon at "+s.Socket, "start it: systemctl start "+s.Unit)
 	case errors.As(err, &silent):
 		r.need("socket", Missing, err.Error(), fmt.Sprintf("it was stopped or hangs: systemctl status %s, systemctl restart %s", s.Unit, s.Unit))
-	case errors.As(err, &refused) && refused.Code == http.StatusForbidden, errors.Is(err, fs.ErrPermission):
+	case errors.As(err, &refused) && refused.Forbidden(), errors.Is(err, fs.ErrPermission):
 		r.add("socket", Degraded, err.Error(), "run it as root, or join the group of socket.group")
 	case err != nil:
 		r.need("socket", Missing, err.Error(), fmt.Sprintf("journalctl -u %s may say why", s.Unit))

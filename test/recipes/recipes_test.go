@@ -27,14 +27,14 @@ var documents = []string{"README.md", "KNOWN_ISSUES.md", "docs/*.md", "cmd/abot-
 var notRun = map[string]string{
 	"sudo make demo   # the above, on this machine, in two seconds": "this test is part of it",
 	"sudo apt install ./dist/abot-trace_*_amd64.deb":                "test/service installs the package",
-	"{\"schema\":1,":                                 "an event",
-	"{\"severity\": \"warning\", \"host\"":           "a body",
-	"kernel                                  daemon": "a drawing",
-	"programs --> ring --> daemon":                   "a drawing",
-	"abot-trace: supervise: kept process 4711":       "what is printed",
-	"COPY abot-trace /usr/bin/":                      "a recipe for an image, which test/image.sh builds",
-	"g, err := shutdown.New(":                        "Go, which the tests of shutdown run",
-	"level=INFO msg=\"process tree read again":       "a log",
+	"{\"schema\":1,":                           "an event",
+	"{\"severity\": \"warning\", \"host\"":     "a body",
+	"kernel          │ bpf/":                   "a drawing",
+	"programs --> ring --> daemon":             "a drawing",
+	"abot-trace: supervise: kept process 4711": "what is printed",
+	"COPY abot-trace /usr/bin/":                "a recipe for an image, which test/image.sh builds",
+	"g, err := shutdown.New(":                  "Go, which the tests of shutdown run",
+	"level=INFO msg=\"process tree read again": "a log",
 }
 
 // endless never end by themselves: that they still run is all that can be asked.
