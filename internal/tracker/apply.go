@@ -203,11 +203,14 @@ func (t *Tree) exec(e *event.Event) {
 		return
 	}
 	n := t.at(r)
-	if e.Ordinal != 0 && (later(n.execs, e.Ordinal) || e.Ordinal == n.execs && !n.is(flagUnread)) {
+	if e.Ordinal != 0 && e.Ordinal == n.execs && !n.is(flagUnread) {
 		return
 	}
+	t.noteFirstExec(r, e)
+	if e.Ordinal != 0 && later(n.execs, e.Ordinal) {
+		return // a snapshot has shown a later program already
+	}
 	n.execs = e.Ordinal
-	t.noteFirstExec(r, e.Exec.Origin)
 	n.comm, n.uid, n.hostPID = e.Comm, e.UID, e.HostPID
 	n.flags &^= programFlags | flagKthread
 	n.flags |= flagIf(flagTruncated, e.Exec.Truncated) | flagIf(flagMarksKnown, e.Exec.MarksKnown) |
@@ -221,19 +224,22 @@ func (t *Tree) exec(e *event.Event) {
 }
 
 // noteFirstExec takes the state in which the first program begins that r executes since its
-// own fork.
-func (t *Tree) noteFirstExec(r ref, o event.Origin) {
+// own fork. Where the fork was not seen, or an exec between, that is not known.
+func (t *Tree) noteFirstExec(r ref, e *event.Event) {
 	n := t.at(r)
 	if n.is(flagExeced) {
 		return
 	}
 	n.flags |= flagExeced
-	t.origins.drop(n.begun)
-	if o == t.origins.get(n.origin) {
-		n.begun = t.origins.share(n.origin)
+	if n.lineage != LineageObserved || n.execs != 0 && later(e.Ordinal, n.execs+1) {
 		return
 	}
-	n.begun = t.origins.put(o)
+	t.origins.drop(n.begun)
+	if o := e.Exec.Origin; o == t.origins.get(n.origin) {
+		n.begun = t.origins.share(n.origin)
+	} else {
+		n.begun = t.origins.put(o)
+	}
 }
 
 func flagIf(flag uint32, set bool) uint32 {

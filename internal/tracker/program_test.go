@@ -256,3 +256,41 @@ func TestManyVanishAtOnce(t *testing.T) {
 	}
 	check(t, f.tree)
 }
+
+// TestFirstExecBehindTheSnapshot: a snapshot runs ahead of the records, which tell in which
+// state the first program began, though a later one runs by then.
+func TestFirstExecBehindTheSnapshot(t *testing.T) {
+	tree := New(0)
+	id, late := event.ID{PID: 50, Start: 500}, event.ID{PID: 51, Start: 510}
+	launched := event.Origin{Session: 50, SessionOwn: true, StdioKnown: true}
+	fork := func(id event.ID) event.Event {
+		return event.Event{Kind: event.KindFork, Subject: id, ExecID: 2, Fork: event.Fork{Spawner: testInit, Caller: testInit}}
+	}
+	exec := func(id event.ID, program uint32, o event.Origin) event.Event {
+		return event.Event{Kind: event.KindExec, Subject: id, ExecID: program, Ordinal: program,
+			Exec: event.Exec{Filename: "/x", Cmdline: "/x\x00", MarksKnown: true, Origin: o}}
+	}
+	// One was known by its fork before, the other is new to the tree.
+	apply(tree, fork(id))
+	s := tree.Begin([]event.Task{{ID: testInit, ExecID: 1}, {ID: id, Parent: testInit, ExecID: 4}, {ID: late, Parent: testInit, ExecID: 4}}, 1000)
+	apply(tree, exec(id, 3, launched), exec(id, 4, event.Origin{HupIgnored: true, StdioKnown: true}))
+	apply(tree, fork(late), exec(late, 3, launched), exec(late, 4, event.Origin{HupIgnored: true, StdioKnown: true}))
+	s.End()
+	for _, id := range []event.ID{id, late} {
+		p, ok := tree.Get(id)
+		if !ok || !p.Executed || !p.AtExecKnown || p.AtExec != launched {
+			t.Errorf("%v: executed %v, state known %v: %+v", id, p.Executed, p.AtExecKnown, p.AtExec)
+		}
+	}
+}
+
+// TestFirstExecMissed: an exec that is not the first does not tell how the first began.
+func TestFirstExecMissed(t *testing.T) {
+	tree := New(0)
+	id := event.ID{PID: 50, Start: 500}
+	apply(tree, event.Event{Kind: event.KindFork, Subject: id, ExecID: 2, Fork: event.Fork{Spawner: testInit, Caller: testInit}},
+		event.Event{Kind: event.KindExec, Subject: id, ExecID: 4, Ordinal: 4, Exec: event.Exec{Filename: "/x", Cmdline: "/x\x00"}})
+	if p, _ := tree.Get(id); !p.Executed || p.AtExecKnown {
+		t.Errorf("executed %v, state known %v", p.Executed, p.AtExecKnown)
+	}
+}

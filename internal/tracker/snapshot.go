@@ -110,7 +110,6 @@ func (t *Tree) describe(r ref, task *event.Task) {
 	n.flags &^= flagStub | flagKthread | flagSubreaper | flagNSInit
 	n.flags |= flagIf(flagKthread, task.Kthread) | flagIf(flagSubreaper, task.Subreaper) |
 		flagIf(flagNSInit, task.NSInit)
-	n.flags |= flagIf(flagExeced, !task.NeverExeced && !task.Kthread)
 	n.comm, n.uid, n.hostPID = task.Comm, task.UID, task.HostPID
 	if n.cgroup == 0 || t.cgroups.get(n.cgroup) != task.Cgroup {
 		t.setCgroup(r, task.Cgroup)
@@ -185,12 +184,18 @@ func (s *Snapshot) End() (found, vanished int, changes []Change) {
 }
 
 // missed finds those that run another program by now than the last one whose exec was seen
-// or read, with all records applied that could have told of it.
+// or read, and those that have executed at all, with all records applied that could have
+// told of it.
 func (s *Snapshot) missed() {
 	t := s.tree
 	for i := range s.tasks {
 		task := &s.tasks[i]
-		if r := t.living(t.find(task.ID)); r != 0 && later(task.ExecID, t.at(r).execs) {
+		r := t.living(t.find(task.ID))
+		if r == 0 {
+			continue
+		}
+		t.at(r).flags |= flagIf(flagExeced, !task.NeverExeced && !task.Kthread)
+		if later(task.ExecID, t.at(r).execs) {
 			t.miss(r, task.ExecID)
 		}
 	}
