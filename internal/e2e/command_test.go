@@ -60,7 +60,7 @@ rules:
 func TestExplain(t *testing.T) {
 	d := startDaemon(t, slow)
 	leaf := leaveLeaf(t)
-	d.orphan(leaf.pid)
+	d.settledOrphan(leaf.pid)
 	out, _ := wantRun(t, 0, "explain", "--socket", d.socket(), fmt.Sprint(leaf.pid))
 	wantText(t, out, "leaked", "SIGKILL", "old applies", "python does not apply")
 

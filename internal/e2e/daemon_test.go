@@ -170,7 +170,7 @@ func (d *daemon) follow() {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = d.client.Events(ctx, []string{wire.TypeOrphan, wire.TypeKill, wire.TypeAlert, wire.TypeResync, wire.TypeLost, wire.TypeSignal}, 0, true,
+		_ = d.client.Events(ctx, []string{wire.TypeOrphan, wire.TypeVerdict, wire.TypeKill, wire.TypeAlert, wire.TypeResync, wire.TypeLost, wire.TypeSignal}, 0, true,
 			func(e *wire.Event) error {
 				d.mu.Lock()
 				defer d.mu.Unlock()
@@ -304,6 +304,19 @@ func (d *daemon) orphan(pid int) *wire.Orphan {
 	var e *wire.Event
 	d.await(fmt.Sprintf("the orphaning of %d", pid), func() bool {
 		e = d.find(func(e *wire.Event) bool { return e.Type == wire.TypeOrphan && int(e.Process.PID) == pid })
+		return e != nil
+	})
+	return e.Process.Orphan
+}
+
+// settledOrphan waits until the verdict on an orphan is final, and returns the orphan.
+func (d *daemon) settledOrphan(pid int) *wire.Orphan {
+	d.t.Helper()
+	var e *wire.Event
+	d.await(fmt.Sprintf("the final verdict on %d", pid), func() bool {
+		e = d.find(func(e *wire.Event) bool {
+			return (e.Type == wire.TypeOrphan || e.Type == wire.TypeVerdict) && int(e.Process.PID) == pid && !e.Process.Orphan.Provisional
+		})
 		return e != nil
 	})
 	return e.Process.Orphan

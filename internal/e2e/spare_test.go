@@ -47,8 +47,6 @@ func TestNoWrongKill(t *testing.T) {
 		{name: "double fork", shell: "setsid sh $F leave sh $F leaf" + quiet + " & wait; read line; exit 0", end: (*family).leave, verdict: wire.VerdictDeliberate},
 		{name: "tmux server", shell: "exec tmux -S $D/tmux -f /dev/null new-session -d \"exec 3>$D/said; exec sh $F leaf\"",
 			find: tmuxServer},
-		{name: "init of a container", shell: "exec unshare -pf sleep 300", find: containerInit, end: (*family).killMain,
-			verdict: wire.VerdictDeliberate},
 		{name: "child of a living agent", shell: "sh $F leaf & wait"},
 		{name: "marked to be kept", env: []string{"ABOT_TRACE_KEEP=1"}, shell: "sh $F leaf & wait", end: (*family).killMain,
 			verdict: wire.VerdictDeliberate},
@@ -174,14 +172,6 @@ func tmuxServer(t testing.TB, _ *family, dir string) []*process {
 		server.end()
 	})
 	return []*process{server, inside}
-}
-
-// containerInit is the one child of the family's first process.
-func containerInit(t testing.TB, f *family, _ string) []*process {
-	t.Helper()
-	p := hold(t, onlyChild(t, f.cmd.Process.Pid))
-	t.Cleanup(p.end)
-	return []*process{p}
 }
 
 func (d *daemon) orphanWith(t *testing.T, pid int, verdict string) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -76,10 +77,19 @@ func (g *Gatherer) addLeaker(f *verdict.Facts, l *tracker.Leaker) {
 		NeverExeced: l.End.NeverExeced,
 		Start:       l.Start,
 		StartKnown:  l.StartKnown,
+		Life:        lifeOf(l),
 		Leaked:      l.Within == verdict.Leaked,
 		Signal:      g.sent(l.End.Killer, l, f),
 		Asked:       g.sent(l.End.Asked, l, f),
 	}
+}
+
+// lifeOf is how long a leaker lived; 0 where its end was not seen.
+func lifeOf(l *tracker.Leaker) time.Duration {
+	if !l.End.Known || l.End.Time <= l.ID.Start {
+		return 0
+	}
+	return durationOf(l.End.Time - l.ID.Start)
 }
 
 // sent tells of a signal what its sender is to the leaker.

@@ -18,8 +18,8 @@ type Leaker struct {
 	UID      uint32
 	Cgroup   uint64
 	End      End
-	// Start is the state in which the program was that it is a step of, where it never
-	// executed: at its own fork, across dead steps above it. Meaningful where StartKnown.
+	// Start is the state that it was forked with; where it never executed, the program that
+	// it is a step of, across dead steps above it. Meaningful where StartKnown.
 	Start      event.Origin
 	StartKnown bool
 	// Within is the verdict on the orphan that it was, or lived below, when it died; empty
@@ -114,19 +114,18 @@ func (t *Tree) leaker(r ref, how end) *Leaker {
 	w := t.words.get(n.words)
 	l := &Leaker{ID: n.id(), Comm: n.comm, Filename: w.filename, Cmdline: w.cmdline, UID: n.uid,
 		Cgroup: t.cgroups.get(n.cgroup), End: how.public(), Within: t.within(r)}
-	if how.neverExeced {
-		l.Start, l.StartKnown = t.start(r)
-	}
+	l.Start, l.StartKnown = t.start(r)
 	return l
 }
 
-// start is the state of the program that r, which is dead and never executed, was a step of.
+// start is the state that r, which is dead, was forked with. Where it never executed, it is
+// that of the program that it was a step of.
 func (t *Tree) start(r ref) (o event.Origin, known bool) {
 	for {
 		n := t.at(r)
 		o, known = t.origins.get(n.origin), n.origin != 0
 		above := n.spawner.parent
-		if above == 0 || !t.at(above).is(flagDead) || !t.ends[above].neverExeced {
+		if !t.ends[r].neverExeced || above == 0 || !t.at(above).is(flagDead) || !t.ends[above].neverExeced {
 			return o, known
 		}
 		r = above

@@ -88,10 +88,12 @@ type Leaker struct {
 	OOM         bool
 	// NeverExeced says that it ran the code that it was forked with until its end.
 	NeverExeced bool
-	// Start is the state that it was forked with itself, where it never executed: across
+	// Start is the state that it was forked with itself; where it never executed, across
 	// steps above it that are done too.
 	Start      event.Origin
 	StartKnown bool
+	// Life is how long it lived; 0 where that is not known.
+	Life time.Duration
 	// Leaked says that it was leaked itself, or lived below one that was.
 	Leaked bool
 	// Signal is what ended it, where a signal did. Where it raised that itself after

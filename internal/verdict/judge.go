@@ -181,7 +181,11 @@ func (f *Facts) afterOrder(c cause, own signs) (word, because string) {
 	all := own
 	if f.Direct && f.launchedBriefly() {
 		lines = append(lines, prepared.prepared()...)
-		all = signs{own.session || prepared.session, own.hup || prepared.hup, own.stdio || prepared.stdio}
+		all = all.with(prepared)
+		if wrapper := f.wrapperSigns(); wrapper.any() && !f.Tied {
+			lines = append(lines, wrapper.prepared()...)
+			all = all.with(wrapper)
+		}
 	}
 	switch {
 	case all.any():

@@ -101,6 +101,17 @@ func ignores(f *Facts)  { f.Now.HupIgnored = true }
 func nohup(f *Facts)    { ignores(f); f.Now.Stdio = event.Stdio{null, ownFile, ownFile} }
 func daemoned(f *Facts) { forked(f); setsid(f); nulled(f) }
 
+// wrapped is below a program that was put into a session of its own, with that at 0, 1 and 2,
+// and lived so long.
+func wrapped(life time.Duration, stdio event.File) func(*Facts) {
+	return func(f *Facts) {
+		f.Leaker.Start, f.Leaker.StartKnown, f.Leaker.Life = f.Launch, true, life
+		for _, o := range []*event.Origin{&f.Launch, &f.Exec, &f.Now} {
+			o.Session, o.Stdio = 100, event.Stdio{stdio, stdio, stdio}
+		}
+	}
+}
+
 // Signs that launching code prepared.
 func preparedSession(f *Facts) {
 	f.Exec.SessionOwn, f.Exec.Session = true, 101
@@ -268,6 +279,14 @@ func TestReasons(t *testing.T) {
 		{"setsid, and the other ends could not be read", with(leftOK, setsid, func(f *Facts) { f.Ends[1] = EndUnknown }), Unknown,
 			"a new session is its only sign of detaching, and whether anybody is at the other ends of its standard input, output and error could not be read"},
 		{"nohup and nobody at the other end", with(leftOK, soon, nohup, abandoned), Deliberate, "it began to ignore SIGHUP (nohup)"},
+		{"setsid sh -c 'x </dev/null >/dev/null &'", with(leftOK, soon, wrapped(time.Second, null)), Deliberate,
+			"its launcher's code put it into a new session (setsid) before it executed"},
+		{"setsid sh -c 'x &'", with(leftOK, soon, wrapped(time.Second, pipe(1))), Unknown,
+			"its spawner left in order and it shows no sign of detaching by itself: that could be either"},
+		{"a service's main process that leaves its workers", with(leftOK, soon, wrapped(time.Minute, null)), Unknown,
+			"its spawner left in order and it shows no sign of detaching by itself: that could be either"},
+		{"a wrapper that was killed", with(soon, wrapped(time.Second, null)), Leaked,
+			"its spawner, pid 100 (python3), was killed by SIGKILL, sent by pid 7 (kill), 20ms after the fork"},
 		{"prepared, and the launcher stayed", with(leftOK, preparedNull), Unknown,
 			"its spawner prepared it to be detached, but left only 2m0s after the fork"},
 		{"failed, and who reads its output is not known", with(fails, func(f *Facts) { f.Ends[2] = EndUnknown }), Unknown,

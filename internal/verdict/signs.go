@@ -13,7 +13,10 @@ type signs struct {
 	session, hup, stdio bool
 }
 
-func (s signs) any() bool         { return s != signs{} }
+func (s signs) any() bool { return s != signs{} }
+func (s signs) with(o signs) signs {
+	return signs{s.session || o.session, s.hup || o.hup, s.stdio || o.stdio}
+}
 func (s signs) sessionOnly() bool { return s == signs{session: true} }
 
 // launch is the state that the program which launched the orphan had when it forked: of a
@@ -50,6 +53,26 @@ func (f *Facts) preparedSigns() signs {
 	}
 	s := between(launch, f.Exec)
 	s.hup = f.Exec.HupIgnored
+	return s
+}
+
+// wrapperSigns are those of a launcher whose whole life was to launch the orphan, a program
+// like setsid(1) before a shell: what it was given before it executed, and gave itself, the
+// orphan has from it. They count only together: a session alone is made for what is to be
+// ended, too.
+func (f *Facts) wrapperSigns() signs {
+	l := &f.Leaker
+	if f.cause() != causeLeft || !l.StartKnown || l.Life <= 0 || l.Life > PreparedFor {
+		return signs{}
+	}
+	state := f.Launch
+	if f.Executed {
+		state = f.Exec
+	}
+	s := between(l.Start, state)
+	if !s.session || !s.stdio {
+		return signs{}
+	}
 	return s
 }
 
