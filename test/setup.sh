@@ -9,6 +9,7 @@ set -euo pipefail
 needs=(
 	gcc:gcc make:make git:git                                   # go test -race
 	clang:clang llvm-strip:llvm clang-format:clang-format       # go generate, formatting
+	gunicorn:gunicorn                                           # an example
 	python3:python3 node:nodejs tmux:tmux ps:procps setsid:util-linux sudo:sudo # workloads of the tests
 	tini:tini dumb-init:dumb-init                               # what supervise is measured beside
 	qemu-system-x86_64:qemu-system-x86 dpkg-deb:dpkg            # guest kernels

@@ -6,9 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -105,47 +103,4 @@ func bind(t *testing.T, from, to string) {
 			t.Errorf("unmount %s: %v", to, err)
 		}
 	})
-}
-
-// startDaemon starts the daemon, without rules, and returns its socket.
-func startDaemon(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/run", "abot-trace-python-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	config, socket := filepath.Join(dir, "config.yaml"), filepath.Join(dir, "socket")
-	text := fmt.Sprintf("budget: {warm_up: 0s, kills_per_minute: 100000, stop_file: %s/stop}\n", dir)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	binary := filepath.Join(dir, "abot-trace")
-	build := exec.Command("go", "build", "-o", binary, "../../cmd/abot-trace")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v: %s", err, out)
-	}
-	daemon := exec.Command(binary, "daemon", "--config", config, "--socket", socket)
-	daemon.Env = append(os.Environ(), "ABOT_TRACE_NO_SYSTEMD=1")
-	var log strings.Builder
-	daemon.Stderr = &log
-	if err := daemon.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = daemon.Process.Signal(unix.SIGTERM)
-		if err := daemon.Wait(); err != nil {
-			t.Errorf("daemon: %v", err)
-		}
-		for line := range strings.Lines(log.String()) {
-			if t.Failed() && strings.Contains(line, "lease") {
-				t.Log(line)
-			}
-		}
-	})
-	proctest.Eventually(t, "the daemon answers", func() bool {
-		return exec.Command(binary, "tree", "1", "--socket", socket).Run() == nil
-	})
-	return socket
 }

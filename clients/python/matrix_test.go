@@ -100,7 +100,7 @@ func covering(list []combination) (part []combination) {
 func TestMatrix(t *testing.T) {
 	for _, in := range interpreters(t) {
 		t.Run(in.name, func(t *testing.T) {
-			socket := startDaemon(t)
+			socket := proctest.StartDaemon(t, "../../cmd/abot-trace").Socket
 			for _, c := range combinations() {
 				t.Run(c.String(), func(t *testing.T) {
 					t.Parallel()

@@ -33,6 +33,7 @@ var notRun = map[string]string{
 	"programs --> ring --> daemon":             "a drawing",
 	"abot-trace: supervise: kept process 4711": "what is printed",
 	"COPY abot-trace /usr/bin/":                "a recipe for an image, which test/image.sh builds",
+	"import abot_trace":                        "Python, which the tests of examples run",
 	"g, err := shutdown.New(":                  "Go, which the tests of shutdown run",
 	"level=INFO msg=\"process tree read again": "a log",
 }
@@ -43,7 +44,8 @@ var endless = regexp.MustCompile(`--(follow|watch)`)
 // codes are the exit codes of commands that tell something by them.
 var codes = map[*regexp.Regexp][]int{
 	regexp.MustCompile(`^abot-trace monitor`): {0, 1, 2}, // as the machine is
-	regexp.MustCompile(`^pgrep sleep$`):       {1},       // nothing is left
+	regexp.MustCompile(`--fail-on-leak`):      {123},
+	regexp.MustCompile(`^pgrep sleep$`):       {1}, // nothing is left
 	regexp.MustCompile(`ABOT_KILL_ID=\.\.\.`): {0, 1},
 }
 
@@ -103,7 +105,7 @@ func helpBlocks(t *testing.T) (out []Block) {
 }
 
 // prefixes are what stands before a command in a table of cron, a unit, a pipeline.
-var prefixes = regexp.MustCompile(`^(\*/10 \* \* \* \*  |ExecStart=|- run: )`)
+var prefixes = regexp.MustCompile(`^(\*/10 \* \* \* \*  |ExecStart=|- (run: )?)`)
 
 // runOf makes a block something to run; ok is false where there is nothing.
 func runOf(b Block) (run Run, ok bool) {

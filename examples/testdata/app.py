@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An application of which each worker starts a process in a session of its own."""
+
+import os
+
+import abot_trace
+
+abot_trace.get_shutdown_handler().popen(["sh", "-c", "echo ready; exec sleep 600"], start_new_session=True)
+
+
+def wsgi(environ, start_response):
+    start_response("200 OK", [])
+    return [b"%d\n" % os.getpid()]
