@@ -9,7 +9,7 @@ set -euo pipefail
 needs=(
 	gcc:gcc make:make git:git                                   # go test -race
 	clang:clang llvm-strip:llvm clang-format:clang-format       # go generate, formatting
-	gunicorn:gunicorn                                           # an example
+	gunicorn:gunicorn npm:npm                                   # what examples and jobs use
 	python3:python3 node:nodejs tmux:tmux ps:procps setsid:util-linux sudo:sudo # workloads of the tests
 	tini:tini dumb-init:dumb-init                               # what supervise is measured beside
 	qemu-system-x86_64:qemu-system-x86 dpkg-deb:dpkg            # guest kernels
@@ -24,6 +24,7 @@ for need in "${needs[@]}" "$@"; do
 	PATH=$PATH:/usr/sbin:/sbin command -v "${need%%:*}" >/dev/null || missing+=("${need#*:}")
 done
 [ -e /usr/include/bpf/bpf_helpers.h ] || missing+=(libbpf-dev)
+[ -e /usr/lib/python3/dist-packages/xdist ] || missing+=(python3-pytest-xdist)
 [ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
 [ ${#missing[@]} -gt 0 ] || exit 0
 
