@@ -111,7 +111,8 @@ func (t *Tree) learn(r ref, set func(ref) bool) {
 		for child := n.spawner.first; child != 0; child = t.at(child).spawner.next {
 			c := t.at(child)
 			_, byOther := t.callers[child]
-			if !c.is(flagDead) && c.lineage == LineageObserved && c.execs == n.execs && !byOther {
+			// One that has executed itself may have the same count, by a program of its own.
+			if !c.is(flagDead|flagExeced) && c.lineage == LineageObserved && c.execs == n.execs && !byOther {
 				copies = append(copies, child)
 			}
 		}

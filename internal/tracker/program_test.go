@@ -294,3 +294,30 @@ func TestFirstExecMissed(t *testing.T) {
 		t.Errorf("executed %v, state known %v", p.Executed, p.AtExecKnown)
 	}
 }
+
+// TestCountsAreNoPrograms: a child that has executed once and its parent that has executed
+// once since have the same count of execs, and two programs.
+func TestCountsAreNoPrograms(t *testing.T) {
+	tree := New(0)
+	parent, child, copied := event.ID{PID: 50, Start: 500}, event.ID{PID: 51, Start: 510}, event.ID{PID: 52, Start: 520}
+	fork := func(id, from event.ID, program uint32) event.Event {
+		return event.Event{Kind: event.KindFork, Subject: id, ExecID: program, Fork: event.Fork{Spawner: from, Caller: from}}
+	}
+	exec := func(id event.ID, name string) event.Event {
+		return event.Event{Kind: event.KindExec, Subject: id, ExecID: 2, Ordinal: 2, Exec: event.Exec{Filename: name, Cmdline: name + "\x00"}}
+	}
+	apply(tree, fork(parent, testInit, 1), fork(child, parent, 1), exec(child, "/child"), exec(parent, "/parent"), fork(copied, parent, 2))
+	tree.SetMarks(parent, false, false)
+	for _, tt := range []struct {
+		id   event.ID
+		want bool
+	}{{parent, true}, {child, false}, {copied, true}} {
+		if p, _ := tree.Get(tt.id); p.MarksKnown != tt.want {
+			t.Errorf("marks of %v are known: %v, want %v", tt.id, p.MarksKnown, tt.want)
+		}
+	}
+	tree.SetMarks(child, true, false)
+	if p, _ := tree.Get(child); !p.Keep {
+		t.Error("the child's own mark is ignored")
+	}
+}
