@@ -75,7 +75,7 @@ func runMonitor(c *cli.Context) error {
 	m := &samplerState{command: c, settings: monitor.FromConfig(cfg.Monitor), host: sample.NewHostReader(""),
 		tasks: sample.NewSampler(sample.Procfs{}, nil), daemon: api.NewClient(c.String("socket"))}
 	// The first look only begins the measurement of CPU.
-	m.sample(ctx)
+	m.measure()
 	if !pause(ctx, lookTime) {
 		return ctx.Err()
 	}
@@ -138,12 +138,18 @@ type samplerState struct {
 	trouble  error // why the daemon did not tell of orphans
 }
 
-func (m *samplerState) sample(ctx context.Context) monitor.Snapshot {
+// measure looks at host and processes, and asks no daemon.
+func (m *samplerState) measure() monitor.Snapshot {
 	l := monitor.Snapshot{Time: time.Now(), Host: m.host.Read()}
 	// What cannot be listed is a check with status unknown.
 	if pass, err := m.tasks.Pass(); err == nil {
 		l.Pass = pass
 	}
+	return l
+}
+
+func (m *samplerState) sample(ctx context.Context) monitor.Snapshot {
+	l := m.measure()
 	if m.command.Bool("no-daemon") {
 		return l
 	}

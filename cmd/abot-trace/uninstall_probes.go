@@ -62,9 +62,17 @@ Examples:
 			if errors.As(err, &busy) {
 				return withHint(err, "stop the daemon first: systemctl stop abot-trace, or kill %d", busy.PID)
 			}
-			return err
+			return forRoot(err)
 		},
 	}
+}
+
+// forRoot adds who may do it to an error that others get.
+func forRoot(err error) error {
+	if errors.Is(err, os.ErrPermission) {
+		return withHint(err, "run it as root")
+	}
+	return err
 }
 
 // forgetDescriptors empties the service manager's store, when this runs in the service.

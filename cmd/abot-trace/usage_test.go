@@ -71,6 +71,24 @@ func TestEveryCommandReportsUsage(t *testing.T) {
 	}
 }
 
+// TestNoCommandIgnoresArguments tries every command that documents no argument.
+func TestNoCommandIgnoresArguments(t *testing.T) {
+	for _, command := range commands() {
+		if command.SkipFlagParsing || command.ArgsUsage != "" {
+			continue
+		}
+		var stdout, stderr bytes.Buffer
+		want := exitUsage
+		if other, ok := usageCodes[command.Name]; ok {
+			want = other
+		}
+		code := run(t.Context(), []string{"abot-trace", command.Name, "surplus"}, &stdout, &stderr)
+		if code != want || stdout.Len() > 0 || !strings.Contains(stderr.String(), `unexpected argument "surplus"`) {
+			t.Errorf("%s surplus: exit %d, want %d; stdout %q, stderr %q", command.Name, code, want, stdout.String(), stderr.String())
+		}
+	}
+}
+
 func TestVersionFlag(t *testing.T) {
 	var command, flag, stderr bytes.Buffer
 	if code := run(t.Context(), []string{"abot-trace", "version"}, &command, &stderr); code != exitOK {

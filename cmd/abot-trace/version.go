@@ -31,6 +31,9 @@ func versionCommand() *cli.Command {
 		Usage: "print the version",
 		Flags: []cli.Flag{jsonFlag()},
 		Action: func(c *cli.Context) error {
+			if err := noArgs(c); err != nil {
+				return err
+			}
 			if c.Bool("json") {
 				return json.NewEncoder(c.App.Writer).Encode(map[string]string{
 					"version": buildVersion(), "go": runtime.Version(),

@@ -109,7 +109,14 @@ type Status struct {
 	Orphans    int               `json:"orphans"`
 	Refused    uint64            `json:"refused"`
 	CanarySeen *time.Time        `json:"canary_seen,omitempty"`
-	Conditions []string          `json:"troubles,omitempty"` // what it cannot do at present
+	Conditions []string          `json:"troubles,omitempty"`  // what it cannot do at present
+	StopFile   *StopFile         `json:"stop_file,omitempty"` // nil where none is configured
+}
+
+// A StopFile is the file by which an operator calls off all kills.
+type StopFile struct {
+	Path    string `json:"path"`
+	InForce bool   `json:"in_force"` // it is there, or may be
 }
 
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) error {
@@ -121,6 +128,9 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) error {
 	}
 	if s.Conditions != nil {
 		out.Conditions = s.Conditions()
+	}
+	if s.StopFile != nil {
+		out.StopFile = s.StopFile()
 	}
 	return WriteJSON(w, out)
 }

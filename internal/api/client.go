@@ -81,7 +81,7 @@ func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 func (c *Client) Reach(ctx context.Context) error {
 	conn, err := c.dial(ctx)
 	if err != nil {
-		return c.explain(err)
+		return c.explain(ctx, err)
 	}
 	if before := c.reached.Swap(&conn); before != nil {
 		_ = (*before).Close()
@@ -247,19 +247,44 @@ func (c *Client) unreadable(err error) error {
 }
 
 // explain tells the absence of a daemon from other troubles with the socket.
-func (c *Client) explain(err error) error {
+func (c *Client) explain(ctx context.Context, err error) error {
 	var urlErr *url.Error
 	if errors.As(err, &urlErr) {
 		err = urlErr.Err
 	}
+	if isHangup(err) && c.deserted(ctx) {
+		return fmt.Errorf("%w at %s any more", ErrNoDaemon, c.socket)
+	}
 	switch {
-	case errors.Is(err, os.ErrNotExist), errors.Is(err, unix.ECONNREFUSED):
+	case noListener(err):
 		return fmt.Errorf("%w at %s", ErrNoDaemon, c.socket)
 	case errors.Is(err, unix.EAGAIN): // connect(2): the backlog is full
 		return &UnansweredError{Socket: c.socket, Request: "a connection"}
 	default:
 		return fmt.Errorf("socket %s: %w", c.socket, err)
 	}
+}
+
+// noListener reports whether a connection failed because nobody listens.
+func noListener(err error) bool {
+	return errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED)
+}
+
+// isHangup reports whether an exchange failed because the other side closed the connection.
+func isHangup(err error) bool {
+	return errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// deserted reports whether nobody listens any more. A connection that a daemon took with
+// it when it died is hung up after its listener is closed (unix_release_sock in
+// net/unix/af_unix.c), so that who asks after the one sees the other.
+func (c *Client) deserted(ctx context.Context) bool {
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return noListener(err)
+	}
+	_ = conn.Close()
+	return false
 }
 
 // CleanupRequest is the body of POST /v1/cleanup.

@@ -40,6 +40,7 @@ const (
 type wait struct {
 	client  *Client
 	request string
+	parent  context.Context // the caller's
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 	timer   *time.Timer
@@ -47,7 +48,7 @@ type wait struct {
 
 // newWait bounds a request with the context parent. The caller closes it.
 func (c *Client) newWait(parent context.Context, request string) *wait {
-	w := &wait{client: c, request: request}
+	w := &wait{client: c, request: request, parent: parent}
 	w.ctx, w.cancel = context.WithCancelCause(parent)
 	w.timer = time.AfterFunc(c.Patience, w.giveUp)
 	return w
@@ -63,32 +64,48 @@ func (w *wait) close() {
 }
 
 // watch takes the bound off, and gives up instead when the daemon, asked for its status
-// now and then, does not answer.
+// at once and now and then, does not answer.
 func (w *wait) watch() {
 	w.timer.Stop()
 	go func() {
 		tick := time.NewTicker(w.client.Patience)
 		defer tick.Stop()
 		for {
-			select {
-			case <-w.ctx.Done():
-				return
-			case <-tick.C:
-			}
 			var silent *UnansweredError
 			if _, err := w.client.Status(w.ctx); errors.As(err, &silent) {
 				w.giveUp()
 				return
 			}
+			select {
+			case <-w.ctx.Done():
+				return
+			case <-tick.C:
+			}
 		}
 	}()
 }
 
-// cause returns what the request failed by: the daemon's silence, where that is it.
+// An InterruptedError says that the caller did not want to wait any longer.
+type InterruptedError struct {
+	Request string // what was waited for
+	cause   error
+}
+
+// Error implements error.
+func (e *InterruptedError) Error() string { return "interrupted while waiting for " + e.Request }
+
+// Unwrap returns what ended the caller's context.
+func (e *InterruptedError) Unwrap() error { return e.cause }
+
+// cause returns what the request failed by: the daemon's silence, where that is it, or
+// the caller.
 func (w *wait) cause(err error) error {
 	var silent *UnansweredError
 	if errors.As(context.Cause(w.ctx), &silent) {
 		return silent
+	}
+	if ended := w.parent.Err(); errors.Is(ended, context.Canceled) {
+		return &InterruptedError{w.request, ended}
 	}
 	return err
 }
@@ -106,7 +123,7 @@ func (c *Client) sendBy(by *http.Client, req *http.Request, l length) (*http.Res
 		return nil, err
 	}
 	if err != nil {
-		err = w.cause(c.explain(err))
+		err = w.cause(c.explain(req.Context(), err))
 		w.close()
 		return nil, err
 	}

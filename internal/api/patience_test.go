@@ -104,3 +104,50 @@ func TestLongCallsLast(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestGoneDaemon asks over a connection that a daemon took with it: that is no daemon, and
+// not a trouble with the socket.
+func TestGoneDaemon(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	c := NewClient(path)
+	if err := c.Reach(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	_ = l.Close() // hangs up what nobody has accepted
+	if _, err := c.Status(t.Context()); !errors.Is(err, ErrNoDaemon) {
+		t.Errorf("got %v, want %v", err, ErrNoDaemon)
+	}
+}
+
+// TestLongCallAsksAtOnce proves that a pass that a stopped daemon is asked for is given up
+// after one patience: the first question for the status is not put off.
+func TestLongCallAsksAtOnce(t *testing.T) {
+	c := mute(t, "")
+	c.Patience = 2 * time.Second
+	began := make(chan struct{}, 8)
+	dial := c.http.Transport.(*http.Transport).DialContext
+	c.http.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		began <- struct{}{}
+		return dial(ctx, network, address)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { _, err := c.Cleanup(ctx, CleanupRequest{}); done <- err }()
+	for range 2 { // the pass, and the status beside it
+		select {
+		case <-began:
+		case err := <-done:
+			t.Fatalf("it was given up before it asked for the status: %v", err)
+		}
+	}
+	cancel()
+	var interrupted *InterruptedError
+	if err := <-done; !errors.As(err, &interrupted) || err.Error() != "interrupted while waiting for POST /v1/cleanup" {
+		t.Errorf("got %v", err)
+	}
+}

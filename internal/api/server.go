@@ -59,6 +59,9 @@ type Server struct {
 	// Conditions, unless nil, says what the daemon cannot do at present, one sentence
 	// each. It may be called from any goroutine; it is set before Serve.
 	Conditions func() []string
+	// StopFile, unless nil, tells of the daemon's stop file; nil is that it has none. The
+	// same holds for it.
+	StopFile func() *StopFile
 
 	backend Backend
 	log     *slog.Logger

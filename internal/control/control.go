@@ -80,9 +80,11 @@ type Controller struct {
 	budget   *policy.Budget
 	spec     policy.BudgetSpec
 	stopFile stopFile
-	host     policy.Host
-	queue    *enforce.Queue
-	enf      *enforce.Enforcer
+	// stopAnswers looks for the same file for those who ask.
+	stopAnswers stopAnswers
+	host        policy.Host
+	queue       *enforce.Queue
+	enf         *enforce.Enforcer
 
 	killsInFlight     map[string]*killInFlight // by kill id, while they run
 	kills             uint64
@@ -159,6 +161,7 @@ func New(opt Options) *Controller {
 	return &Controller{
 		opt:               opt,
 		stopFile:          stopFile{lstat: os.Lstat},
+		stopAnswers:       stopAnswers{file: stopFile{lstat: os.Lstat}},
 		host:              policy.UnknownHost(),
 		killsInFlight:     make(map[string]*killInFlight),
 		refusalsPublished: make(map[budgetRefusal]bool),
@@ -201,6 +204,7 @@ func (c *Controller) Configure(cfg *config.Config) error {
 		engine.Inherit(c.engine)
 	}
 	c.cfg, c.engine, c.spec = cfg, engine, cfg.BudgetSpec()
+	c.stopAnswers.setPath(c.spec.StopFile)
 	if c.opt.OneShot {
 		// A start is all that there is to it, and somebody asks for it to act now.
 		c.spec.WarmUp = 0

@@ -5,6 +5,7 @@ package control
 import (
 	"errors"
 	"os"
+	"sync"
 	"time"
 )
 
@@ -13,7 +14,7 @@ const stopFilePatience = 20 * time.Millisecond
 
 // A stopFile looks for the file by which an operator calls off all kills. Its path may
 // lie on a file system that does not answer: then nothing is ended, and nobody waits.
-// It belongs to the loop.
+// It is for one goroutine at a time.
 type stopFile struct {
 	lstat   func(string) (os.FileInfo, error)
 	pending chan error // the answer to the last look, where that was not waited for
@@ -45,4 +46,30 @@ func (s *stopFile) exists(path string) bool {
 		s.pending = answer
 		return true
 	}
+}
+
+// stopAnswers tells of the stop file from any goroutine, and asks nothing of the loop:
+// who wants to know may suspect that it hangs.
+type stopAnswers struct {
+	mu   sync.Mutex
+	path string
+	file stopFile
+}
+
+func (s *stopAnswers) setPath(path string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.path = path
+}
+
+// StopFile returns the path of the stop file, empty where none is configured, and whether
+// it is in force: there, or on a file system that does not answer. From any goroutine.
+func (c *Controller) StopFile() (path string, inForce bool) {
+	s := &c.stopAnswers
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.path == "" {
+		return "", false
+	}
+	return s.path, s.file.exists(s.path)
 }

@@ -180,6 +180,7 @@ func (d *daemon) build(p *probe.Probe) error {
 		return err
 	}
 	d.server.Conditions = d.conditions
+	d.server.StopFile = d.stopFile
 	d.addEndpoints()
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
 
+	"github.com/abot-trace/abot-trace/internal/api"
 	"github.com/abot-trace/abot-trace/internal/trace"
 )
 
@@ -81,6 +82,15 @@ func alive(s trace.Stats, began time.Time) bool {
 		seen = began
 	}
 	return time.Since(seen) < canaryPatience || s.CanaryError != nil
+}
+
+// stopFile tells of the file by which an operator calls off all kills; from any goroutine.
+func (d *daemon) stopFile() *api.StopFile {
+	path, inForce := d.control.StopFile()
+	if path == "" {
+		return nil
+	}
+	return &api.StopFile{Path: path, InForce: inForce}
 }
 
 // conditions says what the daemon cannot do at present, one sentence each; from any

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/abot-trace/abot-trace/internal/api"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -40,8 +41,8 @@ func (s Settings) patience() time.Duration {
 // A Report is what was found, in the order of reading.
 type Report struct {
 	Checks []wire.DoctorCheck
-	vital  []string // names of the checks without which there is no tracing
-	daemon int      // its pid; 0 where none answers
+	vital  []string    // names of the checks without which there is no tracing
+	daemon *api.Status // nil where none answers
 }
 
 // CanTrace reports whether nothing that tracing needs is missing.
@@ -64,6 +65,14 @@ func (r *Report) need(name, status, detail, hint string) {
 	r.add(name, status, detail, hint)
 }
 
+// daemonPID is the pid of the daemon, 0 where none answers.
+func (r *Report) daemonPID() int {
+	if r.daemon == nil {
+		return 0
+	}
+	return r.daemon.PID
+}
+
 // Examine runs every check.
 func Examine(ctx context.Context, s Settings) *Report {
 	r := &Report{}
@@ -77,9 +86,9 @@ func Examine(ctx context.Context, s Settings) *Report {
 	r.procfs(s)
 	r.namespace(s)
 	r.ring(s)
-	r.priority(r.daemon)
+	r.priority(r.daemonPID())
 	r.Checks = append(r.Checks, service...)
 	r.journald(s)
-	r.configuration(s)
+	r.stopFile(r.configuration(s))
 	return r
 }

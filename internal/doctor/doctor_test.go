@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/api"
+	"github.com/abot-trace/abot-trace/internal/config"
 	"github.com/abot-trace/abot-trace/internal/proctest"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -257,7 +258,7 @@ func TestConfigurationProblems(t *testing.T) {
 		}
 	}
 	r := &Report{}
-	r.configuration(Settings{Config: path})
+	r.stopFile(r.configuration(Settings{Config: path}))
 	var got []string
 	for _, c := range r.Checks {
 		if c.Status == Degraded {
@@ -266,5 +267,37 @@ func TestConfigurationProblems(t *testing.T) {
 	}
 	if len(got) != 2 || !strings.Contains(got[0], "notify.webhook[0].hmac_secret_file "+dir+"/none: ") || !strings.HasPrefix(got[1], "stop file: "+stop) {
 		t.Errorf("got %q, want the secret and the stop file", got)
+	}
+}
+
+// TestStopFile wants the word of the daemon that answers: its configuration may be another.
+func TestStopFile(t *testing.T) {
+	there := filepath.Join(t.TempDir(), "stop")
+	if err := os.WriteFile(there, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	mine := config.Default()
+	mine.Budget.StopFile.Value = there
+	other := config.Default()
+	other.Budget.StopFile.Value = filepath.Join(t.TempDir(), "none")
+	for _, tt := range []struct {
+		name   string
+		daemon *api.Status
+		cfg    *config.Config
+		want   string // its path; empty is no word
+	}{
+		{"no daemon", nil, mine, there},
+		{"no daemon, no file", nil, other, ""},
+		{"the daemon's is in force", &api.Status{StopFile: &api.StopFile{Path: "/elsewhere", InForce: true}}, other, "/elsewhere"},
+		{"the daemon's is not there", &api.Status{StopFile: &api.StopFile{Path: "/elsewhere"}}, mine, ""},
+		{"an older daemon", &api.Status{}, mine, there},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := &Report{daemon: tt.daemon}
+			r.stopFile(tt.cfg)
+			if got := len(r.Checks); got != min(len(tt.want), 1) || got > 0 && !strings.HasPrefix(r.Checks[0].Detail, tt.want+" is there") {
+				t.Errorf("got %v, want %q", r.Checks, tt.want)
+			}
+		})
 	}
 }

@@ -41,7 +41,7 @@ func (r *Report) service(ctx context.Context, s Settings) (traced bool) {
 		r.need("socket", Missing, err.Error(), fmt.Sprintf("journalctl -u %s may say why", s.Unit))
 	default:
 		r.add("socket", OK, fmt.Sprintf("daemon %d answers: %d processes, %d orphans", status.PID, status.Living, status.Orphans), "")
-		r.daemon = status.PID
+		r.daemon = status
 		traced = r.stream(status, time.Now())
 		for _, trouble := range status.Conditions {
 			r.add("daemon", Degraded, trouble, "it goes on without; its log says since when")
@@ -136,8 +136,9 @@ func (r *Report) journald(s Settings) {
 	r.add("journald", OK, socket, "")
 }
 
-// configuration reads what the daemon would read, as strictly.
-func (r *Report) configuration(s Settings) {
+// configuration reads what a daemon would read, as strictly, and returns it, or what holds
+// without it.
+func (r *Report) configuration(s Settings) *config.Config {
 	cfg, err := config.Load(s.Config, config.Options{Trusted: true})
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -159,9 +160,9 @@ func (r *Report) configuration(s Settings) {
 		r.commands(len(cfg.Notify.Exec), helperListens(s.Root))
 	}
 	if err != nil {
-		cfg = config.Default()
+		return config.Default()
 	}
-	r.stopFile(cfg.BudgetSpec().StopFile)
+	return cfg
 }
 
 // helperListens reports whether the helper is a service of its own, whose user runs the
@@ -185,13 +186,16 @@ func (r *Report) commands(n int, listens bool) {
 	r.add("commands", OK, "they run as nobody, or as the user that they name", "")
 }
 
-// stopFile tells of the file by which somebody has called off all kills.
-func (r *Report) stopFile(path string) {
-	if path == "" {
-		return
+// stopFile tells of the file by which somebody has called off all kills: the daemon's word
+// on its own, which another configuration may have named, else what this one says.
+func (r *Report) stopFile(cfg *config.Config) {
+	path := cfg.BudgetSpec().StopFile
+	_, err := os.Lstat(path)
+	inForce := path != "" && !errors.Is(err, fs.ErrNotExist)
+	if r.daemon != nil && r.daemon.StopFile != nil {
+		path, inForce = r.daemon.StopFile.Path, r.daemon.StopFile.InForce
 	}
-	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
-		return
+	if inForce {
+		r.add("stop file", Degraded, path+" is there: nothing is ended, whatever the rules say", "remove it when kills may go on: rm "+path)
 	}
-	r.add("stop file", Degraded, path+" is there: nothing is ended, whatever the rules say", "remove it when kills may go on: rm "+path)
 }

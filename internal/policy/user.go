@@ -75,8 +75,8 @@ func (u userIs) describe(c *candidate) string {
 }
 
 // outOfReach says why p must not be ended by r because of a leaker with these user ids, or
-// nothing: whoever ended the leaker must not end by that whom he could not have signalled,
-// unless r names that one's user. Where the end of the leaker was not seen, the ids of the
+// nothing: whoever makes a leaker die must not end by that whom the leaker could not have
+// signalled, unless r names that one's user. Where the end of the leaker was not seen, the ids of the
 // tree's root stand in: the rule that ends it names that one by other things.
 func outOfReach(r *rule, p *Process, leaker *event.UIDs) string {
 	switch {
@@ -87,7 +87,7 @@ func outOfReach(r *rule, p *Process, leaker *event.UIDs) string {
 	case !p.KnowsUIDs():
 		return "its user is not known"
 	case !leaker.CouldSignal(p.UIDs):
-		return fmt.Sprintf("its user is %s: whoever ended the leaker could not have signalled it", p.describeUser())
+		return fmt.Sprintf("its user is %s: the leaker could not have signalled it", p.describeUser())
 	}
 	return ""
 }

@@ -14,8 +14,8 @@ import (
 
 func all(uid uint32) event.UIDs { return event.UIDs{Real: uid, Effective: uid, Saved: uid} }
 
-// TestLeakersReach: whoever ended the leaker ends by that nobody whom he could not have
-// signalled, unless the rule names that one's user.
+// TestLeakersReach: whoever makes a leaker die ends by that nobody whom the leaker could not
+// have signalled, unless the rule names that one's user.
 func TestLeakersReach(t *testing.T) {
 	setuid := event.UIDs{Real: 1000}
 	for _, tt := range []struct {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/descend"
+	"github.com/abot-trace/abot-trace/internal/safetext"
 )
 
 // leaseTimeout bounds what a daemon that hangs can cost.
@@ -165,13 +166,23 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte, reply
 		return c.trouble(err, method, path)
 	}
 	if resp.StatusCode != http.StatusOK {
-		why := strings.TrimSpace(string(answer[:min(len(answer), 200)]))
-		return fmt.Errorf("daemon refused %s: %s: %q", path, resp.Status, why)
+		return fmt.Errorf("the daemon refused %s %s: %s", method, path, refusal(resp.Status, answer))
 	}
 	if err := json.Unmarshal(answer, reply); err != nil {
 		return fmt.Errorf("daemon's answer to %s: %w", path, err)
 	}
 	return nil
+}
+
+// refusal is the sentence in an answer of the daemon, or what else came.
+func refusal(status string, answer []byte) string {
+	var said struct {
+		Error string `json:"error"`
+	}
+	if json.Unmarshal(answer, &said) == nil && said.Error != "" {
+		return safetext.Terminal(said.Error)
+	}
+	return fmt.Sprintf("%s: %q", status, strings.TrimSpace(string(answer[:min(len(answer), 200)])))
 }
 
 // trouble says what the exchange failed by; what took too long is named.

@@ -29,7 +29,8 @@ type fakeDaemon struct {
 	// descendants is what /v1/descendants answers.
 	descendants []Descendant
 	leases      []lease
-	status      int // what /v1/lease answers, if not 200
+	status      int    // what /v1/lease answers, if not 200
+	refusal     string // with this body
 }
 
 type lease struct {
@@ -79,7 +80,8 @@ func (d *fakeDaemon) lease(w http.ResponseWriter, r *http.Request) {
 	defer d.mu.Unlock()
 	l := lease{pid: r.Context().Value(peerKey{}).(int32)}
 	if err := json.NewDecoder(r.Body).Decode(&l.body); err != nil || d.status != http.StatusOK {
-		http.Error(w, "no leases today", d.status)
+		w.WriteHeader(d.status)
+		fmt.Fprint(w, d.refusal)
 		return
 	}
 	d.leases = append(d.leases, l)
@@ -102,12 +104,18 @@ func TestSuperviseTakesALease(t *testing.T) {
 }
 
 func TestRefusedLease(t *testing.T) {
-	d := newDaemon(t, http.StatusForbidden)
-	s := start(t, options{Argv: []string{"true"}, Socket: d.path})
-	s.wantEnd(t, ExitFailed)
-	proctest.Eventually(t, "the message", func() bool {
-		return strings.Contains(s.stderr.String(), `no lease: daemon refused /v1/lease: 403 Forbidden: "no leases today"`)
-	})
+	for _, tt := range []struct{ name, answer, want string }{
+		{"the daemon's sentence", `{"error":"no leases today"}`, "no lease: the daemon refused POST /v1/lease: no leases today\n"},
+		{"something else", "<html>", `no lease: the daemon refused POST /v1/lease: 403 Forbidden: "<html>"`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d := newDaemon(t, http.StatusForbidden)
+			d.refusal = tt.answer
+			s := start(t, options{Argv: []string{"true"}, Socket: d.path})
+			s.wantEnd(t, ExitFailed)
+			proctest.Eventually(t, "the message", func() bool { return strings.Contains(s.stderr.String(), tt.want) })
+		})
+	}
 }
 
 // What only the daemon knows to be of the tree ends with it; what it names by a
