@@ -105,8 +105,8 @@ func TestCleanup(t *testing.T) {
 	// One pass ends them all: it waits for the pauses between them.
 	d := startDaemon(t, strings.ReplaceAll(slow, "pause: 0s", "pause: 300ms"))
 	first, second := leaveLeaf(t), leaveLeaf(t)
-	d.orphan(first.pid)
-	d.orphan(second.pid)
+	d.settledOrphan(first.pid)
+	d.settledOrphan(second.pid)
 	out, _ := wantRun(t, 0, "cleanup", "--socket", d.socket())
 	wantText(t, out, "No rule has anything to end.")
 
@@ -118,6 +118,9 @@ func TestCleanup(t *testing.T) {
 	second.mustLive()
 
 	d.touch("stop")
+	// doctor has another configuration, and tells of the daemon's stop file.
+	out, _ = wantRun(t, 0, "doctor", "--socket", d.socket(), "--config", filepath.Join(t.TempDir(), "none.yaml"))
+	wantText(t, out, filepath.Join(d.dir, "stop")+" is there")
 	out, _ = wantRun(t, 1, "cleanup", "--socket", d.socket(), "--config", config, "--enforce")
 	wantText(t, out, "stop file")
 	first.mustLive()
