@@ -83,6 +83,24 @@ func TestNoWrongKill(t *testing.T) {
 	}
 }
 
+// TestNameOfAnOwner has what is left behind carry the name of a program that owns others: it
+// says nothing.
+func TestNameOfAnOwner(t *testing.T) {
+	d := startDaemon(t, resting)
+	for _, name := range []string{"tmux", "screen", "containerd-shim", "systemd"} {
+		t.Run(name, func(t *testing.T) {
+			f := startCommand(t, []string{"N=" + name, "D=" + t.TempDir()}, exec.Command("sh", "-c",
+				"cp /bin/sleep $D/$N; (echo leaf $(sh -c 'echo $PPID') >&3; exec $D/$N 300) & wait"))
+			leaf := f.await("leaf", 1)[0]
+			named(name)(t, leaf, "")
+			f.killMain()
+			if o := d.settledOrphan(leaf.pid); o.Verdict != wire.VerdictLeaked {
+				t.Errorf("verdict: %s, want leaked\n%s", o.Verdict, strings.Join(o.Evidence, "\n"))
+			}
+		})
+	}
+}
+
 // named waits until the process has executed the program of that name: it says so before.
 func named(comm string) func(testing.TB, *process, string) {
 	return func(t testing.TB, p *process, _ string) {

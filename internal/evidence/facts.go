@@ -5,7 +5,6 @@ package evidence
 import (
 	"errors"
 	"fmt"
-	"path"
 	"slices"
 	"time"
 
@@ -53,7 +52,6 @@ func (g *Gatherer) facts(c *openCase, p *tracker.Process) verdict.Facts {
 	f.Place = placeOf(group)
 	g.addUnit(c, p, group, &f)
 	f.ContainerInit = p.NSInit && f.Place.Container != "" && g.livingMonitor(p)
-	f.Multiplexer = g.multiplexer(p)
 	f.LoginLeader = f.Place.Session != "" && g.sessions.leader(f.Place.Session) == p.ID.PID
 	g.addAbove(p, &f)
 	g.addSuccession(c, p, &f)
@@ -162,11 +160,16 @@ func (g *Gatherer) addState(c *openCase, p *tracker.Process, f *verdict.Facts) {
 // noEnds reports whether there is no pipe or socket among 0, 1 and 2.
 func (c *openCase) noEnds() bool { return c.ends == [3]verdict.End{} }
 
-// livingMonitor reports whether who has adopted a container's init lives outside of the
-// container and adopts orphans on purpose, as shims and monitors do.
+// livingMonitor reports whether who has adopted a container's init is a monitor of root's
+// that lives outside of the container and adopts orphans on purpose: a group's name anybody
+// may give who has groups of his own.
 func (g *Gatherer) livingMonitor(p *tracker.Process) bool {
 	monitor, ok := g.tree.Get(p.Orphan.Adopter)
-	return ok && !monitor.Dead && p.Orphan.AdopterKind == event.AdopterSubreaper && monitor.HostPID != 1
+	if !ok || monitor.Dead || p.Orphan.AdopterKind != event.AdopterSubreaper || monitor.HostPID == 1 || monitor.UID != 0 {
+		return false
+	}
+	place := placeOf(g.names.Group(monitor.ID, monitor.Cgroup, true))
+	return place.Known && place.Container != placeOf(g.names.Group(p.ID, p.Cgroup, !p.Dead)).Container
 }
 
 // addAbove adds the orphan that a stranded one lives below.
@@ -225,28 +228,6 @@ func (g *Gatherer) addPending(c *openCase, p *tracker.Process, f *verdict.Facts)
 // mayBeClient reports whether the orphan was launched by a helper that its own parent ended.
 func (g *Gatherer) mayBeClient(p *tracker.Process, f *verdict.Facts) bool {
 	return f.Direct && !f.Tied && f.Executed && f.Leaker.NeverExeced && f.Leaker.Signal.By == verdict.BySpawner
-}
-
-// multiplexer reports whether p is a terminal multiplexer's server, or the leader of
-// a session that a living one made. What runs below such a session is not the
-// multiplexer's own.
-func (g *Gatherer) multiplexer(p *tracker.Process) bool {
-	if isMultiplexer(p) {
-		return true
-	}
-	if !p.Orphan.AtDeath.SessionOwn {
-		return false
-	}
-	spawner, ok := g.tree.Get(p.Spawner)
-	return ok && !spawner.Dead && isMultiplexer(&spawner)
-}
-
-func isMultiplexer(p *tracker.Process) bool {
-	switch path.Base(p.Filename) {
-	case "tmux", "screen", "zellij", "dtach", "abduco":
-		return true
-	}
-	return false
 }
 
 // who names the leaker of an orphan.

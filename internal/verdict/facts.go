@@ -51,7 +51,6 @@ type Facts struct {
 	Unit Unit
 	// Other owners that live.
 	ContainerInit bool // a container's init, below a living shim or monitor
-	Multiplexer   bool // a terminal multiplexer's server, or the leader of a session in one
 	LoginLeader   bool // the leader of a session that logind manages
 
 	// Succession is whether it is the next generation of its spawner's service.

@@ -228,8 +228,6 @@ func (f *Facts) owner() string {
 		return fmt.Sprintf("what started the unit %s left it there in order: it may become its main process", f.Unit.name())
 	case f.ContainerInit:
 		return "it is the init process of a container whose monitor lives"
-	case f.Multiplexer:
-		return "it belongs to a live terminal multiplexer"
 	case f.LoginLeader:
 		return "it leads a login session"
 	}

@@ -238,7 +238,6 @@ func TestReasons(t *testing.T) {
 		{"candidate", with(leftOK, func(f *Facts) { f.Unit = Unit{Name: "db.service", Candidate: true} }), Deliberate,
 			"what started the unit db.service left it there in order: it may become its main process"},
 		{"container init", with(func(f *Facts) { f.ContainerInit = true }), Deliberate, "it is the init process of a container whose monitor lives"},
-		{"multiplexer", with(func(f *Facts) { f.Multiplexer = true }), Deliberate, "it belongs to a live terminal multiplexer"},
 		{"login leader", with(func(f *Facts) { f.LoginLeader = true }), Deliberate, "it leads a login session"},
 		{"lease ended", with(leftOK, setsid, func(f *Facts) { f.Leash, f.LeaseEnded = true, true }), Leaked,
 			"the holder of its lease (ABOT_TRACE_LEASH=1) is dead"},

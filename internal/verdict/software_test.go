@@ -55,7 +55,7 @@ func TestSoftware(t *testing.T) {
 			f.Launch = f.Now
 		}), Leaked},
 		{"node detached and unref", with(leftOK, soon, preparedSession, preparedNull), Deliberate},
-		{"tmux server", with(neverExeced, leftOK, soon, daemoned, func(f *Facts) { f.Multiplexer = true }), Deliberate},
+		{"tmux server", with(neverExeced, leftOK, soon, daemoned), Deliberate},
 		{"cmd & then exit", with(leftOK, soon, func(f *Facts) { f.Exec.Stdio[0], f.Now.Stdio[0] = null, null }), Unknown},
 		{"shell killed: foreground child", leak(), Leaked},
 		{"shell killed: pipeline", with(func(f *Facts) { f.Now.Stdio[1] = pipe(9) }), Leaked},
