@@ -5,7 +5,8 @@ import os
 
 import abot_trace
 
-abot_trace.get_shutdown_handler().popen(["sh", "-c", "echo ready; exec sleep 600"], start_new_session=True)
+abot_trace.get_shutdown_handler().popen(["sleep", "600"], start_new_session=True)
+os.write(1, b"ready\n")  # when it is registered: gunicorn's INT handler raises wherever it meets the worker
 
 
 def wsgi(environ, start_response):
