@@ -40,9 +40,11 @@ type lease struct {
 
 type peerKey struct{}
 
-func newDaemon(t *testing.T, status int) *fakeDaemon {
+// newDaemon starts a daemon that answers requests for a lease with status, and with refusal
+// where status is not OK.
+func newDaemon(t *testing.T, status int, refusal string) *fakeDaemon {
 	t.Helper()
-	d := &fakeDaemon{path: filepath.Join(t.TempDir(), "sock"), status: status}
+	d := &fakeDaemon{path: filepath.Join(t.TempDir(), "sock"), status: status, refusal: refusal}
 	l, err := net.Listen("unix", d.path)
 	if err != nil {
 		t.Fatal(err)
@@ -89,7 +91,7 @@ func (d *fakeDaemon) lease(w http.ResponseWriter, r *http.Request) {
 }
 
 func TestSuperviseTakesALease(t *testing.T) {
-	d := newDaemon(t, http.StatusOK)
+	d := newDaemon(t, http.StatusOK, "")
 	s := start(t, options{Argv: []string{"sh", "-c", "echo up >&3; read x"}, Grace: 7500 * time.Millisecond, Socket: d.path})
 	s.life.expect(t, "up")
 	// The lease is there before CMD is.
@@ -109,8 +111,7 @@ func TestRefusedLease(t *testing.T) {
 		{"something else", "<html>", `no lease: the daemon refused POST /v1/lease: 403 Forbidden: "<html>"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			d := newDaemon(t, http.StatusForbidden)
-			d.refusal = tt.answer
+			d := newDaemon(t, http.StatusForbidden, tt.answer)
 			s := start(t, options{Argv: []string{"true"}, Socket: d.path})
 			s.wantEnd(t, ExitFailed)
 			proctest.Eventually(t, "the message", func() bool { return strings.Contains(s.stderr.String(), tt.want) })
@@ -121,7 +122,7 @@ func TestRefusedLease(t *testing.T) {
 // What only the daemon knows to be of the tree ends with it; what it names by a
 // wrong start, and our own ancestors, are not touched.
 func TestLineageFromTheDaemon(t *testing.T) {
-	d := newDaemon(t, http.StatusOK)
+	d := newDaemon(t, http.StatusOK, "")
 	outside := startSleep(t, "1111")
 	reused := startSleep(t, "1112")
 	s := start(t, options{Argv: []string{"sh", "-c", "echo up >&3; read x"}, Grace: time.Second, Socket: d.path})
@@ -169,7 +170,7 @@ func startSleep(t *testing.T, seconds string) descend.Proc {
 
 func TestDial(t *testing.T) {
 	dir := t.TempDir()
-	listening := newDaemon(t, http.StatusOK).path
+	listening := newDaemon(t, http.StatusOK, "").path
 	plain := filepath.Join(dir, "plain")
 	if err := os.WriteFile(plain, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -225,7 +226,7 @@ func TestSilentDaemon(t *testing.T) {
 
 func TestDialRefusesAStrangersSocket(t *testing.T) {
 	proctest.NeedRoot(t)
-	path := newDaemon(t, http.StatusOK).path
+	path := newDaemon(t, http.StatusOK, "").path
 	if err := os.Chown(path, 12345, 12345); err != nil {
 		t.Fatal(err)
 	}
