@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/proctest"
 )
@@ -78,6 +80,7 @@ func checkRecords(t *testing.T, p *Probe, noArgs bool) {
 		t.Fatal("sh left with 0, want 3")
 	}
 	pid := int32(cmd.Process.Pid)
+	session := sessionOfTest(t)
 	var id event.ID
 	until(t, p, func(e *event.Event) bool {
 		if e.Subject.PID != pid {
@@ -97,7 +100,7 @@ func checkRecords(t *testing.T, p *Probe, noArgs bool) {
 			if e.Comm.String() != "sh" || e.Subject != id {
 				t.Errorf("exec: %s %v, want sh %v", e.Comm, e.Subject, id)
 			}
-			if o := e.Exec.Origin; o.SessionOwn || o.Session == 0 || o.StdioKnown != !noArgs {
+			if o := e.Exec.Origin; o.SessionOwn || o.Session != session || o.StdioKnown != !noArgs {
 				t.Errorf("origin at the exec: %+v", o)
 			}
 			want := event.Exec{Origin: e.Exec.Origin, Cgroup: e.Exec.Cgroup, MarksKnown: true, Keep: true, Filename: "/bin/sh",
@@ -219,4 +222,15 @@ func TestLiveUserIDs(t *testing.T) {
 		}
 		return true
 	})
+}
+
+// sessionOfTest is the session that the test's children inherit, as getsid(2) numbers it: 0 where
+// its leader lives outside the pid namespace.
+func sessionOfTest(t *testing.T) int32 {
+	t.Helper()
+	session, err := unix.Getsid(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return int32(session)
 }
