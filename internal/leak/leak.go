@@ -15,6 +15,7 @@ import (
 
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/fingerprint"
+	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
 // Verdict is what is held of a member or of a whole leak.
@@ -66,20 +67,19 @@ func (e Ending) String() string {
 
 // A Leaker is the dead process that left a leak, described once at the opening.
 type Leaker struct {
-	ID       event.ID
-	Comm     string
-	Cmdline  []string
-	Exe      string
-	UID      uint32
-	User     string
-	Unit     string
-	Exited   uint64 // when it died
-	Workload string // its pod's owner or its image, where it ran in a container
+	ID      event.ID
+	Comm    string
+	Cmdline []string
+	Exe     string
+	UID     uint32
+	User    string
+	Unit    string
+	// Container is its container's id, empty outside one.
+	Container string
+	Exited    uint64     // when it died
+	Exit      *wire.Exit // how, nil where that is not known
 	// Fingerprint is what the leak is a case of.
 	Fingerprint fingerprint.Fingerprint
-	// Detail is whatever else the owner of the Set wants to keep with the leaker; it is
-	// saved with the state as it is.
-	Detail []byte
 }
 
 // A Leak is one leak. Its exported fields are the owner's to read, not to change.
@@ -90,7 +90,8 @@ type Leak struct {
 	EndedAt  uint64 // 0 while it is open
 	EndedBy  Ending
 	Verdict  Verdict
-	KillIDs  []string
+	// KillIDs are the kills that reached it, Rules their rules, each once.
+	KillIDs, Rules []string
 	// Now, Peak and Total count member processes: living now, most at once, ever.
 	Now, Peak, Total int
 	// RSS and Swap are of the living members at the last sample.
@@ -183,11 +184,11 @@ func (l *Leak) Members() []Member {
 	return list
 }
 
-// MakeID returns the id of the leak that the process leaker left, on that machine in
-// that boot: the same for whoever computes it.
-func MakeID(machine, boot string, leaker event.ID) string {
+// MakeID returns the id of the leak that the process leaker left. boot names the machine
+// and its boot: whoever computes it from the same gets the same.
+func MakeID(boot string, leaker event.ID) string {
 	h := sha256.New()
-	h.Write([]byte(machine + "\x00" + boot + "\x00"))
+	h.Write([]byte(boot + "\x00"))
 	var b [12]byte
 	binary.LittleEndian.PutUint32(b[:], uint32(leaker.PID))
 	binary.LittleEndian.PutUint64(b[4:], leaker.Start)

@@ -30,7 +30,7 @@ type script struct {
 }
 
 func newScript(t *testing.T) *script {
-	return &script{Set: New("machine", "boot", 4), t: t, now: t0}
+	return &script{Set: New("boot", 4), t: t, now: t0}
 }
 
 // at moves on to ms milliseconds after the beginning, and tells what is due on the way.
@@ -115,7 +115,7 @@ func TestScripts(t *testing.T) {
 	t.Run("a kill cuts the gathering short", func(t *testing.T) {
 		s := newScript(t)
 		s.orphan(2, 1, Leaked, false).at(3)
-		if leaks := s.Kill("k1", []event.ID{id(2), id(77)}); len(leaks) != 1 || leaks[0].KillIDs[0] != "k1" {
+		if leaks := s.Kill("k1", "r", []event.ID{id(2), id(77)}); len(leaks) != 1 || leaks[0].KillIDs[0] != "k1" {
 			t.Errorf("leaks of the kill: %+v", leaks)
 		}
 		s.want("opened leaked")
@@ -210,12 +210,12 @@ func TestRecords(t *testing.T) {
 	if err := json.Unmarshal(b, &records); err != nil {
 		t.Fatal(err)
 	}
-	next := New("machine", "boot", 4)
+	next := New("boot", 4)
 	next.Import(records)
 	if diff := cmp.Diff(s.Export(), next.Export()); diff != "" {
 		t.Errorf("not the same after a restart:\n%s", diff)
 	}
-	other := New("machine", "another boot", 4)
+	other := New("another boot", 4)
 	other.Import(records)
 	if len(other.Export()) != 0 {
 		t.Error("leaks of another boot were taken")
@@ -237,16 +237,16 @@ func TestRemembersOnlySoMany(t *testing.T) {
 		s.at(uint64(i) * 100)
 	}
 	s.at(5000).tell()
-	if len(s.Ended()) != 4 || len(s.byID) != 4 || s.Get(MakeID("machine", "boot", id(10))) == nil {
+	if len(s.Ended()) != 4 || len(s.byID) != 4 || s.Get(MakeID("boot", id(10))) == nil {
 		t.Errorf("%d remembered, %d by id", len(s.Ended()), len(s.byID))
 	}
 }
 
 func TestIDIsStable(t *testing.T) {
-	if got, want := MakeID("m", "b", event.ID{PID: 4711, Start: 12345}), "L"; len(got) != 13 || got[:1] != want {
+	if got, want := MakeID("b", event.ID{PID: 4711, Start: 12345}), "L"; len(got) != 13 || got[:1] != want {
 		t.Error(got)
 	}
-	if MakeID("m", "b", id(1)) == MakeID("m", "b2", id(1)) || MakeID("m", "b", id(1)) == MakeID("m", "b", id(2)) {
+	if MakeID("b", id(1)) == MakeID("b2", id(1)) || MakeID("b", id(1)) == MakeID("b", id(2)) {
 		t.Error("two leaks have one id")
 	}
 }

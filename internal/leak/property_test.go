@@ -14,7 +14,7 @@ import (
 // opened once and ended once, and nothing is left when all processes are gone.
 func TestProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s := New("m", "b", 0)
+		s := New("b", 0)
 		s.SetThresholds(Thresholds{Memory: 50, Age: 3e9})
 		now, opened, ended := t0, map[string]int{}, map[string]int{}
 		tell := func() {
@@ -47,7 +47,7 @@ func TestProperties(t *testing.T) {
 			case 3:
 				s.Sample([]Usage{{ID: pid("used"), RSS: 40, Swap: 20, CPU: 9}}, now)
 			case 4:
-				s.Kill("k", []event.ID{pid("killed")})
+				s.Kill("k", "r", []event.ID{pid("killed")})
 			case 5:
 				tell()
 			}
@@ -99,7 +99,7 @@ func check(t *rapid.T, s *Set) {
 func BenchmarkOpen10000(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
-		s := New("m", "b", 0)
+		s := New("b", 0)
 		for i := int32(1); i <= 10000; i++ {
 			s.Judge(Orphan{ID: id(100000 + i), Leaker: id(i), Since: t0, Verdict: Leaked}, t0)
 		}
@@ -111,7 +111,7 @@ func BenchmarkOpen10000(b *testing.B) {
 
 func BenchmarkThousandOfOne(b *testing.B) {
 	for b.Loop() {
-		s := New("m", "b", 0)
+		s := New("b", 0)
 		for i := int32(1); i <= 1000; i++ {
 			s.Judge(Orphan{ID: id(100000 + i), Leaker: id(1), Since: t0, Verdict: Leaked}, t0)
 		}
@@ -120,7 +120,7 @@ func BenchmarkThousandOfOne(b *testing.B) {
 }
 
 func BenchmarkSample10000(b *testing.B) {
-	s := New("m", "b", 0)
+	s := New("b", 0)
 	usage := make([]Usage, 10000)
 	for i := range usage {
 		s.Judge(Orphan{ID: id(int32(100001 + i)), Leaker: id(int32(i + 1)), Since: t0, Verdict: Leaked}, t0)

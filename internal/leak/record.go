@@ -4,6 +4,8 @@ package leak
 
 import (
 	"cmp"
+	"encoding/json"
+	"fmt"
 	"slices"
 
 	"github.com/abot-trace/abot-trace/internal/event"
@@ -12,22 +14,26 @@ import (
 // A Record is a leak as the state keeps it over a restart. Times are CLOCK_BOOTTIME, so
 // it means nothing in another boot.
 type Record struct {
-	ID        string         `json:"id"`
-	Leaker    Leaker         `json:"leaker"`
-	OpenedAt  uint64         `json:"opened_at"`
-	EndedAt   uint64         `json:"ended_at,omitempty"`
-	EndedBy   Ending         `json:"ended_by,omitempty"`
-	Verdict   Verdict        `json:"verdict"`
-	Told      Verdict        `json:"told"`
-	ToldAt    uint64         `json:"told_at,omitempty"`
-	KillIDs   []string       `json:"kill_ids,omitempty"`
-	Peak      int            `json:"peak"`
-	Total     int            `json:"total"`
-	PeakBytes uint64         `json:"peak_bytes,omitempty"`
-	BytesNS   float64        `json:"bytes_ns,omitempty"`
-	CPUNS     uint64         `json:"cpu_ns,omitempty"`
-	Passed    uint8          `json:"passed,omitempty"`
-	Members   []MemberRecord `json:"members,omitempty"`
+	ID        string   `json:"id"`
+	Leaker    Leaker   `json:"leaker"`
+	OpenedAt  uint64   `json:"opened_at"`
+	EndedAt   uint64   `json:"ended_at,omitempty"`
+	EndedBy   Ending   `json:"ended_by,omitempty"`
+	Verdict   Verdict  `json:"verdict"`
+	Told      Verdict  `json:"told"`
+	ToldAt    uint64   `json:"told_at,omitempty"`
+	KillIDs   []string `json:"kill_ids,omitempty"`
+	Rules     []string `json:"rules,omitempty"`
+	Peak      int      `json:"peak"`
+	Total     int      `json:"total"`
+	PeakBytes uint64   `json:"peak_bytes,omitempty"`
+	BytesNS   float64  `json:"bytes_ns,omitempty"`
+	CPUNS     uint64   `json:"cpu_ns,omitempty"`
+	Passed    uint8    `json:"passed,omitempty"`
+	// Opened says that somebody was told of it, Judged that a member's verdict was final.
+	Opened  bool           `json:"opened,omitempty"`
+	Judged  bool           `json:"judged,omitempty"`
+	Members []MemberRecord `json:"members,omitempty"`
 }
 
 // A MemberRecord is a living member in a Record.
@@ -41,17 +47,20 @@ type MemberRecord struct {
 	CPU      uint64   `json:"cpu,omitempty"`
 	CPUFrom  uint64   `json:"cpu_from,omitempty"`
 	Verdict  Verdict  `json:"verdict"`
+	Pending  bool     `json:"pending,omitempty"` // its verdict is provisional
 	Direct   bool     `json:"direct,omitempty"`
 	CPUKnown bool     `json:"cpu_known,omitempty"`
 }
 
-// Export returns the leaks that somebody was told of, open ones first, as records that
-// share nothing with the set.
+// Export returns the leaks, open ones first, as records that share nothing with the set.
 func (s *Set) Export() []Record {
 	records := make([]Record, 0, len(s.open)+len(s.ended))
-	for _, l := range s.Open() {
+	for _, l := range s.open {
 		records = append(records, l.record())
 	}
+	slices.SortFunc(records, func(a, b Record) int {
+		return cmp.Or(cmp.Compare(a.OpenedAt, b.OpenedAt), cmp.Compare(a.ID, b.ID))
+	})
 	for _, l := range s.ended {
 		records = append(records, l.record())
 	}
@@ -60,15 +69,20 @@ func (s *Set) Export() []Record {
 
 func (l *Leak) record() Record {
 	r := Record{ID: l.ID, Leaker: l.Leaker, OpenedAt: l.OpenedAt, EndedAt: l.EndedAt, EndedBy: l.EndedBy,
-		Verdict: l.Verdict, Told: l.told, ToldAt: l.toldAt, KillIDs: slices.Clone(l.KillIDs), Peak: l.Peak,
-		Total: l.Total, PeakBytes: l.PeakBytes, BytesNS: l.bytesNS, CPUNS: l.cpuNS, Passed: uint8(l.passed)}
+		Verdict: l.Verdict, Told: l.told, ToldAt: l.toldAt, KillIDs: slices.Clone(l.KillIDs), Rules: slices.Clone(l.Rules), Peak: l.Peak,
+		Total: l.Total, PeakBytes: l.PeakBytes, BytesNS: l.bytesNS, CPUNS: l.cpuNS, Passed: uint8(l.passed),
+		Opened: l.opened, Judged: l.judged}
+	if l.describe != nil {
+		r.Leaker = l.describe()
+		r.Leaker.ID = l.Leaker.ID
+	}
 	for _, m := range l.members {
 		root := event.ID{}
 		if m.root != nil {
 			root = m.root.id
 		}
 		r.Members = append(r.Members, MemberRecord{ID: m.id, Root: root, Joined: m.joined, Sampled: m.sampled,
-			RSS: m.rss, Swap: m.swap, CPU: m.cpu, CPUFrom: m.cpuFrom, Verdict: m.verdict, Direct: m.direct,
+			RSS: m.rss, Swap: m.swap, CPU: m.cpu, CPUFrom: m.cpuFrom, Verdict: m.verdict, Pending: m.pending, Direct: m.direct,
 			CPUKnown: m.cpuKnown})
 	}
 	slices.SortFunc(r.Members, func(a, b MemberRecord) int {
@@ -77,19 +91,35 @@ func (l *Leak) record() Record {
 	return r
 }
 
+// EncodeRecords is the form in which a state keeps records.
+func EncodeRecords(records []Record) ([]byte, error) { return json.Marshal(records) }
+
+// DecodeRecords reads what EncodeRecords wrote; nothing holds no records.
+func DecodeRecords(b []byte) (records []Record, err error) {
+	if len(b) == 0 {
+		return nil, nil
+	}
+	if err := json.Unmarshal(b, &records); err != nil {
+		return nil, fmt.Errorf("leaks: %w", err)
+	}
+	return records, nil
+}
+
 // Import puts records of the same boot into an empty set. Members that are gone
 // meanwhile are taken out by Retain.
 func (s *Set) Import(records []Record) {
 	for i := range records {
 		r := &records[i]
-		if r.ID != MakeID(s.machine, s.boot, r.Leaker.ID) || s.byID[r.ID] != nil {
+		if r.ID != MakeID(s.boot, r.Leaker.ID) || s.byID[r.ID] != nil || s.open[r.Leaker.ID] != nil {
 			continue // of another boot, or there twice
 		}
 		l := &Leak{ID: r.ID, Leaker: r.Leaker, OpenedAt: r.OpenedAt, EndedAt: r.EndedAt, EndedBy: r.EndedBy,
-			Verdict: r.Verdict, KillIDs: r.KillIDs, PeakBytes: r.PeakBytes, Total: r.Total, Peak: r.Peak,
-			bytesNS: r.BytesNS, cpuNS: r.CPUNS, opened: true, judged: true, told: r.Told, toldAt: r.ToldAt,
+			Verdict: r.Verdict, KillIDs: r.KillIDs, Rules: r.Rules, PeakBytes: r.PeakBytes, Total: r.Total, Peak: r.Peak,
+			bytesNS: r.BytesNS, cpuNS: r.CPUNS, opened: r.Opened, judged: r.Judged, told: r.Told, toldAt: r.ToldAt,
 			passed: threshold(r.Passed)}
-		s.byID[l.ID] = l
+		if l.opened {
+			s.byID[l.ID] = l
+		}
 		if !l.Open() {
 			s.ended = append(s.ended, l)
 			continue
@@ -115,7 +145,7 @@ func (s *Set) restore(l *Leak, r *Record) {
 		m := s.join(l, mr.ID, nil, mr.Joined)
 		m.sampled, m.rss, m.swap, m.cpu, m.cpuFrom = mr.Sampled, mr.RSS, mr.Swap, mr.CPU, mr.CPUFrom
 		m.direct, m.cpuKnown = mr.Direct, mr.CPUKnown
-		m.settle(mr.Verdict, false)
+		m.settle(mr.Verdict, mr.Pending)
 		l.RSS, l.Swap = l.RSS+mr.RSS, l.Swap+mr.Swap
 	}
 	for _, mr := range r.Members {

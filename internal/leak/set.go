@@ -71,8 +71,8 @@ const (
 
 // A Set is the leaks of one boot of one machine. Make it with New.
 type Set struct {
-	machine, boot string
-	thresholds    Thresholds
+	boot       string
+	thresholds Thresholds
 
 	open    map[event.ID]*Leak // by leaker
 	members map[event.ID]*member
@@ -87,14 +87,14 @@ type Set struct {
 	touched   []*Leak // scratch of Sample
 }
 
-// New returns an empty set for one boot of one machine. ended is how many ended leaks
-// are remembered; 0 is DefaultEnded.
-func New(machine, boot string, ended int) *Set {
+// New returns an empty set for one boot of one machine, which boot names. ended is how
+// many ended leaks are remembered; 0 is DefaultEnded.
+func New(boot string, ended int) *Set {
 	if ended <= 0 {
 		ended = DefaultEnded
 	}
 	return &Set{
-		machine: machine, boot: boot, cap: ended,
+		boot: boot, cap: ended,
 		open:      make(map[event.ID]*Leak),
 		members:   make(map[event.ID]*member),
 		byID:      make(map[string]*Leak),
@@ -169,7 +169,7 @@ func (s *Set) leakOf(o *Orphan) *Leak {
 	if l := s.wasMember[o.Leaker]; l != nil && l.Open() {
 		return l
 	}
-	l := &Leak{ID: MakeID(s.machine, s.boot, o.Leaker), OpenedAt: o.Since, Verdict: Unknown,
+	l := &Leak{ID: MakeID(s.boot, o.Leaker), OpenedAt: o.Since, Verdict: Unknown,
 		describe: o.Describe, members: make(map[event.ID]*member, 1)}
 	l.Leaker.ID = o.Leaker
 	s.open[o.Leaker] = l
@@ -259,7 +259,7 @@ func (s *Set) remove(m *member, now uint64) {
 	l.RSS, l.Swap = l.RSS-m.rss, l.Swap-m.swap
 	l.changed = true
 	if l.Now == 0 {
-		l.emptySince = now
+		l.emptySince = max(now, 1)
 	}
 }
 
@@ -334,7 +334,7 @@ func (e Ending) with(other Ending) Ending {
 
 // Kill notes that a kill of ours begins on these processes. It returns the leaks that
 // they belong to; whoever is told of the kill is told of their opening first.
-func (s *Set) Kill(killID string, ids []event.ID) (leaks []*Leak) {
+func (s *Set) Kill(killID, rule string, ids []event.ID) (leaks []*Leak) {
 	for _, id := range ids {
 		m := s.members[id]
 		if m == nil || slices.Contains(leaks, m.leak) {
@@ -344,6 +344,9 @@ func (s *Set) Kill(killID string, ids []event.ID) (leaks []*Leak) {
 		m.leak.hasten = true
 		if !slices.Contains(m.leak.KillIDs, killID) {
 			m.leak.KillIDs = append(m.leak.KillIDs, killID)
+		}
+		if !slices.Contains(m.leak.Rules, rule) {
+			m.leak.Rules = append(m.leak.Rules, rule)
 		}
 		s.schedule(m.leak)
 	}

@@ -214,6 +214,24 @@ func (s *Set) Of(id event.ID) *Leak {
 	return nil
 }
 
+// IDOf is the id of the leak that a living process belongs to; empty where it belongs to
+// none.
+func (s *Set) IDOf(id event.ID) string {
+	if m := s.members[id]; m != nil {
+		return m.leak.ID
+	}
+	return ""
+}
+
+// MemberIDs lists the living members of all leaks, in no order.
+func (s *Set) MemberIDs() []event.ID {
+	ids := make([]event.ID, 0, len(s.members))
+	for id := range s.members {
+		ids = append(ids, id)
+	}
+	return ids
+}
+
 // Inside reports whether id is, or lately was, a member of a leak that is open: a death
 // of such a process opens no other.
 func (s *Set) Inside(id event.ID) bool {

@@ -45,6 +45,7 @@ type Leak struct {
 	EndedNS     uint64     `json:"ended_ns,omitempty"`
 	EndedBy     string     `json:"ended_by,omitempty"` // exit kill oom signal mixed
 	KillIDs     []string   `json:"kill_ids,omitempty"`
+	Rules       []string   `json:"rules,omitempty"` // of those kills
 	Processes   LeakCount  `json:"processes"`
 	RSSBytes    *uint64    `json:"rss_bytes,omitempty"`
 	SwapBytes   *uint64    `json:"swap_bytes,omitempty"`
