@@ -116,6 +116,7 @@ type killInFlight struct {
 	done     []func(wire.Kill) // who waits for it
 	leases   []lease.Lease     // have ended, and reach who is being ended by it
 	root     *wire.Process     // the tree's, as it was before; nil where it is not known
+	leak     string            // the id of the leak that the root belongs to, if any
 
 	incomplete bool // records were missing when it was looked at last
 }

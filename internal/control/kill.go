@@ -76,6 +76,14 @@ func (c *Controller) start(req enforce.Request, list []policy.Target, mark trace
 		return err
 	}
 	a.root = c.tracer.DescribeOnLoop(req.Root)
+	a.leak, _ = c.tracer.Leaks().Of(req.Root)
+	if req.Mode == wire.ModeEnforce {
+		ids := make([]event.ID, 0, len(req.Targets))
+		for i := range req.Targets {
+			ids = append(ids, req.Targets[i].ID)
+		}
+		c.tracer.Leaks().Kill(req.KillID, req.Rule, ids)
+	}
 	c.logStart(&req)
 	return nil
 }
@@ -132,6 +140,9 @@ func (c *Controller) report(req enforce.Request, kill wire.Kill) {
 		}
 		if a != nil && a.incomplete && a.lease != nil {
 			c.waiting = append(c.waiting, *a.lease)
+		}
+		if a != nil {
+			kill.Leak, kill.Fingerprint = a.leak, c.tracer.Leaks().Fingerprint(a.leak)
 		}
 		if a == nil || !a.asked || req.Mode == wire.ModeEnforce {
 			c.publish(kill, root(a, c.tracer.DescribeOnLoop(req.Root)))

@@ -252,6 +252,16 @@ func (c *Converter) Signal(s *tracker.Sent) *wire.Signal {
 	return w
 }
 
+// Leaker converts the dead spawner of an orphan.
+func (c *Converter) Leaker(l *tracker.Leaker) *wire.Leaker {
+	w := &wire.Leaker{PID: l.ID.PID, StartNS: l.ID.Start, Comm: c.comm(l.Comm), Cmdline: c.cmdline(l.Cmdline)}
+	if l.End.Known {
+		x := c.exit(&l.End, new(int))
+		w.Exit = &x
+	}
+	return w
+}
+
 func (c *Converter) orphan(o *tracker.Orphan) *wire.Orphan {
 	w := &wire.Orphan{
 		SinceNS:     o.Since,
@@ -259,6 +269,7 @@ func (c *Converter) orphan(o *tracker.Orphan) *wire.Orphan {
 		Verdict:     o.Verdict,
 		Provisional: o.Provisional,
 		Evidence:    o.Evidence,
+		Leak:        o.Leak,
 	}
 	if o.Abandoned {
 		w.Stdio = wire.StdioAbandoned
@@ -273,17 +284,8 @@ func (c *Converter) orphan(o *tracker.Orphan) *wire.Orphan {
 		at := c.Wall(o.Since)
 		w.Since = &at
 	}
-	if l := o.Leaker; l != nil {
-		w.Leaker = &wire.Leaker{
-			PID:     l.ID.PID,
-			StartNS: l.ID.Start,
-			Comm:    c.comm(l.Comm),
-			Cmdline: c.cmdline(l.Cmdline),
-		}
-		if l.End.Known {
-			x := c.exit(&l.End, new(int))
-			w.Leaker.Exit = &x
-		}
+	if o.Leaker != nil {
+		w.Leaker = c.Leaker(o.Leaker)
 	}
 	if o.Adopter.PID != 0 {
 		w.Adopter = &wire.Adopter{

@@ -78,11 +78,13 @@ func eventIDPrefix() string {
 // IDPrefix is what the ids of this start's events and kills begin with.
 func (s *Stream) IDPrefix() string { return s.idPrefix }
 
+// Machine names this machine in this boot, as the ids of events begin.
+func (s *Stream) Machine() string { return s.idPrefix[:strings.LastIndexByte(s.idPrefix, '-')] }
+
 // OrphanEventID names the orphaning of a process, which happens once in its life: told
 // again after a tracer was killed, it has the same id, and readers drop it.
 func (s *Stream) OrphanEventID(id event.ID) string {
-	boot := s.idPrefix[:strings.LastIndexByte(s.idPrefix, '-')]
-	return fmt.Sprintf("%s-orphan-%d-%x", boot, id.PID, id.Start)
+	return fmt.Sprintf("%s-orphan-%d-%x", s.Machine(), id.PID, id.Start)
 }
 
 // Publish numbers a notable event that happened at the CLOCK_BOOTTIME instant ns (0 is

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/leakfeed"
 	"github.com/abot-trace/abot-trace/internal/lease"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
@@ -31,6 +32,9 @@ func (t *Tracer) TreeOnLoop() *tracker.Tree { return t.tree }
 
 // Leases returns the table of leases, for callers on the loop.
 func (t *Tracer) Leases() *lease.Table { return t.leases }
+
+// Leaks returns the leaks, for callers on the loop.
+func (t *Tracer) Leaks() *leakfeed.Feed { return t.leaks }
 
 // IDPrefix is what the ids of this start's events and kills begin with.
 func (t *Tracer) IDPrefix() string { return t.stream.IDPrefix() }

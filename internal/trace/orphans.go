@@ -5,6 +5,7 @@ package trace
 import (
 	"time"
 
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/evidence"
 	"github.com/abot-trace/abot-trace/internal/wire"
@@ -30,6 +31,7 @@ func (t *Tracer) publishNews() {
 	t.justPublished = true
 	ids := make([]event.ID, 0, len(news))
 	for i := range news {
+		t.leaks.News(&news[i])
 		if !news[i].Quiet {
 			ids = append(ids, news[i].Process.ID)
 		}
@@ -76,4 +78,22 @@ func (t *Tracer) publishOrphan(n *evidence.News) {
 		e.Verdict = &wire.VerdictChange{Previous: n.Previous, Reason: n.Reason}
 	}
 	t.publish(e, at)
+}
+
+// publishLeaks tells what has become of leaks, and returns when it is to be called again at
+// the latest, CLOCK_BOOTTIME ns; 0 is any time.
+func (t *Tracer) publishLeaks() uint64 {
+	next := t.leaks.Tick(boottime.Now())
+	for _, e := range t.leaks.TakeEvents() {
+		t.publish(e, e.TimeNS)
+	}
+	return next
+}
+
+// earlier is the earlier of two times of which 0 is never.
+func earlier(a, b uint64) uint64 {
+	if a == 0 || b == 0 {
+		return max(a, b)
+	}
+	return min(a, b)
 }

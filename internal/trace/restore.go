@@ -4,6 +4,7 @@ package trace
 
 import (
 	"github.com/abot-trace/abot-trace/internal/boottime"
+	"github.com/abot-trace/abot-trace/internal/leak"
 	"github.com/abot-trace/abot-trace/internal/lease"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 )
@@ -12,6 +13,7 @@ import (
 const (
 	SectionTree   = "tree"
 	SectionLeases = "leases"
+	SectionLeaks  = "leaks"
 )
 
 // Save adds to sections what a successor needs to go on: the tree with its orphans and
@@ -26,7 +28,11 @@ func (t *Tracer) Save(sections map[string][]byte, buf []byte) error {
 	if err != nil {
 		return err
 	}
-	sections[SectionTree], sections[SectionLeases] = tree, leases
+	leaks, err := t.leaks.Export()
+	if err != nil {
+		return err
+	}
+	sections[SectionTree], sections[SectionLeases], sections[SectionLeaks] = tree, leases, leaks
 	return nil
 }
 
@@ -50,8 +56,13 @@ func (t *Tracer) Restore(sections map[string][]byte, history int) error {
 	if err != nil {
 		return err
 	}
+	leaks, err := leak.DecodeRecords(sections[SectionLeaks])
+	if err != nil {
+		return err
+	}
 	t.tree.Replace(tree)
 	t.leases.Restore(leases)
+	t.leaks.Import(leaks)
 	t.stats.note(t)
 	t.evidence.Resume()
 	return nil

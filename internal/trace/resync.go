@@ -38,6 +38,7 @@ func (t *Tracer) resync() {
 		t.leases.Forget()
 		close(t.ready)
 	}
+	t.leaks.Resynced()
 	t.evidence.ReadAll()
 	t.publishNews()
 	t.publish(&wire.Event{Type: wire.TypeResync,

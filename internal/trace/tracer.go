@@ -6,6 +6,7 @@
 //	ring -> tracker: what changed -> stream: record, lines to readers
 //	                 ^            -> lease: which ended
 //	snapshot --------+            -> evidence: judge -> rules -> stream: orphan, kill
+//	                              -> leakfeed: what each death left -> stream: leak
 //
 // One goroutine, that of Run, owns tree and stages. Everyone else asks it by Do, or
 // reads events.
@@ -25,6 +26,7 @@ import (
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/evidence"
 	"github.com/abot-trace/abot-trace/internal/inspect"
+	"github.com/abot-trace/abot-trace/internal/leakfeed"
 	"github.com/abot-trace/abot-trace/internal/lease"
 	"github.com/abot-trace/abot-trace/internal/procfs"
 	"github.com/abot-trace/abot-trace/internal/stream"
@@ -86,6 +88,7 @@ type Tracer struct {
 	// afterYield is what is to be done when the loop has rested.
 	afterYield []func()
 	leases     *lease.Table
+	leaks      *leakfeed.Feed
 	evidence   *evidence.Gatherer
 
 	missing   wire.Lost // not told yet
@@ -117,6 +120,8 @@ func New(source Source, opt Options) *Tracer {
 	t.Reader = t.stream.Reader()
 	t.evidence = evidence.New(evidence.Options{Tree: t.tree, Names: t.names, Leases: t.leases, Owners: opt.Owners,
 		Post: t.Post, OnRead: opt.OnRead})
+	t.leaks = leakfeed.New(leakfeed.Options{Tree: t.tree, Names: t.names, Conv: t.conv, Machine: t.stream.Machine(),
+		Usage: source.Usage, Post: t.Post})
 	t.canary = canary.New()
 	t.stats.byType = make([]atomic.Uint64, len(wire.Types))
 	return t
@@ -245,7 +250,7 @@ func (t *Tracer) tick() {
 	t.evidence.ReadNext()
 	t.stats.note(t)
 	t.publishNews()
-	t.wakeAt = t.opt.OnTick()
+	t.wakeAt = earlier(t.opt.OnTick(), t.publishLeaks())
 }
 
 // Ready is closed when the first snapshot is in the tree. Records are not missed
@@ -300,8 +305,10 @@ func (t *Tracer) record(c *tracker.Change) *tracker.Process {
 	switch c.Kind {
 	case tracker.Forked:
 		t.canary.ObserveFork(p)
+		t.leaks.Forked(p)
 	case tracker.Exited:
 		t.leases.ObserveExit(p)
+		t.leaks.Exited(p)
 		if p.Orphan != nil {
 			t.evidence.Exited(p.ID)
 		}

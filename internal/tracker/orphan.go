@@ -73,6 +73,8 @@ type Orphan struct {
 	Verdict     string
 	Provisional bool
 	Evidence    []string
+	// Leak is the id of the leak that it belongs to, empty for none: see SetLeak.
+	Leak string
 }
 
 // orphanChildren announces the living children of the process that just died as
@@ -89,7 +91,7 @@ func (t *Tree) orphanChildren(r ref, how end, x event.Exit) {
 		if leaker == nil {
 			leaker = t.leaker(r, how)
 		}
-		if old != nil && t.ours(&leaker.End) {
+		if old != nil && t.Ours(&leaker.End) {
 			t.moveUp(child, old, x)
 			continue
 		}
@@ -142,8 +144,8 @@ func (t *Tree) within(r ref) string {
 	return ""
 }
 
-// ours reports whether the tracer's own process ended what a leaker was.
-func (t *Tree) ours(end *End) bool {
+// Ours reports whether the tracer's own process ended what a leaker was.
+func (t *Tree) Ours(end *End) bool {
 	by := func(s *Sent) bool { return s != nil && !s.FromKernel && t.self != 0 && s.Sender.PID == t.self }
 	return by(end.Killer) || by(end.Asked)
 }
@@ -162,7 +164,7 @@ func (t *Tree) orphan(child ref, leaker *Leaker, adopter event.ID, kind event.Ad
 		Observed:    n.knownLineage() == LineageObserved && leaker.End.Known,
 		Adopter:     adopter,
 		AdopterKind: kind,
-		Quiet:       t.ours(&leaker.End),
+		Quiet:       t.Ours(&leaker.End),
 	}
 	if to := n.kernel.parent; o.Adopter.IsZero() && to != 0 && t.at(to).id() != leaker.ID {
 		// Nobody said who would get it, but a snapshot showed who has it now.
@@ -183,7 +185,7 @@ func (t *Tree) announce(child ref, o *Orphan) {
 	kind := Orphaned
 	if old := t.orphans[child]; old != nil {
 		kind = OrphanedAgain
-		o.Verdict, o.Provisional, o.Evidence = old.Verdict, old.Provisional, old.Evidence
+		o.Verdict, o.Provisional, o.Evidence, o.Leak = old.Verdict, old.Provisional, old.Evidence, old.Leak
 		o.Abandoned = old.Abandoned
 		t.untie(child, old)
 	}
@@ -268,6 +270,14 @@ func (t *Tree) SetVerdict(id event.ID, verdict string, provisional bool, evidenc
 func (t *Tree) SetAbandoned(id event.ID) {
 	if o := t.orphans[t.living(t.find(id))]; o != nil {
 		o.Abandoned = true
+	}
+}
+
+// SetLeak records which leak an orphan belongs to; empty is none.
+func (t *Tree) SetLeak(id event.ID, leak string) {
+	r := t.find(id)
+	if o := t.orphanOf(r); r != 0 && o != nil {
+		o.Leak = leak
 	}
 }
 

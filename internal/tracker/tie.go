@@ -77,7 +77,7 @@ func (t *Tree) releaseTied(r ref, how end) {
 		if old == nil {
 			continue
 		}
-		if !how.known || t.ours(&leaker.End) {
+		if !how.known || t.Ours(&leaker.End) {
 			t.Tie(t.at(child).id())
 			continue
 		}

@@ -139,6 +139,7 @@ func appendOrphan(b []byte, o *Orphan) []byte {
 	} else {
 		b = appendTexts(b, o.Evidence)
 	}
+	b = optionalText(b, `,"leak":`, o.Leak)
 	if u := o.Tree; u != nil {
 		b = append(b, `,"tree":{"processes":`...)
 		b = strconv.AppendInt(b, int64(u.Processes), 10)

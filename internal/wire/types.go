@@ -16,6 +16,7 @@ const (
 	TypeResync = "resync"
 	// TypeVerdict tells that another verdict holds of an orphan, or that one is final.
 	TypeVerdict = "verdict"
+	TypeLeak    = "leak"
 	// TypeCaught tells of a signal that asks a process to end and does not do it by itself.
 	TypeCaught = "caught"
 )
@@ -107,6 +108,12 @@ var EventTypes = []EventType{
 		When:   "SIGTERM, SIGINT, SIGHUP, SIGQUIT or SIGABRT came from elsewhere and did not end the process by itself, or a fatal signal was blocked; 16 a second for each process are told",
 		Object: "as `signal`, with `effect` (`caught` `blocked` `ignored`) and `suppressed`: how many were not told since the one before",
 		own:    object("caught", func(e *Event) *Signal { return e.Caught }),
+	},
+	{
+		Name: TypeLeak, MessageID: "4c0bd0a25c2f4ee2a5b8a4c25b8cfe0c", Host: true,
+		When:   "a leak was opened, has changed, has passed a threshold, or has ended; it is about the leaker, which is dead, and what that left",
+		Object: "see below",
+		own:    object("leak", func(e *Event) *Leak { return e.Leak }),
 	},
 }
 

@@ -137,6 +137,7 @@ type Orphan struct {
 	// or error; absent where somebody is, or that is not known.
 	Stdio    string   `json:"stdio,omitempty"`
 	Evidence []string `json:"evidence"`
+	Leak     string   `json:"leak,omitempty"` // the id of the leak that it belongs to
 	Tree     *Usage   `json:"tree,omitempty"`
 }
 
@@ -162,6 +163,7 @@ type Event struct {
 	Resync  *Resync        `json:"resync,omitempty"`
 	Verdict *VerdictChange `json:"verdict,omitempty"`
 	Caught  *Signal        `json:"caught,omitempty"`
+	Leak    *Leak          `json:"leak,omitempty"`
 }
 
 // VerdictChange is what was held of an orphan before, and what has changed that.
@@ -212,17 +214,20 @@ type Resync struct {
 
 // Kill is one act of a rule upon one tree, or what it would have been.
 type Kill struct {
-	KillID       string   `json:"kill_id"`
-	Rule         string   `json:"rule"`
-	Mode         string   `json:"mode"`
-	Scope        string   `json:"scope"`
-	Signal       string   `json:"signal,omitempty"`
-	GraceSeconds float64  `json:"grace_seconds"`
-	Verdict      string   `json:"verdict"`
-	Reason       string   `json:"reason,omitempty"`
-	Processes    []Killed `json:"processes"`
-	FreedBytes   uint64   `json:"freed_bytes,omitempty"`
-	Outcome      string   `json:"outcome"`
+	KillID       string  `json:"kill_id"`
+	Rule         string  `json:"rule"`
+	Mode         string  `json:"mode"`
+	Scope        string  `json:"scope"`
+	Signal       string  `json:"signal,omitempty"`
+	GraceSeconds float64 `json:"grace_seconds"`
+	Verdict      string  `json:"verdict"`
+	Reason       string  `json:"reason,omitempty"`
+	// Leak and Fingerprint are of the leak that the tree is part of, where it is.
+	Leak        string   `json:"leak,omitempty"`
+	Fingerprint string   `json:"fingerprint,omitempty"`
+	Processes   []Killed `json:"processes"`
+	FreedBytes  uint64   `json:"freed_bytes,omitempty"`
+	Outcome     string   `json:"outcome"`
 }
 
 // Killed is the outcome for one process of a Kill.

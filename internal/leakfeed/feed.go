@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package leakfeed feeds the set of leaks with what the loop sees, and makes events of
+// what the set has to tell.
+//
+//	news of orphans, forks, exits, samples -> leak.Set -> leak events
+package leakfeed
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/abot-trace/abot-trace/internal/boottime"
+	"github.com/abot-trace/abot-trace/internal/describe"
+	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/evidence"
+	"github.com/abot-trace/abot-trace/internal/fingerprint"
+	"github.com/abot-trace/abot-trace/internal/leak"
+	"github.com/abot-trace/abot-trace/internal/safetext"
+	"github.com/abot-trace/abot-trace/internal/tracker"
+	"github.com/abot-trace/abot-trace/internal/wire"
+)
+
+// Options of New. All must be set.
+type Options struct {
+	Tree  *tracker.Tree
+	Names *describe.Names
+	Conv  *describe.Converter
+	// Machine names the machine and its boot in the ids of leaks.
+	Machine string
+	// Usage tells what all processes use now. It is called on a goroutine of its own.
+	Usage func() ([]event.Task, error)
+	// Post runs fn on the loop, some time. It is called from any goroutine but the loop's.
+	Post func(fn func())
+}
+
+// A Feed belongs to the loop that owns the tree.
+type Feed struct {
+	opt Options
+	set *leak.Set
+
+	events    []*wire.Event // to be told
+	unsampled bool          // members joined that no sample has seen
+	sampling  bool          // one is under way
+	sampledAt uint64
+}
+
+// New returns a feed of no leaks.
+func New(opt Options) *Feed {
+	return &Feed{opt: opt, set: leak.New(opt.Machine, 0)}
+}
+
+// News takes the verdict on an orphan, the first or a later one, and notes in the news and
+// in the tree which leak it belongs to.
+func (f *Feed) News(n *evidence.News) {
+	p := n.Process
+	o := p.Orphan
+	if o.Leaker == nil || n.Quiet && !f.set.Inside(o.Leaker.ID) && !f.set.Inside(p.ID) {
+		// Older than the tracer, or left by somebody whom the tracer's own process ended.
+		return
+	}
+	now := boottime.Now()
+	f.set.Judge(leak.Orphan{ID: p.ID, Leaker: o.Leaker.ID, Since: o.Since, Direct: o.Direct,
+		Verdict: leak.ParseVerdict(o.Verdict), Provisional: o.Provisional, Descendants: f.unannounced(p.ID),
+		Describe: func() leak.Leaker { return f.describe(o.Leaker) }}, now)
+	if p.Dead {
+		f.set.Exit(leak.Exit{ID: p.ID, Time: now, Ending: f.ending(&p.End), CPU: p.End.CPU})
+		return
+	}
+	f.unsampled = true
+	o.Leak = f.set.IDOf(p.ID)
+	f.opt.Tree.SetLeak(p.ID, o.Leak)
+}
+
+// unannounced lists the living descendants of an orphan that are no orphans themselves.
+func (f *Feed) unannounced(id event.ID) (list []event.ID) {
+	for child := range f.opt.Tree.Children(id) {
+		if p, ok := f.opt.Tree.Get(child); ok && !p.Dead && p.Orphan == nil {
+			list = append(append(list, child), f.unannounced(child)...)
+		}
+	}
+	return list
+}
+
+// Forked takes a new process.
+func (f *Feed) Forked(p *tracker.Process) { f.set.Fork(p.Spawner, p.ID, p.ID.Start) }
+
+// Exited takes the end of a process.
+func (f *Feed) Exited(p *tracker.Process) {
+	if f.set.Inside(p.ID) {
+		at := p.End.Time
+		if at == 0 {
+			at = boottime.Now() // it was not seen
+		}
+		f.set.Exit(leak.Exit{ID: p.ID, Time: at, Ending: f.ending(&p.End), CPU: p.End.CPU})
+	}
+}
+
+func (f *Feed) ending(e *tracker.End) leak.Ending {
+	switch {
+	case !e.Known:
+		return leak.Unseen
+	case e.OOM:
+		return leak.ByOOM
+	case f.opt.Tree.Ours(e):
+		return leak.ByKill
+	case e.Status.Signaled():
+		return leak.BySignal
+	}
+	return leak.ByExit
+}
+
+// Resynced takes out those who were found gone.
+func (f *Feed) Resynced() { f.set.Retain(f.opt.Tree.Has, boottime.Now()) }
+
+// Kill notes that a kill of ours begins on these processes: their leaks are told of at the
+// next Tick, if nobody was told yet.
+func (f *Feed) Kill(killID, rule string, ids []event.ID) { f.set.Kill(killID, rule, ids) }
+
+// Of returns the id of the leak that a living process belongs to; false where it belongs to
+// none.
+func (f *Feed) Of(id event.ID) (string, bool) {
+	leakID := f.set.IDOf(id)
+	return leakID, leakID != ""
+}
+
+// Fingerprint returns what a leak is a case of; empty where nobody was told of it yet.
+func (f *Feed) Fingerprint(leakID string) string {
+	if l := f.set.Get(leakID); l != nil {
+		return l.Leaker.Fingerprint.ID
+	}
+	return ""
+}
+
+// SetThresholds says what age and what memory of a leak are told, once for each.
+func (f *Feed) SetThresholds(t leak.Thresholds) { f.set.SetThresholds(t) }
+
+// samplePause is the least time between two samples of the feed's own.
+const samplePause = uint64(1e9)
+
+// Tick finds out what is due to be told, and has members sampled that nobody has looked at. It returns
+// when it wants to be called again at the latest, CLOCK_BOOTTIME ns; 0 is any time.
+func (f *Feed) Tick(now uint64) uint64 {
+	for _, c := range f.set.Due(now) {
+		f.tell(&c)
+	}
+	next := f.set.Next()
+	if f.unsampled && !f.sampling {
+		if at := f.sampledAt + samplePause; now < at {
+			next = earlier(next, at)
+		} else {
+			f.sample(now)
+		}
+	}
+	return next
+}
+
+func earlier(a, b uint64) uint64 {
+	if a == 0 {
+		return b
+	}
+	return min(a, b)
+}
+
+// sample has all processes sampled beside the loop.
+func (f *Feed) sample(now uint64) {
+	f.unsampled, f.sampling, f.sampledAt = false, true, now
+	go func() {
+		at := boottime.Now()
+		tasks, err := f.opt.Usage()
+		f.opt.Post(func() {
+			f.sampling = false
+			if err == nil {
+				f.SampleTasks(tasks, at)
+			}
+		})
+	}()
+}
+
+// SampleTasks takes what processes used at an instant.
+func (f *Feed) SampleTasks(tasks []event.Task, at uint64) {
+	usage := make([]leak.Usage, 0, 64)
+	for i := range tasks {
+		if t := &tasks[i]; f.set.Inside(t.ID) {
+			usage = append(usage, leak.Usage{ID: t.ID, RSS: t.RSS, Swap: t.Swap, CPU: t.CPU})
+		}
+	}
+	f.set.Sample(usage, at)
+}
+
+// Sample takes what members use, as usage tells it: false of whom it does not know.
+func (f *Feed) Sample(usage func(event.ID) (describe.Use, bool), at uint64) {
+	var list []leak.Usage
+	for _, id := range f.set.MemberIDs() {
+		if u, ok := usage(id); ok {
+			list = append(list, leak.Usage{ID: id, RSS: u.RSS, Swap: u.Swap, CPU: uint64(u.CPU)})
+		}
+	}
+	f.set.Sample(list, at)
+}
+
+// describe is what is kept of a leaker.
+func (f *Feed) describe(l *tracker.Leaker) leak.Leaker {
+	w := f.opt.Conv.Leaker(l)
+	g := f.opt.Names.Group(l.ID, l.Cgroup, false)
+	return leak.Leaker{ID: l.ID, Comm: l.Comm.String(), Cmdline: w.Cmdline, Exe: l.Filename, UID: l.UID,
+		User: f.opt.Names.User(l.UID), Unit: g.UnitName(), Container: g.Unit.Container, Exited: l.End.Time, Exit: w.Exit,
+		Fingerprint: fingerprint.Of(fingerprint.Case{Exe: l.Filename, Comm: l.Comm.String(),
+			Cmdline: event.SplitCmdline(l.Cmdline), Unit: g.UnitName()})}
+}
+
+func (f *Feed) tell(c *leak.Change) {
+	w := f.leak(c.Leak, c.Time)
+	w.Change, w.Threshold = c.Kind.String(), c.Threshold
+	if c.Kind == leak.VerdictChanged {
+		w.Previous = c.Previous.String()
+	}
+	f.events = append(f.events, &wire.Event{Type: wire.TypeLeak, Leak: w, TimeNS: c.Time})
+}
+
+// TakeEvents returns what is to be told, in order: each with the time at which it happened.
+func (f *Feed) TakeEvents() []*wire.Event {
+	events := f.events
+	f.events = nil
+	return events
+}
+
+// List returns the open leaks, and with ended those that are remembered, oldest first.
+// On the loop.
+func (f *Feed) List(ended bool) []wire.Leak {
+	now := boottime.Now()
+	var list []wire.Leak
+	if ended {
+		for _, l := range f.set.Ended() {
+			list = append(list, *f.leak(l, now))
+		}
+	}
+	for _, l := range f.set.Open() {
+		list = append(list, *f.leak(l, now))
+	}
+	slices.SortStableFunc(list, func(a, b wire.Leak) int { return cmp.Compare(a.OpenedNS, b.OpenedNS) })
+	return list
+}
+
+// Get returns one leak by its id, nil where there is none. On the loop.
+func (f *Feed) Get(id string) *wire.Leak {
+	if l := f.set.Get(id); l != nil {
+		return f.leak(l, boottime.Now())
+	}
+	return nil
+}
+
+// Export returns what a successor needs to Import.
+func (f *Feed) Export() ([]byte, error) { return leak.EncodeRecords(f.set.Export()) }
+
+// Import takes what Export has kept, into a feed that has seen nothing yet. Resynced must
+// follow when the tree is whole.
+func (f *Feed) Import(records []leak.Record) {
+	f.set.Import(records)
+	for _, id := range f.set.MemberIDs() {
+		f.opt.Tree.SetLeak(id, f.set.IDOf(id))
+	}
+}
+
+// leak is a leak for people and programs.
+func (f *Feed) leak(l *leak.Leak, now uint64) *wire.Leak {
+	conv, state := f.opt.Conv, wire.LeakStateOpen
+	w := &wire.Leak{ID: l.ID, Fingerprint: l.Leaker.Fingerprint.ID, Name: l.Leaker.Fingerprint.Name,
+		Program: l.Leaker.Fingerprint.Program, Verdict: l.Verdict.String(), OpenedAt: conv.Wall(l.OpenedAt), OpenedNS: l.OpenedAt,
+		KillIDs:   slices.Clone(l.KillIDs),
+		Rules:     slices.Clone(l.Rules),
+		Processes: wire.LeakCount{Now: l.Now, Peak: l.Peak, Total: l.Total},
+		Leaker: wire.LeakLeaker{PID: l.Leaker.ID.PID, StartNS: l.Leaker.ID.Start, Comm: l.Leaker.Comm, Cmdline: l.Leaker.Cmdline,
+			Exe: l.Leaker.Exe, User: l.Leaker.User, Unit: l.Leaker.Unit, Container: l.Leaker.Container, Exit: l.Leaker.Exit}}
+	if !l.Open() {
+		state, now = wire.LeakStateEnded, l.EndedAt
+		at := conv.Wall(l.EndedAt)
+		w.EndedAt, w.EndedNS, w.EndedBy = &at, l.EndedAt, l.EndedBy.String()
+	}
+	w.State = state
+	if l.PeakBytes > 0 {
+		rss, swap, peak, held := l.RSS, l.Swap, l.PeakBytes, l.ByteSeconds(now)
+		w.PeakBytes, w.ByteSeconds = &peak, &held
+		if l.Open() {
+			w.RSSBytes, w.SwapBytes = &rss, &swap
+		}
+	}
+	cpu := l.CPUSeconds()
+	w.CPUSeconds = &cpu
+	f.addMembers(w, l)
+	return w
+}
+
+// addMembers lists the largest members, and takes the evidence of the weightiest.
+func (f *Feed) addMembers(w *wire.Leak, l *leak.Leak) {
+	members := l.Members()
+	slices.SortFunc(members, func(a, b leak.Member) int {
+		return cmp.Or(-cmp.Compare(a.Verdict, b.Verdict), -cmp.Compare(a.Bytes, b.Bytes), cmp.Compare(a.ID.Start, b.ID.Start),
+			cmp.Compare(a.ID.PID, b.ID.PID))
+	})
+	for _, m := range members[:min(len(members), wire.MaxLeakMembers)] {
+		member := wire.LeakMember{PID: m.ID.PID, StartNS: m.ID.Start, Verdict: m.Verdict.String(), Direct: m.Direct}
+		if p, ok := f.opt.Tree.Get(m.ID); ok {
+			member.Comm, member.Cmdline = p.Comm.String(), safetext.Redact(event.SplitCmdline(p.Cmdline))
+			if w.Evidence == nil && p.Orphan != nil {
+				w.Evidence = slices.Clone(p.Orphan.Evidence)
+			}
+		}
+		w.Members = append(w.Members, member)
+	}
+}
