@@ -31,6 +31,8 @@ func SeverityOf(e *Event) Severity {
 		return orphanSeverity(e)
 	case wire.TypeVerdict:
 		return verdictSeverity(e)
+	case wire.TypeLeak:
+		return leakSeverity(e.Leak)
 	case wire.TypeKill:
 		return killSeverity(e.Kill)
 	case wire.TypeAlert:
@@ -65,6 +67,21 @@ func verdictSeverity(e *Event) Severity {
 		return SeverityDebug
 	}
 	return orphanSeverity(e)
+}
+
+// leakSeverity is that of what was left behind; that its members came and went, and that it
+// ended, are no reason to worry.
+func leakSeverity(l *wire.Leak) Severity {
+	switch {
+	case l == nil:
+		return SeverityNotice
+	case l.Change == wire.LeakMembers:
+		return SeverityInfo
+	case l.Change == wire.LeakEnded:
+		return SeverityNotice
+	default:
+		return SeverityWarning
+	}
 }
 
 func killSeverity(k *wire.Kill) Severity {

@@ -47,9 +47,13 @@ func RecordOf(e *Event) Record {
 		b.raw("ABOT_VERDICT_PREVIOUS", e.Verdict.Previous)
 		b.text("ABOT_REASON", e.Verdict.Reason)
 	}
+	if e.Leak != nil {
+		b.leak(e.Leak)
+	}
 	if e.Kill != nil {
 		if e.Process == nil || e.Process.Orphan == nil {
 			b.raw("ABOT_VERDICT", e.Kill.Verdict)
+			b.text("ABOT_LEAK_ID", e.Kill.Leak)
 		}
 		b.kill(e.Kill)
 	}
@@ -135,6 +139,7 @@ func (b *builder) orphan(o *wire.Orphan) {
 		b.raw("ABOT_LEAKER_CMDLINE", commandLine(l.Cmdline))
 		b.raw("ABOT_LEAKER_EXIT", exitText(l.Exit))
 	}
+	b.text("ABOT_LEAK_ID", o.Leak)
 	if a := o.Adopter; a != nil {
 		b.raw("ABOT_ADOPTER_PID", strconv.Itoa(int(a.PID)))
 		b.text("ABOT_ADOPTER_COMM", a.Comm)
@@ -143,6 +148,7 @@ func (b *builder) orphan(o *wire.Orphan) {
 
 func (b *builder) kill(k *wire.Kill) {
 	b.text("ABOT_RULE", k.Rule)
+	b.text("ABOT_FINGERPRINT", k.Fingerprint)
 	b.raw("ABOT_MODE", k.Mode)
 	b.text("ABOT_KILL_ID", k.KillID)
 	b.raw("ABOT_OUTCOME", k.Outcome)
@@ -221,6 +227,8 @@ func Summary(e *Event) string {
 		s = orphanSummary(who, e.Process.Orphan)
 	case e.Verdict != nil && e.Process != nil && e.Process.Orphan != nil:
 		s = verdictSummary(who, e.Process.Orphan, e.Verdict)
+	case e.Leak != nil:
+		s = LeakSummary(e.Leak)
 	case e.Kill != nil:
 		s = killSummary(who, e.Kill)
 	case e.Alert != nil:

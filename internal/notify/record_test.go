@@ -36,6 +36,12 @@ func full(kind string) *Event {
 	case wire.TypeAlert:
 		e.Process = nil
 		e.Alert = &wire.Alert{Name: "memory", State: wire.AlertCritical, Previous: wire.AlertOK, Value: &value, Message: "memory is critical: 91.5 %"}
+	case wire.TypeLeak:
+		held, code := uint64(64<<20), 1
+		e.Process, e.Leak = nil, &wire.Leak{ID: "L0123456789ab", Change: wire.LeakOpened, State: wire.LeakStateOpen, Fingerprint: "Fba9876543210",
+			Name: "x --id {n}", Verdict: wire.VerdictLeaked, Evidence: []string{"one\n"}, RSSBytes: &held, SwapBytes: &held,
+			Leaker:    wire.LeakLeaker{PID: 6, Comm: "sh\xff", User: "bob", Unit: "a.service", Exit: &wire.Exit{Code: &code}},
+			Processes: wire.LeakCount{Now: 3, Peak: 4, Total: 5}}
 	case wire.TypeLost:
 		e.Process, e.Lost = nil, &wire.Lost{Records: 17}
 	case wire.TypeResync:
@@ -89,6 +95,10 @@ func TestRecordOf(t *testing.T) {
 			[]string{"ABOT_SIGNAL=SIGTERM", "ABOT_SENDER_PID=9", `ABOT_SENDER_COMM=k\n`, "ABOT_SENDER_CMDLINE=k -TERM"}},
 		{wire.TypeVerdict, "warning: " + who + ` is leaked, and not unknown: its exec\n`, true,
 			[]string{"ABOT_VERDICT_PREVIOUS=unknown", `ABOT_REASON=its exec\n`}},
+		{wire.TypeLeak, `warning: leak L0123456789ab of x --id {n} in a.service (user bob): leaked, one\n: 3 processes, 128 MiB; see abot-trace explain L0123456789ab`,
+			false, []string{"ABOT_LEAK_ID=L0123456789ab", "ABOT_LEAK_CHANGE=opened", "ABOT_FINGERPRINT=Fba9876543210", "ABOT_VERDICT=leaked",
+				`ABOT_EVIDENCE=one\n`, "ABOT_CMDLINE=x --id {n}", "ABOT_LEAKER_PID=6", `ABOT_LEAKER_COMM=sh\xff`, "ABOT_LEAKER_EXIT=exit 1",
+				"ABOT_USER=bob", "ABOT_UNIT=a.service", "ABOT_PROCESSES=3", "ABOT_MEMORY_BYTES=134217728"}},
 		{wire.TypeOOM, "error: " + who + " was chosen by the OOM killer with 1 GiB", true, nil},
 		{wire.TypeExit, "debug: " + who + " ended: exit 3", true, nil},
 		{wire.TypeFork, "debug: " + who + ": fork", true, nil},

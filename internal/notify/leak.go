@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package notify
+
+import (
+	"cmp"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/abot-trace/abot-trace/internal/quantity"
+	"github.com/abot-trace/abot-trace/internal/safetext"
+	"github.com/abot-trace/abot-trace/internal/wire"
+)
+
+// leak adds the fields of a leak, which is about a dead process: it has no ABOT_PID.
+func (b *builder) leak(l *wire.Leak) {
+	b.text("ABOT_LEAK_ID", l.ID)
+	b.raw("ABOT_LEAK_CHANGE", l.Change)
+	b.text("ABOT_FINGERPRINT", l.Fingerprint)
+	b.raw("ABOT_VERDICT", l.Verdict)
+	for _, line := range l.Evidence[:min(len(l.Evidence), maxList)] {
+		b.text("ABOT_EVIDENCE", line)
+	}
+	b.text("ABOT_CMDLINE", l.Name)
+	b.raw("ABOT_LEAKER_PID", strconv.Itoa(int(l.Leaker.PID)))
+	b.text("ABOT_LEAKER_COMM", l.Leaker.Comm)
+	b.text("ABOT_LEAKER_EXIT", exitText(l.Leaker.Exit))
+	b.text("ABOT_USER", l.Leaker.User)
+	b.text("ABOT_UNIT", l.Leaker.Unit)
+	b.text("ABOT_CONTAINER", l.Leaker.Container)
+	b.raw("ABOT_PROCESSES", strconv.Itoa(l.Processes.Now))
+	if held := memoryOf(l); held != nil {
+		b.raw("ABOT_MEMORY_BYTES", strconv.FormatUint(*held, 10))
+	}
+}
+
+// memoryOf is what a leak holds, or held at most when it has ended; nil where that is not
+// known.
+func memoryOf(l *wire.Leak) *uint64 {
+	if l.RSSBytes == nil || l.State == wire.LeakStateEnded {
+		return l.PeakBytes
+	}
+	held := *l.RSSBytes
+	if l.SwapBytes != nil {
+		held += *l.SwapBytes
+	}
+	return &held
+}
+
+// LeakSummary tells of a leak in one line: what, where, how it came about, what it holds,
+// and what to type next.
+func LeakSummary(l *wire.Leak) string {
+	name := safetext.Terminal(cmp.Or(l.Name, l.Leaker.Comm))
+	s := "leak " + l.ID + " of " + name
+	if where := cmp.Or(l.Leaker.Container, l.Leaker.Unit); where != "" {
+		s += " in " + safetext.Terminal(where)
+	}
+	if l.Leaker.User != "" {
+		s += " (user " + safetext.Terminal(l.Leaker.User) + ")"
+	}
+	switch l.Change {
+	case wire.LeakEnded:
+		return s + endedText(l)
+	case wire.LeakVerdict:
+		s += " is " + l.Verdict + ", was " + l.Previous
+	case wire.LeakThreshold:
+		s += " passes the threshold of its " + l.Threshold
+	case wire.LeakOpened:
+		s += ": " + l.Verdict
+		if len(l.Evidence) > 0 {
+			s += ", " + safetext.Terminal(l.Evidence[0])
+		}
+	}
+	return s + ": " + heldText(l) + "; see abot-trace explain " + l.ID
+}
+
+func heldText(l *wire.Leak) string {
+	s := plural(l.Processes.Now, "process", "processes")
+	if held := memoryOf(l); held != nil {
+		s += ", " + quantity.FormatSize(*held)
+	}
+	return s
+}
+
+func endedText(l *wire.Leak) string {
+	s := " has ended"
+	if by := map[string]string{"exit": "by itself", "kill": "by a kill", "oom": "by the OOM killer", "signal": "by a signal",
+		"mixed": "in several ways"}[l.EndedBy]; by != "" {
+		s += " " + by
+	}
+	s += fmt.Sprintf(" after %s: %s", quantity.FormatDuration(time.Duration(l.EndedNS-l.OpenedNS).Round(time.Second)),
+		plural(l.Processes.Total, "process", "processes"))
+	if l.PeakBytes != nil {
+		s += ", " + quantity.FormatSize(*l.PeakBytes) + " at most"
+	}
+	return s
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return strconv.Itoa(n) + " " + many
+}
