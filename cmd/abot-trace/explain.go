@@ -16,7 +16,7 @@ func explainCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "explain",
 		Usage:     "say why a process is or is not an orphan, and what each rule makes of it",
-		ArgsUsage: "PID",
+		ArgsUsage: "PID|LEAK",
 		Description: `Prints the verdict with its evidence, then each rule with why it applies or not and
 when it would act. It never kills.
 
@@ -25,9 +25,13 @@ FILE.
 
 Examples:
    abot-trace explain 4711
+   abot-trace explain L0123456789ab
    abot-trace explain 4711 --json | jq '.rules[] | select(.applies)'`,
 		Flags: []cli.Flag{configFlag(), jsonFlag(), colorFlag(), socketFlag(), noDaemonFlag()},
 		Action: func(c *cli.Context) error {
+			if id := c.Args().First(); isLeakID(id) {
+				return explainLeak(c, id)
+			}
 			pid, err := pidArg(c)
 			if err != nil {
 				return err
@@ -50,6 +54,20 @@ Examples:
 			return render.Explain(c.App.Writer, out, time.Now(), styleOf(c))
 		},
 	}
+}
+
+// explainLeak tells everything that is known of one leak.
+func explainLeak(c *cli.Context, id string) error {
+	ctx, stop := interruptible(c)
+	defer stop()
+	doc, err := askLeaks(ctx, c, id)
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return writeJSON(c.App.Writer, &doc.Leaks[0])
+	}
+	return render.Leak(c.App.Writer, &doc.Leaks[0], time.Now(), styleOf(c))
 }
 
 // explain asks the daemon, or looks for itself.

@@ -105,6 +105,7 @@ func commands() []*cli.Command {
 		treeCommand(),
 		eventsCommand(),
 		orphansCommand(),
+		leaksCommand(),
 		explainCommand(),
 		cleanupCommand(),
 		checkCommand(),

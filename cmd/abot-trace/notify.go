@@ -225,6 +225,12 @@ func testEvents(now time.Time) []wire.Event {
 		case wire.TypeVerdict:
 			p.Orphan = &wire.Orphan{Since: &now, Direct: true, Verdict: wire.VerdictUnknown, Evidence: []string{"this is a test of the notices"}}
 			e.Verdict = &wire.VerdictChange{Previous: wire.VerdictUnknown, Reason: "this is a test of the notices"}
+		case wire.TypeLeak:
+			e.Process = nil
+			e.Leak = &wire.Leak{ID: "L000000000000", Change: wire.LeakOpened, State: wire.LeakStateOpen, Fingerprint: "F000000000000",
+				Name: "abot-trace notify-test", Verdict: wire.VerdictUnknown, Evidence: []string{"this is a test of the notices"},
+				Leaker: wire.LeakLeaker{PID: pid, Comm: "test", Exit: &wire.Exit{Code: &code}}, OpenedAt: now,
+				Processes: wire.LeakCount{Now: 1, Peak: 1, Total: 1}}
 		case wire.TypeOrphan:
 			p.Orphan = &wire.Orphan{Since: &now, Direct: true, Verdict: wire.VerdictUnknown, Evidence: []string{"this is a test of the notices"},
 				Leaker: &wire.Leaker{PID: pid, Comm: "test", Exit: &wire.Exit{Code: &code}}, Adopter: &wire.Adopter{PID: 1, Comm: "test", Kind: "init"}}

@@ -311,6 +311,15 @@ func (c *Client) Explain(ctx context.Context, pid int32, config string) (*wire.E
 	return get[*wire.Explain](ctx, c, "/v1/explain", q)
 }
 
+// Leaks asks for the open leaks and those that are remembered; with an id for that one.
+func (c *Client) Leaks(ctx context.Context, id string) (*wire.Leaks, error) {
+	q := url.Values{}
+	if id != "" {
+		q.Set("id", id)
+	}
+	return get[*wire.Leaks](ctx, c, "/v1/leaks", q)
+}
+
 // Monitor asks for the host's figures against the thresholds, as last measured.
 func (c *Client) Monitor(ctx context.Context) (*wire.Monitor, error) {
 	return get[*wire.Monitor](ctx, c, "/v1/monitor", nil)

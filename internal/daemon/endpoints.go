@@ -5,6 +5,7 @@ package daemon
 import (
 	"fmt"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/api"
@@ -19,6 +20,7 @@ import (
 // addEndpoints adds to the socket what needs more than the tracer.
 func (d *daemon) addEndpoints() {
 	d.server.Handle("GET /v1/explain", d.explain)
+	d.server.Handle("GET /v1/leaks", d.leaks)
 	d.server.Handle("POST /v1/cleanup", d.cleanup)
 	d.server.Handle("GET /v1/monitor", d.monitor)
 	d.server.Handle("GET /metrics", func(w http.ResponseWriter, r *http.Request) error {
@@ -28,6 +30,28 @@ func (d *daemon) addEndpoints() {
 	d.server.HandleAny("POST /v1/lease", d.lease)
 	d.server.HandleAny("DELETE /v1/lease", d.giveLeaseBack)
 	d.server.HandleAny("GET /v1/descendants", d.descendants)
+}
+
+// leaks answers with the open leaks and those that have ended and are remembered, or with
+// the one whose id is asked for.
+func (d *daemon) leaks(w http.ResponseWriter, r *http.Request) error {
+	id := r.URL.Query().Get("id")
+	host, _ := os.Hostname()
+	out := wire.Leaks{Schema: wire.Schema, Host: host, Leaks: []wire.Leak{}}
+	err := d.tracer.Do(r.Context(), func(*tracker.Tree) {
+		if id == "" {
+			out.Leaks = append(out.Leaks, d.tracer.Leaks().List(true)...)
+		} else if l := d.tracer.Leaks().Get(id); l != nil {
+			out.Leaks = append(out.Leaks, *l)
+		}
+	})
+	switch {
+	case err != nil:
+		return err
+	case id != "" && len(out.Leaks) == 0:
+		return &api.StatusError{Code: http.StatusNotFound, Text: fmt.Sprintf("no leak %q is known: it never was, or is forgotten", id)}
+	}
+	return api.WriteJSON(w, out)
 }
 
 func (d *daemon) explain(w http.ResponseWriter, r *http.Request) error {

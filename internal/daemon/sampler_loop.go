@@ -127,7 +127,10 @@ func (w *samplerLoop) sampleOnce(ctx context.Context) {
 	w.store(look)
 	if pass != nil {
 		host := control.Host(look.Host)
-		w.d.tracer.Post(func() { w.d.control.OnSample(pass, host) })
+		w.d.tracer.Post(func() {
+			w.d.tracer.Leaks().Sample(usageIn(pass), uint64(pass.Boot))
+			w.d.control.OnSample(pass, host)
+		})
 	}
 	if textfile != "" {
 		if err := w.d.counters.metrics.WriteTextfile(textfile); err != nil {

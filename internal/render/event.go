@@ -43,6 +43,11 @@ func typeColor(e *wire.Event) color {
 			return verdictColor(e.Process.Orphan.Verdict)
 		}
 		return yellow
+	case wire.TypeLeak:
+		if e.Leak != nil {
+			return verdictColor(e.Leak.Verdict)
+		}
+		return yellow
 	case wire.TypeOOM, wire.TypeKill, wire.TypeLost:
 		return red
 	case wire.TypeAlert:
@@ -68,6 +73,8 @@ func about(e *wire.Event) string {
 		return aboutKill(e.Kill)
 	case e.Type == wire.TypeAlert && e.Alert != nil:
 		return fmt.Sprintf("%s: %s", e.Alert.Name, safetext.Terminal(e.Alert.Message))
+	case e.Type == wire.TypeLeak && e.Leak != nil:
+		return aboutLeak(e.Leak, e.Time)
 	case e.Process == nil:
 		return ""
 	}

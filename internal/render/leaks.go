@@ -164,7 +164,7 @@ func verdictCounts(counts map[string]int) string {
 func Leak(w io.Writer, l *wire.Leak, now time.Time, style Style) error {
 	var b strings.Builder
 	line := func(name, format string, args ...any) {
-		fmt.Fprintf(&b, "%-10s %s\n", name, fmt.Sprintf(format, args...))
+		fmt.Fprintf(&b, "%-12s %s\n", name, fmt.Sprintf(format, args...))
 	}
 	fmt.Fprintf(&b, "%s  %s  %s\n", style.paint(bold, "leak "+l.ID), style.paint(verdictColor(l.Verdict), l.Verdict), LeakName(l))
 	leaker := safetext.Args(l.Leaker.Cmdline)
@@ -183,12 +183,16 @@ func Leak(w io.Writer, l *wire.Leak, now time.Time, style Style) error {
 		line("ended", "%s ago, by %s", Since(now, l.EndedAt), cmp.Or(l.EndedBy, "nobody: what was left proved deliberate"))
 	}
 	line("processes", "%d now, %d at most, %d in all", l.Processes.Now, l.Processes.Peak, l.Processes.Total)
-	line("memory", "%s now, %s at most, cost %s and %s of CPU", Memory(l.RSSBytes, l.SwapBytes), Memory(l.PeakBytes, nil),
-		ByteTime(l.ByteSeconds), cpuTime(l.CPUSeconds))
+	if l.PeakBytes == nil {
+		line("memory", "never sampled")
+	} else {
+		line("memory", "%s now, %s at most, cost %s and %s of CPU", Memory(l.RSSBytes, l.SwapBytes), Memory(l.PeakBytes, nil),
+			ByteTime(l.ByteSeconds), cpuTime(l.CPUSeconds))
+	}
 	if len(l.KillIDs) > 0 {
 		line("kills", "%s", strings.Join(l.KillIDs, " "))
 	}
-	line("case", "%s", l.Fingerprint)
+	line("fingerprint", "%s", cmp.Or(l.Fingerprint, "-"))
 	for i := range l.Members {
 		m := &l.Members[i]
 		how := "stranded"
@@ -215,4 +219,25 @@ func unlimited(style Style) int {
 		return 1 << 20
 	}
 	return 0
+}
+
+// aboutLeak says in one line what has become of a leak.
+func aboutLeak(l *wire.Leak, now time.Time) string {
+	s := fmt.Sprintf("%s %s", l.ID, l.Change)
+	switch l.Change {
+	case wire.LeakVerdict:
+		s += fmt.Sprintf(" %s (was %s)", l.Verdict, l.Previous)
+	case wire.LeakThreshold:
+		s += " of " + l.Threshold + ", " + l.Verdict
+	case wire.LeakEnded:
+		s += strings.TrimSuffix(" by "+l.EndedBy, " by ")
+	default:
+		s += " (" + l.Verdict + ")"
+	}
+	s += ": " + LeakName(l)
+	if where := place(l); where != "-" {
+		s += " in " + safetext.Field(where)
+	}
+	return fmt.Sprintf("%s, %s, %s, left by %d (%s) %s ago", s, count(l.Processes.Now, "process"), leakMemory(l), l.Leaker.PID,
+		Exit(l.Leaker.Exit), Since(now, &l.OpenedAt))
 }

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/abot-trace/abot-trace/internal/leak"
+	"github.com/abot-trace/abot-trace/internal/nearest"
+	"github.com/abot-trace/abot-trace/internal/quantity"
+	"github.com/abot-trace/abot-trace/internal/render"
+	"github.com/abot-trace/abot-trace/internal/wire"
+)
+
+// shownEnded is how long an ended leak is listed where no range is asked for.
+const shownEnded = 24 * time.Hour
+
+func leaksCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "leaks",
+		Usage:     "list leaks: who left what, how it died, what that holds and has cost",
+		ArgsUsage: "[LEAK]",
+		Description: `A leak is what one death left behind: the leaker with all its orphans that are not
+deliberate, and what they forked since. Without a range: the open ones, and those that
+ended within 24h. PROC and MEMORY are what an open leak holds now, and what an ended one
+had in all and held at most; COST is memory over time.
+
+Examples:
+   abot-trace leaks
+   abot-trace leaks --open --user bob
+   abot-trace leaks --since 7d --by program
+   abot-trace leaks L0123456789ab
+   abot-trace leaks --json | jq '.leaks[] | {id, name, processes, rss_bytes}'`,
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "open", Usage: "only leaks that have not ended"},
+			&cli.StringFlag{Name: "since", Usage: "leaks that were open since `T`: an age as 90s, 1h or 7d, or a time as 2026-01-31T15:04:05Z"},
+			&cli.StringFlag{Name: "until", Usage: "leaks that were open before `T`"},
+			&cli.StringFlag{Name: "by", Usage: "count and sum them by `KEY`: " + strings.Join(leak.Keys, ", ")},
+			&cli.StringSliceFlag{Name: "verdict", Usage: "only leaks with this `VERDICT`: leaked or unknown; may be repeated"},
+			&cli.StringSliceFlag{Name: "user", Usage: "only leaks that this `USER` left; may be repeated"},
+			&cli.StringSliceFlag{Name: "unit", Usage: "only leaks from this `UNIT`; may be repeated"},
+			&cli.StringSliceFlag{Name: "container", Usage: "only leaks from the container with this `ID`; may be repeated"},
+			&cli.StringSliceFlag{Name: "program", Usage: "only leaks of this `PROGRAM`, by its base name; may be repeated"},
+			&cli.IntFlag{Name: "n", Usage: "at most `N` of them, the latest"},
+			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "wide: all columns, whatever the width"},
+			jsonFlag(), colorFlag(), socketFlag(),
+		},
+		Action: showLeaks,
+	}
+}
+
+func showLeaks(c *cli.Context) error {
+	pick, err := leakFilter(c)
+	if err != nil {
+		return err
+	}
+	if c.Args().Len() > 1 {
+		return usageError("leaks: want one LEAK at most")
+	}
+	id := c.Args().First()
+	if id != "" && !isLeakID(id) {
+		return usageError("leaks: %q is no leak's id: want L and 12 hexadecimal digits", id)
+	}
+	ctx, stop := interruptible(c)
+	defer stop()
+	doc, err := askLeaks(ctx, c, id)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	if id != "" && !c.Bool("json") {
+		return render.Leak(c.App.Writer, &doc.Leaks[0], now, styleOf(c))
+	}
+	if id == "" {
+		pick(doc, now)
+	}
+	by := c.String("by")
+	if by != "" {
+		doc.Groups, doc.Leaks = leak.Sum(doc.Leaks, by), []wire.Leak{}
+	}
+	switch {
+	case c.Bool("json"):
+		return writeJSON(c.App.Writer, doc)
+	case by != "":
+		return render.LeakGroups(c.App.Writer, by, doc.Groups, now, styleOf(c))
+	}
+	return render.Leaks(c.App.Writer, doc.Leaks, now, styleOf(c), c.String("output") == "wide")
+}
+
+// askLeaks asks the daemon: without one nobody knows what was left behind.
+func askLeaks(ctx context.Context, c *cli.Context, id string) (*wire.Leaks, error) {
+	client, err := reach(ctx, c)
+	if err != nil {
+		return nil, explained(err)
+	}
+	if client == nil {
+		return nil, withHint(errors.New("no daemon runs here, and without one no leak is known"), "abot-trace orphans takes a look of its own")
+	}
+	doc, err := client.Leaks(ctx, id)
+	if err != nil {
+		return nil, explained(err)
+	}
+	return doc, nil
+}
+
+var leakID = regexp.MustCompile(`^L[0-9a-f]{12}$`)
+
+func isLeakID(s string) bool { return leakID.MatchString(s) }
+
+// leakFilter returns what leaves those in a document that the flags ask for.
+func leakFilter(c *cli.Context) (func(*wire.Leaks, time.Time), error) {
+	if by := c.String("by"); by != "" && !slices.Contains(leak.Keys, by) {
+		return nil, usageError("--by %q%s: want %s", by, nearest.Hint(by, leak.Keys...), strings.Join(leak.Keys, ", "))
+	}
+	for _, v := range c.StringSlice("verdict") {
+		if want := []string{wire.VerdictLeaked, wire.VerdictUnknown}; !slices.Contains(want, v) {
+			return nil, usageError("--verdict %q%s: want leaked or unknown", v, nearest.Hint(v, want...))
+		}
+	}
+	if o := c.String("output"); o != "" && o != "wide" {
+		return nil, usageError("--output %q%s: want wide", o, nearest.Hint(o, "wide"))
+	}
+	if c.Int("n") < 0 {
+		return nil, usageError("-n %d: want a number of 1 or more", c.Int("n"))
+	}
+	since, err := parseTime(c.String("since"))
+	if err != nil {
+		return nil, usageError("--since: %w", err)
+	}
+	until, err := parseTime(c.String("until"))
+	if err != nil {
+		return nil, usageError("--until: %w", err)
+	}
+	return func(doc *wire.Leaks, now time.Time) {
+		from := since
+		if since.IsZero() && until.IsZero() {
+			from = now.Add(-shownEnded)
+		} else {
+			doc.Since, doc.Until = timeOrNil(since), timeOrNil(until)
+		}
+		doc.Leaks = slices.DeleteFunc(leak.Within(doc.Leaks, from, until), func(l wire.Leak) bool {
+			return c.Bool("open") && l.State != wire.LeakStateOpen || !chosen(c, "verdict", l.Verdict) ||
+				!chosen(c, "user", l.Leaker.User) || !chosen(c, "unit", l.Leaker.Unit) ||
+				!chosen(c, "container", l.Leaker.Container) || !chosen(c, "program", l.Program, l.Leaker.Comm)
+		})
+		if n := c.Int("n"); n > 0 && len(doc.Leaks) > n {
+			doc.Leaks = doc.Leaks[len(doc.Leaks)-n:]
+		}
+	}, nil
+}
+
+// chosen reports whether the flag was not given, or with one of the values.
+func chosen(c *cli.Context, flag string, values ...string) bool {
+	want := c.StringSlice(flag)
+	return len(want) == 0 || slices.ContainsFunc(values, func(v string) bool { return slices.Contains(want, v) })
+}
+
+func timeOrNil(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+// parseTime returns the time that an age before now, or a time, names; empty is none.
+func parseTime(text string) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if age, err := quantity.ParseDuration(text); err == nil {
+		return time.Now().Add(-age), nil
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("%q: want an age with a unit, as 90s, 1h or 7d, or a time as 2026-01-31T15:04:05Z", text)
+	}
+	return at, nil
+}
