@@ -170,7 +170,7 @@ func (d *daemon) follow() {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = d.client.Events(ctx, []string{wire.TypeOrphan, wire.TypeVerdict, wire.TypeKill, wire.TypeAlert, wire.TypeResync, wire.TypeLost, wire.TypeSignal}, 0, true,
+		_ = d.client.Events(ctx, []string{wire.TypeOrphan, wire.TypeVerdict, wire.TypeLeak, wire.TypeKill, wire.TypeAlert, wire.TypeResync, wire.TypeLost, wire.TypeSignal}, 0, true,
 			func(e *wire.Event) error {
 				d.mu.Lock()
 				defer d.mu.Unlock()

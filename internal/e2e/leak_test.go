@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"encoding/json"
+	"slices"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/internal/wire"
+)
+
+// leakOf waits until a change of the leak that the process belongs to is told.
+func (d *daemon) leakOf(p *process, change string) *wire.Leak {
+	d.t.Helper()
+	id := d.orphan(p.pid).Leak
+	if id == "" {
+		d.t.Fatalf("orphan %d belongs to no leak", p.pid)
+	}
+	var found *wire.Leak
+	d.await("leak "+id+" "+change, func() bool {
+		e := d.find(func(e *wire.Event) bool { return e.Leak != nil && e.Leak.ID == id && e.Leak.Change == change })
+		if e != nil {
+			found = e.Leak
+		}
+		return e != nil
+	})
+	return found
+}
+
+// leakEvents are the changes that were told of a leak, in order.
+func (d *daemon) leakEvents(id string) (changes []string) {
+	d.find(func(e *wire.Event) bool {
+		if e.Leak != nil && e.Leak.ID == id {
+			changes = append(changes, e.Leak.Change)
+		}
+		return false
+	})
+	return changes
+}
+
+// TestLeak has one death leave a tree of four: it is one leak, told once, shown with what it
+// holds, known to a successor of the daemon, and over when the last of them is dead.
+func TestLeak(t *testing.T) {
+	d := newKept(t, resting)
+	d.start()
+	f := startFamily(t, "parent", "tree")
+	root, leaves := f.await("root", 1)[0], f.await("leaf", 3)
+	f.killMain()
+
+	l := d.leakOf(root, wire.LeakOpened)
+	if l.Verdict != wire.VerdictLeaked || l.Processes != (wire.LeakCount{Now: 4, Peak: 4, Total: 4}) || len(l.Members) != 4 ||
+		l.Leaker.Comm != "sh" || l.Leaker.Exit == nil || l.Leaker.Exit.Signal != "SIGKILL" || l.Name == "" || len(l.Evidence) == 0 {
+		t.Errorf("opened: %+v", l)
+	}
+	for _, leaf := range leaves {
+		if id := d.orphan(leaf.pid).Leak; id != l.ID {
+			t.Errorf("%d belongs to leak %q, want %s", leaf.pid, id, l.ID)
+		}
+	}
+	d.await("a sample of it", func() bool {
+		doc, err := d.client.Leaks(t.Context(), l.ID)
+		return err == nil && doc.Leaks[0].RSSBytes != nil && *doc.Leaks[0].RSSBytes > 1<<20
+	})
+	out, _ := wantRun(t, 0, "leaks", "--socket", d.socket())
+	wantText(t, out, l.ID, "leaked", "1 leak, 1 open: 4 processes hold")
+	out, _ = wantRun(t, 0, "leaks", "--by", "program", "--json", "--socket", d.socket())
+	var doc wire.Leaks
+	if err := json.Unmarshal([]byte(out), &doc); err != nil || len(doc.Groups) != 1 || doc.Groups[0].Leaks != 1 || doc.Groups[0].Processes != 4 {
+		t.Errorf("by program: %v, %s", err, out)
+	}
+	out, _ = wantRun(t, 0, "explain", "--socket", d.socket(), l.ID)
+	wantText(t, out, "leak "+l.ID, "left by", "which died", "SIGKILL", "4 now, 4 at most, 4 in all")
+	wantRun(t, 1, "leaks", "--socket", d.socket(), "L000000000000")
+
+	d.endBy(unix.SIGTERM)
+	d.start()
+	root.end() // it would leave when its leaves are dead
+	for _, p := range leaves {
+		p.end()
+	}
+	l = d.leakOf(root, wire.LeakEnded)
+	if l.EndedBy != "signal" || l.Processes != (wire.LeakCount{Now: 0, Peak: 4, Total: 4}) || l.PeakBytes == nil {
+		t.Errorf("ended: %+v", l)
+	}
+	if changes := d.leakEvents(l.ID); slices.Index(changes, wire.LeakOpened) != -1 && changes[len(changes)-1] != wire.LeakEnded {
+		t.Errorf("told: %v", changes)
+	}
+}
+
+// TestLeakEndedByRule: what a rule ends is a leak ended by a kill, and opens no other.
+func TestLeakEndedByRule(t *testing.T) {
+	d := startDaemon(t, armed)
+	f := startFamily(t, "parent", "tree")
+	root := f.await("root", 1)[0]
+	f.await("leaf", 3)
+	f.killMain()
+	root.mustDie()
+	kill := d.kill(root.pid, outcomeIs(wire.KillDone))
+	l := d.leakOf(root, wire.LeakEnded)
+	if l.EndedBy != "kill" || len(l.KillIDs) == 0 || kill.Leak != l.ID || kill.Fingerprint != l.Fingerprint || !slices.Contains(l.Rules, kill.Rule) {
+		t.Errorf("ended: %+v by %+v", l, kill)
+	}
+	d.find(func(e *wire.Event) bool {
+		if e.Leak != nil && e.Leak.ID != l.ID {
+			t.Errorf("another leak: %+v", e.Leak)
+		}
+		return false
+	})
+}
