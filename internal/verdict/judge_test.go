@@ -443,3 +443,23 @@ func TestRoundDuration(t *testing.T) {
 		}
 	}
 }
+
+// TestSender: a shell may be pid 1 as well as a service manager.
+func TestSender(t *testing.T) {
+	tests := []struct {
+		sent Sent
+		want string
+	}{
+		{Sent{By: ByTerminal}, ", sent by its terminal"},
+		{Sent{By: ByItself, Who: "pid 7 (sh)"}, ", raised by itself"},
+		{Sent{By: ByManager, Who: "pid 1 (bash)"}, ", sent by pid 1 (bash), the init or service manager above it"},
+		{Sent{By: BySpawner, Who: "pid 7 (sh)"}, ", sent by pid 7 (sh), which had spawned it"},
+		{Sent{By: ByStranger, Who: "pid 7 (sh)"}, ", sent by pid 7 (sh)"},
+		{Sent{By: ByKernel}, ""},
+	}
+	for _, tt := range tests {
+		if got := tt.sent.by(); got != tt.want {
+			t.Errorf("%+v: got %q, want %q", tt.sent, got, tt.want)
+		}
+	}
+}
