@@ -182,6 +182,9 @@ func (c *Controller) members(a *killInFlight) []policy.Target {
 		list, _, _ := c.leaseMembers(v, *a.lease, a)
 		return list
 	}
+	if a.manual != nil {
+		return c.manualReach(v, a.manual, a.aim, a).targets
+	}
 	targets, _ := a.engine.Targets(v, a.decision)
 	return targets
 }
@@ -232,7 +235,7 @@ func (c *Controller) check(req *enforce.Request, permitted bool) *membersCache {
 		m.refusal = errLapsed
 		return m
 	}
-	if c.stopped() && req.Mode == wire.ModeEnforce {
+	if req.Mode == wire.ModeEnforce && (a.manual == nil || !a.manual.DespiteStopFile) && c.stopped() {
 		a.lapsed = true
 		m.refusal = fmt.Errorf("the stop file %s exists", c.spec.StopFile)
 		return m
@@ -275,11 +278,17 @@ func (k *authorizer) Protected(t enforce.Target) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
 	defer cancel()
-	state, err := k.opt.Owners.Unit(ctx, t.ID.PID)
+	return k.ownedBy(ctx, t.ID.PID)
+}
+
+// ownedBy says why the service manager's word protects a process, nil if it does not. There
+// is a service manager. Not on the loop.
+func (c *Controller) ownedBy(ctx context.Context, pid int32) error {
+	state, err := c.opt.Owners.Unit(ctx, pid)
 	if err != nil {
 		return fmt.Errorf("its unit is not known: %w", err)
 	}
-	switch t.ID.PID {
+	switch pid {
 	case state.MainPID:
 		return errors.New("it is the main process of an active unit")
 	case state.ControlPID:

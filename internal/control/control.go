@@ -106,9 +106,11 @@ type budgetRefusal struct {
 
 // A killInFlight is one decision or ended lease being carried out. It belongs to the loop.
 type killInFlight struct {
-	decision *policy.Decision // nil for a lease
+	decision *policy.Decision // nil for a lease, and for what somebody asks for by hand
 	engine   *policy.Engine   // whose decision it is
 	lease    *lease.Lease
+	manual   *ManualKill       // what somebody has asked for; nil of a rule or a lease
+	aim      aim               // of manual
 	lapsed   bool              // its rule was found not to hold any more
 	armed    bool              // it signals
 	asked    bool              // somebody asked for it, and is the only one to be told

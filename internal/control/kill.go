@@ -143,6 +143,9 @@ func (c *Controller) report(req enforce.Request, kill wire.Kill) {
 		}
 		if a != nil {
 			kill.Leak, kill.Fingerprint = a.leak, c.tracer.Leaks().Fingerprint(a.leak)
+			if a.manual != nil {
+				kill.RequestedBy = &a.manual.By
+			}
 		}
 		if a == nil || !a.asked || req.Mode == wire.ModeEnforce {
 			c.publish(kill, root(a, c.tracer.DescribeOnLoop(req.Root)))
@@ -160,6 +163,8 @@ func (c *Controller) report(req enforce.Request, kill wire.Kill) {
 func (c *Controller) endRest(a *killInFlight, kill *wire.Kill) {
 	switch {
 	case !a.armed:
+	case a.manual != nil:
+		c.endManualRest(a)
 	case a.lease != nil:
 		if _, unread, _ := c.leaseMembers(c.bind(), *a.lease, nil); len(unread) > 0 {
 			c.tracer.ReadNow(unread, func() { c.endLease(*a.lease) })

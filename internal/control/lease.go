@@ -47,7 +47,7 @@ func (c *Controller) endMembers(l lease.Lease, list []policy.Target, others []*k
 	mark := c.tracer.MarkOnLoop()
 	req := enforce.Request{
 		KillID:  c.nextID(),
-		Rule:    config.Reserved,
+		Rule:    config.LeaseRule,
 		Mode:    wire.ModeEnforce,
 		Scope:   wire.ScopeTree,
 		Verdict: wire.VerdictLeaked,

@@ -27,6 +27,7 @@ func (d *daemon) addEndpoints() {
 		d.counters.metrics.Handler().ServeHTTP(w, r)
 		return nil
 	})
+	d.server.HandleAny("POST /v1/kill", d.kill)
 	d.server.HandleAny("POST /v1/lease", d.lease)
 	d.server.HandleAny("DELETE /v1/lease", d.giveLeaseBack)
 	d.server.HandleAny("GET /v1/descendants", d.descendants)

@@ -256,6 +256,26 @@ func (s *Set) Open() []*Leak {
 	return list
 }
 
+// LeftBy returns the leaks that processes with the pid left, the remembered ones first: of
+// the one that began at start, unless that is 0. An open one counts as soon as a verdict on
+// one of its members is final, whether or not somebody was told of it.
+func (s *Set) LeftBy(pid int32, start uint64) (leaks []*Leak) {
+	fits := func(l *Leak) bool {
+		return l.Leaker.ID.PID == pid && (start == 0 || l.Leaker.ID.Start == start)
+	}
+	for _, l := range s.ended {
+		if fits(l) {
+			leaks = append(leaks, l)
+		}
+	}
+	for _, l := range s.open {
+		if fits(l) && (l.opened || l.judged) {
+			leaks = append(leaks, l)
+		}
+	}
+	return leaks
+}
+
 // Ended returns the ended leaks that are remembered, oldest first. The slice is the
 // Set's own.
 func (s *Set) Ended() []*Leak { return s.ended }

@@ -124,6 +124,25 @@ func (f *Feed) Of(id event.ID) (string, bool) {
 	return leakID, leakID != ""
 }
 
+// Living returns the living members of a leak, in no order, and whether the leak is known.
+func (f *Feed) Living(leakID string) (ids []event.ID, known bool) {
+	for _, id := range f.set.MemberIDs() {
+		if f.set.IDOf(id) == leakID {
+			ids = append(ids, id)
+		}
+	}
+	return ids, len(ids) > 0 || f.set.Get(leakID) != nil
+}
+
+// LeftBy lists the ids of the leaks that processes with this pid left, open or remembered:
+// of the one that began at start, unless that is 0.
+func (f *Feed) LeftBy(pid int32, start uint64) (leakIDs []string) {
+	for _, l := range f.set.LeftBy(pid, start) {
+		leakIDs = append(leakIDs, l.ID)
+	}
+	return leakIDs
+}
+
 // Fingerprint returns what a leak is a case of; empty where nobody was told of it yet.
 func (f *Feed) Fingerprint(leakID string) string {
 	if l := f.set.Get(leakID); l != nil {

@@ -153,6 +153,9 @@ func (b *builder) kill(k *wire.Kill) {
 	b.text("ABOT_KILL_ID", k.KillID)
 	b.raw("ABOT_OUTCOME", k.Outcome)
 	b.text("ABOT_REASON", k.Reason)
+	if r := k.RequestedBy; r != nil {
+		b.text("ABOT_REQUESTED_BY", fmt.Sprintf("uid %d pid %d %s", r.UID, r.PID, r.Comm))
+	}
 	if k.Mode == wire.ModeEnforce {
 		b.raw("ABOT_FREED_BYTES", strconv.FormatUint(k.FreedBytes, 10))
 	}
@@ -291,6 +294,12 @@ func killSummary(who string, k *wire.Kill) string {
 	trees := fmt.Sprintf("%s with its tree of %d", who, len(k.Processes))
 	if len(k.Processes) <= 1 {
 		trees = who
+	}
+	if r := k.RequestedBy; r != nil {
+		if k.Outcome == wire.KillPartial {
+			return fmt.Sprintf("user %d asked to end %s: not all of it could be ended", r.UID, trees)
+		}
+		return fmt.Sprintf("user %d ended %s by hand, %s freed", r.UID, trees, quantity.FormatSize(k.FreedBytes))
 	}
 	switch k.Outcome {
 	case wire.KillObserved:

@@ -149,6 +149,14 @@ func TestKillSentences(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", outcome, got, want)
 		}
 	}
+	by := &Event{Type: wire.TypeKill, Process: &wire.Process{PID: 7, Comm: "x"}, Kill: &wire.Kill{Rule: "manual", Outcome: wire.KillDone,
+		RequestedBy: &wire.Requester{UID: 1000, PID: 9, Comm: "ba\nsh"}}}
+	if got := Summary(by); got != "user 1000 ended x[7] by hand, 0 B freed" {
+		t.Error(got)
+	}
+	if got := lines(RecordOf(by)); !slices.Contains(got, `ABOT_REQUESTED_BY=uid 1000 pid 9 ba\nsh`) {
+		t.Error(got)
+	}
 }
 
 // Partial events, as an older or newer daemon may send, make no trouble.

@@ -150,7 +150,11 @@ func aboutKill(k *wire.Kill) string {
 			parts = append(parts, fmt.Sprintf("%d %s", n, strings.ReplaceAll(outcome, "_", " ")))
 		}
 	}
-	s := fmt.Sprintf("rule %s (%s): %s: %s", k.Rule, k.Mode, k.Outcome, strings.Join(parts, ", "))
+	by := fmt.Sprintf("rule %s (%s)", k.Rule, k.Mode)
+	if r := k.RequestedBy; r != nil {
+		by = fmt.Sprintf("by hand, asked for by %d %s of user %d", r.PID, safetext.Name(r.Comm), r.UID)
+	}
+	s := fmt.Sprintf("%s: %s: %s", by, k.Outcome, strings.Join(parts, ", "))
 	if k.FreedBytes > 0 {
 		s += ", " + Bytes(k.FreedBytes) + " freed"
 	}

@@ -220,14 +220,23 @@ type Kill struct {
 	Scope        string  `json:"scope"`
 	Signal       string  `json:"signal,omitempty"`
 	GraceSeconds float64 `json:"grace_seconds"`
-	Verdict      string  `json:"verdict"`
+	Verdict      string  `json:"verdict,omitempty"` // of the root; none where a person ends what is no orphan
 	Reason       string  `json:"reason,omitempty"`
+	// RequestedBy is who asked for it; nil of a rule's own.
+	RequestedBy *Requester `json:"requested_by,omitempty"`
 	// Leak and Fingerprint are of the leak that the tree is part of, where it is.
 	Leak        string   `json:"leak,omitempty"`
 	Fingerprint string   `json:"fingerprint,omitempty"`
 	Processes   []Killed `json:"processes"`
 	FreedBytes  uint64   `json:"freed_bytes,omitempty"`
 	Outcome     string   `json:"outcome"`
+}
+
+// Requester is the process that asked for a kill, as it was when it connected.
+type Requester struct {
+	UID  uint32 `json:"uid"`
+	PID  int32  `json:"pid,omitempty"` // absent where it is in a pid namespace that the daemon does not see
+	Comm string `json:"comm,omitempty"`
 }
 
 // Killed is the outcome for one process of a Kill.
