@@ -17,7 +17,7 @@ import (
 // explainLease says what the built-in rule makes of a living process that stands below the
 // holder of a lease; false where it stands below none. On the loop.
 func (c *Controller) explainLease(id event.ID) (policy.RuleReason, bool) {
-	reason := policy.RuleReason{Name: config.Reserved}
+	reason := policy.RuleReason{Name: config.LeaseRule}
 	v := c.bind()
 	l, ended, ok := c.tracer.Leases().Over(id)
 	if p, known := v.tree.Get(id); !ok || !known || p.Dead {
