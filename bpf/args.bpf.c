@@ -215,8 +215,9 @@ int BPF_PROG(on_exec_args, struct task_struct *task, int old_pid, struct linux_b
 
 	if (!state || !is_visible(task))
 		return 0;
-	fill_origin(&origin, task);
 	marks = find_marks(task->mm->env_start, task->mm->env_end);
+	/* Before the search, the verifier of 6.1 would follow that once for each way through it. */
+	fill_origin(&origin, task);
 	if (len <= SMALL_ARGS && SEND_EXEC(SMALL_PATH, SMALL_ARGS, false))
 		return 0;
 	if (len <= MEDIUM_ARGS)
