@@ -3,6 +3,8 @@
 package e2e
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -64,9 +66,53 @@ func (d *daemon) wantKilled(victims []*pair, spared []*process) {
 	}
 }
 
+// A changer is a pair whose child looks as the rule wants it, and executes another program when
+// it is told to.
+type changer struct {
+	*pair
+	fifo string
+}
+
+func newChanger(t testing.TB, d *daemon, name string) changer {
+	t.Helper()
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := changer{newPairOf(t, name, `bash -c 'exec -a "`+mark+`" sh <>"$1"' bash `+fifo), fifo}
+	d.await(name+" is known by its first program", func() bool {
+		p, err := d.client.Process(t.Context(), int32(c.child.pid))
+		return err == nil && strings.Join(p.Cmdline, " ") == mark
+	})
+	return c
+}
+
+// execute has the child execute the command line, which is in the process list then.
+func (c *changer) execute(line, title string) {
+	c.t.Helper()
+	if err := os.WriteFile(c.fifo, []byte("exec "+line+"\n"), 0); err != nil {
+		c.t.Fatal(err)
+	}
+	proctest.Eventually(c.t, c.name+" executes", func() bool { return strings.Contains(about(c.child.pid), title) })
+}
+
+// wantChanged looks at one whose parent is dead, and whose exec nobody saw.
+func (c *changer) wantChanged(d *daemon, title, verdict string) {
+	c.t.Helper()
+	var p wire.Process
+	d.await(c.name+" is judged by what it is", func() bool {
+		p = d.reported(c.pair)
+		return p.Orphan.Verdict == verdict && !p.Orphan.Provisional
+	})
+	if p.Lineage != wire.LineageInferred || strings.Join(p.Cmdline, " ") != title {
+		c.t.Errorf("%s: %q, lineage %s", c.name, p.Cmdline, p.Lineage)
+	}
+}
+
 // TestChaosStopped stops the daemon while a storm overruns the ring and parents die.
 // What was lost is told to the record, what was not is as it would have been, and for
-// nobody whose record was lost is it said that it was leaked.
+// nobody whose record was lost is it said that it was leaked. Who executed another program
+// meanwhile is judged by what it is, and not by what it was.
 func TestChaosStopped(t *testing.T) {
 	const others = 200           // records of the test's own, at most
 	execs := either(2100, 10000) // of each of two storms: more than the ring has room for
@@ -77,16 +123,20 @@ func TestChaosStopped(t *testing.T) {
 	victims := []*pair{newPairOf(t, "early victim", mark)}
 	early, late := pairsOf(t, 3, "early"), pairsOf(t, 3, "late")
 	late = append(late, newPairOf(t, "late and marked", mark))
+	kept, other := newChanger(t, d, "executes with KEEP"), newChanger(t, d, "executes something else")
 
 	before := records(d.status())
 	began := time.Now()
 	d.signal(unix.SIGSTOP)
 	proctest.Eventually(t, "it is stopped", func() bool { return strings.Contains(about(d.cmd.Process.Pid), ") T ") })
 	killMains(append(victims, early...))
-	one, other := startStorm(t, execs, bulky), startStorm(t, execs, bulky)
-	one.wait()
-	other.wait()
+	storms := []*storm{startStorm(t, execs, bulky), startStorm(t, execs, bulky)}
+	for _, s := range storms {
+		s.wait()
+	}
 	killMains(late)
+	kept.execute("env ABOT_TRACE_KEEP=1 sleep 334", "sleep 334")
+	other.execute("sleep 335", "sleep 335")
 	<-time.After(time.Until(began.Add(either(0, 30*time.Second))))
 	resumed := time.Now()
 	d.signal(unix.SIGCONT)
@@ -111,11 +161,16 @@ func TestChaosStopped(t *testing.T) {
 		}
 		spared = append(spared, p.child)
 	}
+	killMains([]*pair{kept.pair, other.pair})
+	kept.wantChanged(d, "sleep 334", wire.VerdictDeliberate)
+	other.wantChanged(d, "sleep 335", wire.VerdictUnknown)
+	spared = append(spared, kept.child, other.child)
+
 	after := newPairOf(t, "after", mark)
 	after.killMain()
 	victims = append(victims, after)
 	d.wantKilled(victims, spared)
-	d.wantTold(slices.Concat(victims, early, late), 0)
+	d.wantTold(slices.Concat(victims, early, late, []*pair{kept.pair, other.pair}), 0)
 
 	d.await("the canary is seen again", func() bool {
 		s := d.status()
