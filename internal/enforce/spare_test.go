@@ -143,6 +143,41 @@ func killOwnParent() error {
 	return json.NewEncoder(os.Stdout).Encode(kill)
 }
 
+// TestFormerAncestor has a kill meet a process with the pid of an ancestor of the killer: it is
+// ended where the ancestor was another one, which is dead, and refused where it is that one.
+func TestFormerAncestor(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		later   uint64 // how many ticks the process is younger than the ancestor was
+		outcome string
+		member  string
+	}{
+		{"its pid has another by now", 1, wire.KillDone, wire.OutcomeDied},
+		{"the ancestor itself", 0, wire.KillPartial, wire.OutcomeRefused},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			inNamespace(t, func(w *world) {
+				pid := w.start("obey")
+				e := w.enforcer()
+				if _, err := e.own.get(w.fs); err != nil {
+					t.Fatal(err)
+				}
+				st, err := w.fs.Stat(pid)
+				if err != nil {
+					t.Fatal(err)
+				}
+				st.StartTicks -= test.later
+				e.own.found[pid] = st
+				kill := e.Do(context.Background(), w.request(longGrace))
+				w.check(kill, test.outcome, map[string]int{test.member: 1})
+				if test.later == 0 && kill.Processes[0].Error != errSelf.Error() {
+					t.Errorf("got %+v", kill.Processes[0])
+				}
+			})
+		})
+	}
+}
+
 // TestMembersFail: who cannot be asked for more ends who is known, and says so.
 func TestMembersFail(t *testing.T) {
 	inNamespace(t, func(w *world) {
