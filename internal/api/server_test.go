@@ -4,6 +4,7 @@ package api
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -253,34 +254,33 @@ func TestSlowReaderIsTold(t *testing.T) {
 		}
 	}
 	// More than the queue and any socket buffer hold.
-	const total = 150000
-	_ = conn.SetDeadline(time.Now().Add(4 * patience))
+	const total = 140000
 	for i := 0; i < total; i += 1000 {
 		d.fork(i+1, 1000)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	if err := d.tracer.DoDrained(ctx, func(*tracker.Tree) {}); err != nil {
-		t.Fatalf("the tracer is held up: %v", err)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		err := d.tracer.DoDrained(ctx, func(*tracker.Tree) {})
+		if cancel(); err != nil {
+			t.Fatalf("the tracer is held up after %d: %v", i, err)
+		}
 	}
 	d.answers(t)
 
+	_ = conn.SetDeadline(time.Now().Add(4 * patience))
 	got, lost := uint64(0), uint64(0)
-	dec := json.NewDecoder(r)
 	for got+lost < total {
-		var e wire.Event
-		if err := dec.Decode(&e); err != nil {
+		line, err := r.ReadBytes('\n')
+		if err != nil {
 			t.Fatalf("after %d events and %d lost: %v", got, lost, err)
 		}
-		switch e.Type {
-		case wire.TypeFork:
+		if bytes.Contains(line, []byte(`"type":"fork"`)) { // nearly all of them: no need to decode those
 			got++
-		case wire.TypeLost:
-			if e.Lost == nil || e.Lost.Records == 0 || e.Lost.SinceNS == 0 {
-				t.Fatalf("lost: %+v", e.Lost)
-			}
-			lost += e.Lost.Records
+			continue
 		}
+		var e wire.Event
+		if err := json.Unmarshal(line, &e); err != nil || e.Lost == nil || e.Lost.Records == 0 || e.Lost.SinceNS == 0 {
+			t.Fatalf("%q: %v", line, err)
+		}
+		lost += e.Lost.Records
 	}
 	if got+lost != total || lost == 0 {
 		t.Errorf("%d events and %d lost, want %d together", got, lost, total)
