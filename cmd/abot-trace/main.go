@@ -107,7 +107,6 @@ func commands() []*cli.Command {
 		orphansCommand(),
 		leaksCommand(),
 		explainCommand(),
-		killCommand(),
 		cleanupCommand(),
 		checkCommand(),
 		doctorCommand(),

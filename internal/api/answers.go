@@ -110,7 +110,13 @@ type Status struct {
 	Refused    uint64            `json:"refused"`
 	CanarySeen *time.Time        `json:"canary_seen,omitempty"`
 	Conditions []string          `json:"troubles,omitempty"`  // what it cannot do at present
-	StopFile   *wire.Stop        `json:"stop_file,omitempty"` // nil where none is configured
+	StopFile   *StopFile         `json:"stop_file,omitempty"` // nil where none is configured
+}
+
+// A StopFile is the file by which an operator calls off all kills.
+type StopFile struct {
+	Path    string `json:"path"`
+	InForce bool   `json:"in_force"` // it is there, or may be
 }
 
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) error {

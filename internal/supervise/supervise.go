@@ -105,8 +105,7 @@ func (c *child) code() int {
 
 type supervisor struct {
 	Config
-	reads   slowread.Reads       // one of each process at a time
-	asked   map[identity]*answer // environments, in the look at the tree that is going on
+	reads   slowread.Reads // one of each process at a time
 	self    int
 	signals *signals
 	tty     *terminal // nil without a controlling terminal
@@ -151,7 +150,7 @@ type identity struct {
 // and handles signals. Call it once, from a process with nothing else to do.
 func Run(cfg Config) (code int, err error) {
 	s := &supervisor{
-		Config: cfg, self: os.Getpid(), reads: slowread.Reads{Each: 1}, asked: map[identity]*answer{},
+		Config: cfg, self: os.Getpid(), reads: slowread.Reads{Each: 1},
 		unread: map[identity]bool{}, termed: map[identity]bool{}, killed: map[identity]bool{},
 		kept: map[identity]bool{}, refused: map[identity]bool{}, spawners: map[identity]*Spawner{},
 	}

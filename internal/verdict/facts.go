@@ -56,8 +56,7 @@ type Facts struct {
 	// Succession is whether it is the next generation of its spawner's service.
 	Succession Succession
 	// Client says whether it is connected to a socket on which the process listens that
-	// forked its spawner, a step of its code that is done or that it ended itself, and that
-	// lives. It is asked only where that is so.
+	// forked its spawner and then ended it. It is asked where that happened only.
 	Client Answer
 
 	// Above is the orphan that it lives below, where its own spawner lives.
@@ -94,9 +93,8 @@ type Leaker struct {
 	StartKnown bool
 	// Life is how long it lived; 0 where that is not known.
 	Life time.Duration
-	// Leaked says that it was leaked itself, or lived below one that was; LeakedWith, that
-	// the orphan was there when that happened.
-	Leaked, LeakedWith bool
+	// Leaked says that it was leaked itself, or lived below one that was.
+	Leaked bool
 	// Signal is what ended it, where a signal did. Where it raised that itself after
 	// another process had sent it the same, it is the other's.
 	Signal Sent
@@ -165,9 +163,6 @@ type Unit struct {
 	Known    bool
 	State    string // ActiveState
 	KillMode string
-	// NoFinalKill says that the manager leaves what does not end when it is asked to
-	// (SendSIGKILL=no).
-	NoFinalKill bool
 	// What the orphan is to it.
 	Main, Control, Candidate bool
 	// LeakerMain says that the leaker was its main process: the manager stops the unit, or
@@ -202,8 +197,7 @@ type Above struct {
 }
 
 // Pending are questions without an answer yet. Signs is no question: the orphan may still
-// be on its way to detach. Of Ends, that somebody holds one is no last answer: who died may
-// not have closed its own yet, or may be followed by who holds another.
+// be on its way to detach.
 type Pending struct {
 	Signs, Ends, Unit, Marks, Listens, Client bool
 }

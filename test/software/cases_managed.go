@@ -116,8 +116,7 @@ else
 	kill $(cat /run/crond.pid)
 	gone $(cat /run/crond.pid)
 	cron
-fi`, wants: what("shell", kept, "job", kept),
-		open: "what a unit with KillMode=process leaves without a sign of its own could be either: the child of cron that waits for the job gives none"},
+fi`, wants: what("shell", kept, "job", kept)},
 	{name: "cron: a line starts nohup job &", places: in(plain, systemd), script: cronJob("nohup $job >/dev/null 2>\\&1 \\&"), wants: what("job", deliberate), race: true},
 	{name: "cron: a line starts setsid job, detached", places: in(plain, systemd), script: cronJob("setsid $job >/dev/null 2>\\&1 </dev/null \\&"), wants: what("job", deliberate), race: true},
 	{name: "cron: a line's program is SIGKILLed and leaves a worker", places: in(plain, systemd), script: cronJob("sh -c '$job; true'; true") + `master=$(parent_of $(job_pids))` + killMaster, wants: what("job", leaked)},
@@ -148,7 +147,7 @@ func cronJob(line string) string {
 if [ $place = systemd ]; then
 	systemctl start cron
 else
-	running cron /run/crond.pid
+	pgrep -x cron >/dev/null || cron
 fi
 for ((i = 0; i < 400; i++)); do jobs_now >/dev/null && break; sleep 0.2; done
 rm -f /etc/cron.d/software$run
@@ -161,7 +160,7 @@ func atJob(command string) string {
 	return `if [ $place = systemd ]; then
 	systemctl start atd
 else
-	running atd /run/atd.pid
+	pgrep -x atd >/dev/null || atd
 fi
 echo "` + command + `" | at now 2>log
 `
