@@ -31,6 +31,7 @@ func TestPythonModule(t *testing.T) {
 	}
 	t.Setenv("PYTHONPATH", module+":"+filepath.Join(module, "../../examples/testdata"))
 	t.Setenv("PYTHONDONTWRITEBYTECODE", "1")
+	t.Setenv("PYDEVD_DISABLE_FILE_VALIDATION", "1") // a warning of each Jupyter kernel
 	daemon := proctest.StartDaemon(t, "../cmd/abot-trace")
 	t.Setenv("ABOT_TRACE_SOCKET", daemon.Socket)
 	programs := []struct {
@@ -43,16 +44,24 @@ func TestPythonModule(t *testing.T) {
 		{"client", []string{"/usr/bin/python3", "client.py"}, 3, map[string]int{"TERM": -1, "INT": -1, "exception": 1, "exit": 3, "KILL": -1}, "sessions closed\ndatabase closed\n"},
 		{"loader", []string{"/usr/bin/python3", "loader.py"}, 3, map[string]int{"TERM": -1, "INT": -1, "exception": 1, "exit": 3, "KILL": -1}, ""},
 		{"gunicorn", []string{"/usr/bin/gunicorn", "--config", "gunicorn_hooks.py", "--workers", "2", "--timeout", "2", "--bind", "127.0.0.1:0", "app:wsgi"}, 2,
-			map[string]int{"TERM": 0, "INT": 0, "QUIT": 0, "KILL": -1}, ""},
+			map[string]int{"TERM": 0, "INT": 0, "QUIT": 0, "exception": 3, "KILL": -1}, ""},
+		{"celery", []string{"/usr/bin/python3", "-m", "celery", "--app", "jobs", "worker", "--pool", "prefork", "--concurrency", "2", "--without-gossip", "--without-mingle"}, 2,
+			map[string]int{"TERM": 0, "INT": 0, "QUIT": 0, "exit": 0, "KILL": -1}, ""},
+		{"kernel", []string{"/usr/bin/python3", "kernel.py"}, 1, map[string]int{"TERM": -1, "INT": -1, "exception": 1, "exit": 3, "KILL": -1}, ""},
 	}
 	for _, p := range programs {
 		for way, code := range p.codes {
 			t.Run(fmt.Sprint(p.name, " ", way), func(t *testing.T) {
-				argv := p.argv
 				sig := unix.SignalNum("SIG" + way)
+				argv, asked := p.argv, ""
 				if sig == 0 {
-					argv = append(argv[:len(argv):len(argv)], way)
+					asked = way
 				}
+				if last := len(argv) - 1; sig == 0 && strings.HasSuffix(argv[last], ".py") {
+					argv = append(argv[:last:last], argv[last], way)
+				}
+				t.Setenv("EXAMPLE_WAY", asked) // of those in testdata
+				t.Setenv("JOBS_FOLDER", t.TempDir())
 				s := startBesideDaemon(t, daemon, argv)
 				s.ready(t, p.ready)
 				if sig == 0 {

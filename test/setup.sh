@@ -25,6 +25,9 @@ for need in "${needs[@]}" "$@"; do
 done
 [ -e /usr/include/bpf/bpf_helpers.h ] || missing+=(libbpf-dev)
 [ -e /usr/lib/python3/dist-packages/xdist ] || missing+=(python3-pytest-xdist)
+for module in celery ipykernel jupyter_client; do # of examples
+	[ -e "/usr/lib/python3/dist-packages/$module" ] || missing+=("python3-${module//_/-}")
+done
 [ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
 [ ${#missing[@]} -gt 0 ] || exit 0
 

@@ -8,6 +8,9 @@ import abot_trace
 abot_trace.get_shutdown_handler().popen(["sleep", "600"], start_new_session=True)
 os.write(1, b"ready\n")  # when it is registered: gunicorn's INT handler raises wherever it meets the worker
 
+if os.environ["EXAMPLE_WAY"] == "exception":
+    raise RuntimeError("no database")
+
 
 def wsgi(environ, start_response):
     start_response("200 OK", [])
