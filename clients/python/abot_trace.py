@@ -46,7 +46,7 @@ _KILL_PATIENCE = 10.0
 # How long Python's resource tracker may take when the others are gone. Killed
 # before, it leaks shared memory.
 _TRACKER_PATIENCE = 1.0
-# What the program's other exit functions get after TERM.
+# What the program's other exit functions get after a signal that ends it.
 _EXIT_PATIENCE = 5.0
 # What a walk through procfs, a signal and a question to the daemon need open.
 _SPARES = 4
@@ -262,6 +262,8 @@ class ShutdownHandler:
     def _at_exit(self):
         if self._pid == os.getpid():
             self.shutdown()
+            if self._ended_by == signal.SIGINT and getattr(sys, "last_type", None) is KeyboardInterrupt:
+                self._bound_exit(signal.SIGINT)
 
     # --- signals ---
 
@@ -306,9 +308,7 @@ class ShutdownHandler:
         """End the program as the signal would have, after its exit functions."""
         if signum == signal.SIGINT:
             raise KeyboardInterrupt
-        for sig in _SIGNALS + (signal.SIGALRM,):
-            signal.signal(sig, lambda *_: self._die(signum))
-        signal.setitimer(signal.ITIMER_REAL, _EXIT_PATIENCE)
+        self._bound_exit(signum)
         try:
             atexit._run_exitfuncs()
             for stream in (sys.stdout, sys.stderr):
@@ -316,6 +316,13 @@ class ShutdownHandler:
         except BaseException as error:
             self._tell("exit functions: %r" % error)
         self._die(signum)
+
+    def _bound_exit(self, signum):
+        """Have the program die of the signal, should its other exit functions not return:
+        it may have met one of their locks."""
+        for sig in _SIGNALS + (signal.SIGALRM,):
+            signal.signal(sig, lambda *_: self._die(signum))
+        signal.setitimer(signal.ITIMER_REAL, _EXIT_PATIENCE)
 
     def _die(self, signum):
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -331,6 +331,34 @@ asyncio.run(main())
         program.until("ready")
         self.assertEqual(program.finish(signal.SIGTERM)[:2], (-signal.SIGTERM, ["callback", "other", "flushed"]))
 
+    def test_exit_function_of_others_that_does_not_end(self):
+        """As multiprocessing's wait for a thread of a queue, whose lock the signal has met."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with self.subTest(number):
+                program = self.run_program("""
+                    import atexit
+                    abot_trace._EXIT_PATIENCE = 0.2
+                    atexit.register(threading.Event().wait)
+                    abot_trace.register_cleanup_callback(say, "callback")
+                    wait()
+                """)
+                program.until("ready")
+                self.assertEqual(program.finish(number)[:2], (-number, ["callback"]))
+
+    def test_interrupt_that_the_program_catches(self):
+        program = self.run_program("""
+            import atexit
+            abot_trace._EXIT_PATIENCE = 0.01
+            atexit.register(lambda: (time.sleep(0.2), say("other")))
+            abot_trace.register_cleanup_callback(say, "callback")
+            try:
+                wait()
+            except KeyboardInterrupt:
+                say("caught")
+        """)
+        program.until("ready")
+        self.assertEqual(program.finish(signal.SIGINT)[:2], (0, ["callback", "caught", "other"]))
+
     def test_thread_that_does_not_end(self):
         program = self.run_program("""
             threading.Thread(target=time.sleep, args=(60,)).start()
