@@ -50,6 +50,8 @@ _TRACKER_PATIENCE = 1.0
 _EXIT_PATIENCE = 5.0
 # What a walk through procfs, a signal and a question to the daemon need open.
 _SPARES = 4
+# How long other threads may be in the middle of starting a child when the end begins.
+_START_PATIENCE = 1.0
 # timeout(1) sends its signal twice: to the process and to its group.
 _TWICE = 0.01
 
@@ -117,7 +119,9 @@ class ShutdownHandler:
         self._ended_by = 0  # the signal that asked for the end
         self._forced = False
         self._lingering = False
-        self._held, self._pending = 0, 0  # see _holding
+        self._hold = None  # the _SignalHold that is in force
+        self._starting = set()  # threads that are about to start a child
+        self._leaving = False  # the program ends: only the thread that ends it starts any more
         self._callback_thread = None  # where a callback may be interrupted
         self._expired = 0
 
@@ -162,18 +166,24 @@ class ShutdownHandler:
         self._children[:] = [c for c in self._children if not c.is_of(process)]
 
     def start(self, process):
-        """Start a multiprocessing.Process and register it, with no signal in between."""
-        with self._holding():
+        """Start a multiprocessing.Process and register it, with no signal in between.
+
+        A signal that comes meanwhile is acted on afterwards, by the program's own handler,
+        too. RuntimeError in a thread beside the one that ends the program.
+        """
+        self._install()
+        with _Start(self):
             self.register_child_process(process)
             process.start()
             self._children[-1].look(self._pid)
         return process
 
     def popen(self, *args, **kwargs):
-        """Return a registered subprocess.Popen(*args, **kwargs), with no signal in between."""
+        """Return a registered subprocess.Popen(*args, **kwargs). As start()."""
         import subprocess
 
-        with self._holding():
+        self._install()
+        with _Start(self):
             return self.register_child_process(subprocess.Popen(*args, **kwargs))
 
     def shutdown(self):
@@ -261,6 +271,7 @@ class ShutdownHandler:
 
     def _at_exit(self):
         if self._pid == os.getpid():
+            self._leaving = True
             self.shutdown()
             if self._ended_by == signal.SIGINT and getattr(sys, "last_type", None) is KeyboardInterrupt:
                 self._bound_exit(signal.SIGINT)
@@ -278,8 +289,6 @@ class ShutdownHandler:
             self._on_signal_again(signum)
         elif callable(previous) and previous is not signal.default_int_handler:
             previous(signum, frame)
-        elif self._held:
-            self._pending = signum
         else:
             self._end_by(signum)
 
@@ -288,6 +297,7 @@ class ShutdownHandler:
         time.sleep(_TWICE)
         self._lingering = False
         self._ended_by = signum
+        self._leaving = signum != signal.SIGINT  # which the program may catch
         self.shutdown()
         self._leave(signum)
 
@@ -330,11 +340,6 @@ class ShutdownHandler:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signum])
         os.kill(os.getpid(), signum)
         os._exit(128 + signum)  # pid 1 of a namespace does not die of it
-
-    def _holding(self):
-        """A context in which the main thread acts on no signal: one that comes then is
-        acted on at its end."""
-        return _Holding(self)
 
     # --- callbacks ---
 
@@ -394,17 +399,25 @@ class ShutdownHandler:
     # --- children ---
 
     def _end(self, children):
+        self._await_starts()
         if not children:
             return
-        for child in children:
-            child.close()
-        self._drop_spares()
-        tree = _Tree(self, children)
-        try:
-            tree.end(self.grace)
-        finally:
-            tree.close()
+        with _SignalHold(self, self._on_signal):
+            for child in children:
+                child.close()
+            self._drop_spares()
+            tree = _Tree(self, children)
+            try:
+                tree.end(self.grace)
+            finally:
+                tree.close()
         self._children[:] = [c for c in self._children if c not in children]
+
+    def _await_starts(self):
+        """Wait for the threads that have forked and not registered yet."""
+        deadline = time.monotonic() + _START_PATIENCE
+        while self._starting - {_thread_id()} and time.monotonic() < deadline:
+            time.sleep(0.001)
 
     def _forget_ended(self):
         """Bound the memory of a program that starts many short-lived children. Those
@@ -465,6 +478,8 @@ _fork_hooked = False
 def _after_fork():
     """In a forked child: nothing here is its own."""
     if _handler is not None:
+        if _handler._hold is not None:
+            _handler._hold.restore()
         _handler._release_signals()
         _handler._drop_spares()
         _handler._forget()
@@ -556,21 +571,78 @@ class _OwnSignals:
             signal.signal(sig, previous)
 
 
-class _Holding:
-    def __init__(self, handler):
+class _SignalHold:
+    """While it is in force, no signal handler of the program's runs in the main thread,
+    where it could raise: the signals that came are acted on at its end. One handler may
+    be spared: ours, for the second signal that forces the end."""
+
+    def __init__(self, handler, spared=None):
         self.handler = handler
+        self.spared = spared
+        self.replaced = {}  # signal -> its handler
+        self.came = {}  # signal -> the frame that it met
 
     def __enter__(self):
-        if _in_main_thread():
-            self.handler._held += 1
+        handler = self.handler
+        if not _in_main_thread() or handler._hold is not None:
+            return
+        handler._hold = self
+        for sig in range(1, signal.NSIG):
+            own = signal.getsignal(sig)
+            if callable(own) and own != self.spared:
+                self.replaced[sig] = own
+                signal.signal(sig, self.note)
 
     def __exit__(self, *_):
+        if self.handler._hold is self:
+            handlers = dict(self.replaced)
+            try:
+                self.restore()
+            finally:
+                self.act(handlers)
+
+    def note(self, signum, frame):
+        self.came.setdefault(signum, frame)
+
+    def restore(self):
+        self.handler._hold = None
+        try:
+            for sig, own in list(self.replaced.items()):
+                if signal.getsignal(sig) == self.note:
+                    signal.signal(sig, own)
+                del self.replaced[sig]
+        finally:
+            if self.replaced:
+                self.restore()  # a handler that is back has raised
+
+    def act(self, handlers):
+        """Call the handlers of the signals that came: each, even if one raises."""
+        if self.came:
+            signum, frame = self.came.popitem()
+            try:
+                handlers[signum](signum, frame)
+            finally:
+                self.act(handlers)
+
+
+class _Start:
+    """The context in which a child is started and registered."""
+
+    def __init__(self, handler):
+        self.handler = handler
+        self.hold = _SignalHold(handler)
+
+    def __enter__(self):
         handler = self.handler
-        if _in_main_thread() and handler._pid == os.getpid():
-            handler._held = max(0, handler._held - 1)
-            if not handler._held and handler._pending:
-                signum, handler._pending = handler._pending, 0
-                handler._on_signal(signum, None)
+        self.hold.__enter__()
+        handler._starting.add(_thread_id())  # first: the end waits for those that it does not stop
+        if handler._leaving and handler._closing_thread != _thread_id():
+            self.__exit__()
+            raise RuntimeError("the program is ending: it starts no more children")
+
+    def __exit__(self, *_):
+        self.handler._starting.discard(_thread_id())
+        self.hold.__exit__()
 
 
 class _Child:

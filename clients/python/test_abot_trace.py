@@ -58,16 +58,25 @@ class Program:
             stream.close()
 
     def line(self):
-        return self.process.stdout.readline().strip()
+        """Read one line and no byte more, for finish() reads the pipe itself."""
+        line = b""
+        while not line.endswith(b"\n"):
+            byte = os.read(self.process.stdout.fileno(), 1)
+            if not byte:
+                raise AssertionError("ended after %r: %s" % (line, self.process.stderr.read()))
+            line += byte
+        return line.decode().strip()
 
-    def until(self, word):
-        lines = []
-        while not lines or lines[-1] != word:
-            line = self.process.stdout.readline()
-            if not line:
-                raise AssertionError("%r ended without %r: %s" % (lines, word, self.process.stderr.read()))
-            lines.append(line.strip())
-        return lines[:-1]
+    def until(self, *words):
+        """Read until these lines have come, in whatever order; return the lines between them."""
+        words, between = list(words), []
+        while words:
+            line = self.line()
+            if line in words:
+                words.remove(line)
+            else:
+                between.append(line)
+        return between
 
     def finish(self, sig=None):
         """Signal it, and return its code, the rest of its lines, and standard error."""
@@ -221,10 +230,76 @@ class Signals(Case):
             child.append(handler.popen(["sh", "-c", "trap 'echo told' TERM; echo up; while :; do sleep 0.01; done"]))
             wait()
         """)
-        program.until("ready")
+        program.until("up", "ready")
         program.process.terminate()
         program.until("told")
         self.assertEqual(program.finish(signal.SIGTERM)[:2], (5, ["False"]))
+
+    def test_own_handler_that_raises_while_a_child_is_started(self):
+        """Python runs a handler wherever the main thread is: also between fork and registration."""
+        starts = {
+            "popen": "handler.popen(['sleep', '600'], preexec_fn=lambda: os.kill(os.getppid(), number))",
+            "start": "handler.start(Process(target=time.sleep, args=(600,)))",
+        }
+        for start, statement in starts.items():
+            for name in ("SIGTERM", "SIGINT", "SIGALRM"):
+                for order in ("before", "after"):
+                    with self.subTest("%s %s %s" % (start, name, order)):
+                        own = "signal.signal(number, lambda *_: sys.exit(7))"
+                        install = "handler = abot_trace.get_shutdown_handler()"
+                        lines = [own, install] if order == "before" else [install, own]
+                        program = self.run_program("""
+import multiprocessing
+class Process(multiprocessing.get_context("fork").Process):
+    @staticmethod
+    def _Popen(process):
+        popen = multiprocessing.get_context("fork").Process._Popen(process)
+        signal.raise_signal(number)
+        return popen
+number = signal.%s
+%s
+%s
+say("not reached")
+""" % (name, "\n".join(lines), statement))
+                        code, out, err = program.finish()
+                        self.assertEqual((code, out), (7, []), err)
+                        self.assertEqual(carrying(program.mark), [], err)
+
+    def test_handlers_are_as_before_after_a_start(self):
+        program = self.run_program("""
+            import multiprocessing
+            def own(*_):
+                pass
+            def handlers():
+                return [signal.getsignal(n) for n in range(1, signal.NSIG)]
+            signal.signal(signal.SIGTERM, own)
+            before = handlers()
+            handler = abot_trace.get_shutdown_handler()
+            signal.signal(signal.SIGUSR1, own)
+            installed = handlers()
+            child = handler.popen(["sh", "-c", "kill -TERM $$; sleep 600"])
+            say(str(handlers() == installed))
+            say(str(child.wait()))
+            before[signal.SIGUSR1 - 1] = own
+            worker = multiprocessing.get_context("fork").Process(target=lambda: say(str(handlers() == before)))
+            before[signal.SIGINT - 1] = signal.default_int_handler
+            handler.start(worker)
+            worker.join()
+        """)
+        self.assertEqual(program.finish()[:2], (0, ["True", "-15", "True"]))
+
+    def test_own_handler_of_another_signal_that_raises_while_the_end_is_under_way(self):
+        program = self.run_program("""
+            signal.signal(signal.SIGALRM, lambda *_: sys.exit(5))
+            handler = abot_trace.get_shutdown_handler(grace=0.5)
+            abot_trace.register_cleanup_callback(say, "callback")
+            handler.popen(["sh", "-c", "trap 'kill -ALRM $PPID' TERM; echo ready; while :; do sleep 0.01; done"])
+            time.sleep(60)
+        """)
+        program.until("ready")
+        code, out, err = program.finish(signal.SIGTERM)
+        self.assertEqual(out, ["callback"], err)
+        self.assertEqual(carrying(program.mark), [], err)
 
     def test_asyncio(self):
         for order in ("before", "after"):
@@ -557,6 +632,29 @@ if __name__ == "__main__":
             code, _, err = program.finish(signal.SIGTERM)
             self.assertEqual(code, -signal.SIGTERM, err)
             self.assertEqual(carrying(mark), [], err)
+
+    def test_in_the_middle_of_starting_in_a_thread(self):
+        for ending in ("signal", "return"):
+            for round in range(5):
+                program = self.run_program("""
+                    handler = abot_trace.get_shutdown_handler(grace=5)
+                    def start():
+                        while True:
+                            handler.popen(["sleep", "600"])
+                    for _ in range(3):
+                        threading.Thread(target=start, daemon=True).start()
+                    while len(handler._children) < 3:
+                        time.sleep(0.001)
+                    say("ready")
+                    # In short steps: Linux may give the signal to a thread, and Python acts on
+                    # it when the main thread wakes.
+                    while %r == "signal":
+                        time.sleep(0.01)
+                """ % ending)
+                program.until("ready")
+                code, _, err = program.finish(signal.SIGTERM if ending == "signal" else None)
+                self.assertEqual(code, -signal.SIGTERM if ending == "signal" else 0, err)
+                self.assertEqual(carrying(program.mark), [], err)
 
     def test_without_procfs(self):
         if os.geteuid() != 0:

@@ -107,6 +107,7 @@ func commands() []*cli.Command {
 		orphansCommand(),
 		leaksCommand(),
 		explainCommand(),
+		killCommand(),
 		cleanupCommand(),
 		checkCommand(),
 		doctorCommand(),

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
@@ -58,11 +59,21 @@ func missedDaemon(c *cli.Context, err error) error {
 	}
 	if _, statErr := os.Lstat(socket); statErr == nil {
 		return withHint(fmt.Errorf("%w: its socket is there, but it does not run", err),
-			"journalctl -u abot-trace says why it ended; --no-daemon works without it")
+			"journalctl -u abot-trace says why it ended%s", orWithout(c))
 	}
 	if systemd.Enabled("", unitName) {
 		return withHint(fmt.Errorf("%w: %s is enabled, but does not run", err, unitName),
-			"start it: sudo systemctl start abot-trace; --no-daemon works without it")
+			"start it: sudo systemctl start abot-trace%s", orWithout(c))
 	}
 	return nil
+}
+
+// orWithout ends a hint with the flag that does without a daemon, where the command has it.
+func orWithout(c *cli.Context) string {
+	for _, f := range c.Command.Flags {
+		if slices.Contains(f.Names(), "no-daemon") {
+			return "; --no-daemon works without it"
+		}
+	}
+	return ""
 }

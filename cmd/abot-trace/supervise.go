@@ -5,8 +5,10 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"regexp"
+	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -98,7 +100,7 @@ func runSupervise(c *cli.Context) error {
 	if err != nil {
 		return superviseError(&commandLineError{err: err})
 	}
-	if err := leaseFrom(c, &cfg); err != nil {
+	if err := leaseFrom(c.String("socket"), c.IsSet("socket"), &cfg); err != nil {
 		return superviseError(err)
 	}
 	if name := c.String("summary"); name != "" {
@@ -171,12 +173,17 @@ func superviseConfig(c *cli.Context) (cfg supervise.Config, err error) {
 	return cfg, nil
 }
 
-// leaseFrom has the tree leased to the daemon: to the one on the default socket if
-// there is one, to the one that --socket or the environment names for certain.
-func leaseFrom(c *cli.Context, cfg *supervise.Config) error {
-	client, err := supervise.Dial(c.String("socket"), c.IsSet("socket"))
+// leaseFrom has the tree leased to the daemon on the socket. Unless one is required, CMD runs
+// without where there is none; where a socket says that there should be one, that is told.
+func leaseFrom(socket string, required bool, cfg *supervise.Config) error {
+	client, err := supervise.Dial(socket, required)
+	if !required && (errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, fs.ErrPermission)) {
+		cfg.Report("no lease, for no daemon can be asked: %v", err)
+		return nil
+	}
 	if client != nil {
-		cfg.Leaser, cfg.LeaseRequired = client, c.IsSet("socket")
+		client.Warn = func(text string) { cfg.Report("%s", text) }
+		cfg.Leaser, cfg.LeaseRequired = client, required
 	}
 	return err
 }

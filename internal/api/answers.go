@@ -110,13 +110,7 @@ type Status struct {
 	Refused    uint64            `json:"refused"`
 	CanarySeen *time.Time        `json:"canary_seen,omitempty"`
 	Conditions []string          `json:"troubles,omitempty"`  // what it cannot do at present
-	StopFile   *StopFile         `json:"stop_file,omitempty"` // nil where none is configured
-}
-
-// A StopFile is the file by which an operator calls off all kills.
-type StopFile struct {
-	Path    string `json:"path"`
-	InForce bool   `json:"in_force"` // it is there, or may be
+	StopFile   *wire.Stop        `json:"stop_file,omitempty"` // nil where none is configured
 }
 
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) error {

@@ -301,6 +301,37 @@ func (c *Client) Cleanup(ctx context.Context, req CleanupRequest) ([]wire.Kill, 
 	return call[[]wire.Kill](ctx, c, http.MethodPost, "/v1/cleanup", nil, req, long)
 }
 
+// KillRequest is the body of POST /v1/kill.
+type KillRequest struct {
+	// PID and StartNS name a process: a living one, or a dead one whose leak is meant. Only
+	// a DryRun does without StartNS.
+	PID     int32  `json:"pid,omitempty"`
+	StartNS uint64 `json:"start_ns,omitempty"`
+	Leak    string `json:"leak,omitempty"` // the id of a leak, instead of a process
+	Scope   string `json:"scope,omitempty"`
+	Signal  string `json:"signal,omitempty"` // the first; SIGTERM if empty
+	// GraceSeconds is the time until SIGKILL; nil is DefaultGrace.
+	GraceSeconds *float64 `json:"grace_seconds,omitempty"`
+	// DryRun answers with a wire.KillPlan, and signals nobody.
+	DryRun bool `json:"dry_run,omitempty"`
+	// DespiteStopFile carries it out although somebody has called off all kills.
+	DespiteStopFile bool `json:"despite_stop_file,omitempty"`
+}
+
+// DefaultGrace is the grace of a kill that does not bring its own.
+const DefaultGrace = 10 * time.Second
+
+// PlanKill asks whom a kill would end.
+func (c *Client) PlanKill(ctx context.Context, req KillRequest) (*wire.KillPlan, error) {
+	req.DryRun = true
+	return Call[*wire.KillPlan](ctx, c, http.MethodPost, "/v1/kill", nil, req)
+}
+
+// Kill asks for a kill. It takes as long as that takes: the grace and some more.
+func (c *Client) Kill(ctx context.Context, req KillRequest) (*wire.Kill, error) {
+	return call[*wire.Kill](ctx, c, http.MethodPost, "/v1/kill", nil, req, long)
+}
+
 // Explain asks what speaks for which verdict on a process, and which rules apply: the
 // daemon's, or root's own from the file at the absolute path config, unless that is empty.
 func (c *Client) Explain(ctx context.Context, pid int32, config string) (*wire.Explain, error) {

@@ -61,7 +61,7 @@ type Server struct {
 	Conditions func() []string
 	// StopFile, unless nil, tells of the daemon's stop file; nil is that it has none. The
 	// same holds for it.
-	StopFile func() *StopFile
+	StopFile func() *wire.Stop
 
 	backend Backend
 	log     *slog.Logger

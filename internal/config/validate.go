@@ -20,8 +20,13 @@ import (
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
-// Reserved is the name of the built-in rule that ends what a dead lease leaves.
-const Reserved = "lease"
+// Names that no rule may have.
+const (
+	// LeaseRule is the built-in rule that ends what a dead lease leaves.
+	LeaseRule = "lease"
+	// ManualRule stands for whoever asks for a kill by hand.
+	ManualRule = "manual"
+)
 
 var ruleName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,63}$`) })
 
@@ -45,8 +50,10 @@ func (c *Config) validateRules(r *report) {
 		switch {
 		case name == "":
 			r.add(rule.At, "a rule without a name")
-		case name == Reserved:
+		case name == LeaseRule:
 			r.add(rule.Name.At, "the name %q is taken by the built-in rule for leases", name)
+		case name == ManualRule:
+			r.add(rule.Name.At, "the name %q is taken by kills that somebody asks for", name)
 		case !ruleName().MatchString(name):
 			r.add(rule.Name.At, "the rule name %q: use lower-case letters, digits, - and _, at most 64", name)
 		case twice:

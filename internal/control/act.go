@@ -34,11 +34,10 @@ const (
 // loop first, and then to the kill's goroutine.
 type authorizer struct {
 	*Controller
-	cache    *membersCache
-	begun    []event.ID        // roots of trees to which a signal was permitted, and the loop was not told
-	told     map[event.ID]bool // all of them
-	patience time.Time         // how long records that were lost are waited for; zero before any were
-	isOnLoop bool              // on the loop
+	cache     *membersCache
+	permitted bool      // a signal was
+	patience  time.Time // how long records that were lost are waited for; zero before any were
+	isOnLoop  bool      // on the loop
 }
 
 // A membersCache is what the loop last said of a kill.
@@ -68,7 +67,7 @@ func (c *Controller) prepare(req *enforce.Request, list []policy.Target, decided
 	if mark == decided {
 		k.cache = newMembersCache(mark, list, req.Targets)
 	} else {
-		k.cache = c.check(req, nil)
+		k.cache = c.check(req, false)
 	}
 	return k
 }
@@ -137,14 +136,13 @@ func (k *authorizer) Members(ctx context.Context, req *enforce.Request) ([]enfor
 // until now, and notes what it says. Where records were lost, it waits until those who may
 // have executed meanwhile are known. With users, whose each process is is asked anew.
 func (k *authorizer) ask(ctx context.Context, req *enforce.Request, users bool) error {
-	begun := k.begun
-	k.begun = nil
+	permitted := k.permitted
 	answer := make(chan *membersCache, 1)
 	look := func(*tracker.Tree) {
 		if users {
 			k.view.users.forget()
 		}
-		answer <- k.check(req, begun)
+		answer <- k.check(req, permitted)
 	}
 	for {
 		if err := k.onLoop(ctx, look); err != nil {
@@ -184,6 +182,9 @@ func (c *Controller) members(a *killInFlight) []policy.Target {
 		list, _, _ := c.leaseMembers(v, *a.lease, a)
 		return list
 	}
+	if a.manual != nil {
+		return c.manualReach(v, a.manual, a.aim, a).targets
+	}
 	targets, _ := a.engine.Targets(v, a.decision)
 	return targets
 }
@@ -220,26 +221,13 @@ func (k *authorizer) Recheck(ctx context.Context, req *enforce.Request, id event
 	if !k.cache.has(id) {
 		return errSpared
 	}
-	k.begin(k.cache.members[id].Tree)
+	k.permitted = true
 	return nil
 }
 
-// begin notes that a signal to one of this tree was permitted.
-func (k *authorizer) begin(root event.ID) {
-	if k.told[root] {
-		return
-	}
-	if k.told == nil {
-		k.told = make(map[event.ID]bool)
-	}
-	k.told[root] = true
-	k.begun = append(k.begun, root)
-}
-
-// check looks at a kill as a whole, of which trees have begun. On the loop. That its rule
-// holds is asked of each tree before its first signal only: those after it change what the
-// rule looks at.
-func (c *Controller) check(req *enforce.Request, begun []event.ID) *membersCache {
+// check looks at a kill as a whole. On the loop. That its rule holds is asked before
+// the first signal only: those after it change what the rule looks at.
+func (c *Controller) check(req *enforce.Request, permitted bool) *membersCache {
 	began := time.Now()
 	m := newMembersCache(c.tracer.MarkOnLoop(), nil, nil)
 	a := c.killsInFlight[req.KillID]
@@ -247,7 +235,7 @@ func (c *Controller) check(req *enforce.Request, begun []event.ID) *membersCache
 		m.refusal = errLapsed
 		return m
 	}
-	if c.stopped() && req.Mode == wire.ModeEnforce {
+	if req.Mode == wire.ModeEnforce && (a.manual == nil || !a.manual.DespiteStopFile) && c.stopped() {
 		a.lapsed = true
 		m.refusal = fmt.Errorf("the stop file %s exists", c.spec.StopFile)
 		return m
@@ -257,8 +245,7 @@ func (c *Controller) check(req *enforce.Request, begun []event.ID) *membersCache
 		return m
 	}
 	v := c.bind()
-	if a.decision != nil {
-		a.decision.Begin(begun)
+	if !permitted && a.decision != nil {
 		if ok, why := a.engine.Holds(v, &c.host, a.decision, boottime.Now()); !ok {
 			a.lapsed = true
 			m.refusal = fmt.Errorf("%w: %s", errLapsed, why)
@@ -291,11 +278,17 @@ func (k *authorizer) Protected(t enforce.Target) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
 	defer cancel()
-	state, err := k.opt.Owners.Unit(ctx, t.ID.PID)
+	return k.ownedBy(ctx, t.ID.PID)
+}
+
+// ownedBy says why the service manager's word protects a process, nil if it does not. There
+// is a service manager. Not on the loop.
+func (c *Controller) ownedBy(ctx context.Context, pid int32) error {
+	state, err := c.opt.Owners.Unit(ctx, pid)
 	if err != nil {
 		return fmt.Errorf("its unit is not known: %w", err)
 	}
-	switch t.ID.PID {
+	switch pid {
 	case state.MainPID:
 		return errors.New("it is the main process of an active unit")
 	case state.ControlPID:

@@ -20,7 +20,8 @@ import (
 const leftLineage = "it left its lineage by CLONE_PARENT: its spawner made it a child of the process that had adopted the spawner"
 
 // Explain says of a process what speaks for which verdict, of each rule whether it
-// applies, why, and when it acts, and of a dead one which rule ended it. cfg brings other
+// applies, why, and when it acts, and of a dead one which rule ended it. The built-in rule
+// for leases is among them where the process stands below the holder of one. cfg brings other
 // rules than the controller's; nil keeps those. From any goroutine.
 func (c *Controller) Explain(ctx context.Context, cfg *config.Config, pid int32) (*wire.Explain, error) {
 	// A process that was made a moment ago is known, too.
@@ -49,6 +50,9 @@ func (c *Controller) Explain(ctx context.Context, cfg *config.Config, pid int32)
 		}
 		now := boottime.Now()
 		for _, r := range engine.Explain(c.bind(), &c.host, id, now) {
+			out.Rules = append(out.Rules, c.explained(r, now))
+		}
+		if r, ok := c.explainLease(id); ok {
 			out.Rules = append(out.Rules, c.explained(r, now))
 		}
 	})

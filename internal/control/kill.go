@@ -4,6 +4,7 @@ package control
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/enforce"
@@ -32,7 +33,6 @@ func (c *Controller) submit(engine *policy.Engine, d *policy.Decision, mark trac
 		Grace:   d.Grace,
 		UID:     userOf(d),
 		Root:    d.Root,
-		Roots:   d.Roots(),
 		Targets: c.targets(d.Targets),
 	}
 	err := c.start(req, d.Targets, mark, a)
@@ -76,9 +76,7 @@ func (c *Controller) start(req enforce.Request, list []policy.Target, mark trace
 		return err
 	}
 	a.root = c.tracer.DescribeOnLoop(req.Root)
-	if a.leak, _ = c.tracer.Leaks().Of(req.Root); a.decision != nil && a.decision.Leak != "" {
-		a.leak = a.decision.Leak
-	}
+	a.leak, _ = c.tracer.Leaks().Of(req.Root)
 	if req.Mode == wire.ModeEnforce {
 		ids := make([]event.ID, 0, len(req.Targets))
 		for i := range req.Targets {
@@ -143,13 +141,14 @@ func (c *Controller) report(req enforce.Request, kill wire.Kill) {
 		if a != nil && a.incomplete && a.lease != nil {
 			c.waiting = append(c.waiting, *a.lease)
 		}
-		root := root(a, c.tracer.DescribeOnLoop(req.Root))
 		if a != nil {
-			kill.RequestedBy = a.requestedBy
-			c.addLeak(&kill, a.leak, root)
+			kill.Leak, kill.Fingerprint = a.leak, c.tracer.Leaks().Fingerprint(a.leak)
+			if a.manual != nil {
+				kill.RequestedBy = &a.manual.By
+			}
 		}
 		if a == nil || !a.asked || req.Mode == wire.ModeEnforce {
-			c.publish(kill, root)
+			c.publish(kill, root(a, c.tracer.DescribeOnLoop(req.Root)))
 		}
 		if a != nil {
 			a.tell(kill)
@@ -164,30 +163,17 @@ func (c *Controller) report(req enforce.Request, kill wire.Kill) {
 func (c *Controller) endRest(a *killInFlight, kill *wire.Kill) {
 	switch {
 	case !a.armed:
+	case a.manual != nil:
+		c.endManualRest(a)
 	case a.lease != nil:
 		if _, unread, _ := c.leaseMembers(c.bind(), *a.lease, nil); len(unread) > 0 {
 			c.tracer.ReadNow(unread, func() { c.endLease(*a.lease) })
 		}
 	case a.decision != nil:
-		if rest := c.restOf(a, kill); len(rest) > 0 {
-			c.decide(c.engine.EvaluateOrphans(c.bind(), &c.host, rest, boottime.Now()))
-		}
-	}
-}
-
-// restOf returns who is left of the trees of a decision's kill. Their roots cover them no
-// more.
-func (c *Controller) restOf(a *killInFlight, kill *wire.Kill) (rest []event.ID) {
-	told := make(map[event.ID]bool, len(kill.Processes))
-	for _, p := range kill.Processes {
-		told[event.ID{PID: p.PID, Start: p.StartNS}] = true
-	}
-	v := c.bind()
-	for i := range a.decision.Trees {
-		tree, before := a.decision.Only(i), len(rest)
-		list, spared := a.engine.Targets(v, &tree)
+		var rest []event.ID
+		list, spared := a.engine.Targets(c.bind(), a.decision)
 		for i := range list {
-			if !told[list[i].ID] {
+			if !isIn(kill, list[i].ID) {
 				rest = append(rest, list[i].ID)
 			}
 		}
@@ -196,19 +182,16 @@ func (c *Controller) restOf(a *killInFlight, kill *wire.Kill) (rest []event.ID) 
 				rest = append(rest, spared[i].ID)
 			}
 		}
-		if len(rest) > before {
-			a.engine.Defer(&tree, 0)
+		if len(rest) > 0 {
+			a.engine.Defer(a.decision, 0) // its root covers them no more
+			c.decide(c.engine.EvaluateOrphans(c.bind(), &c.host, rest, boottime.Now()))
 		}
 	}
-	return rest
 }
 
-// addLeak adds to a kill which leak it reaches, and whose it is.
-func (c *Controller) addLeak(kill *wire.Kill, leak string, root *wire.Process) {
-	if root != nil {
-		kill.Unit, kill.Container, kill.User = root.Unit, root.Container, root.User
-	}
-	c.tracer.Leaks().AddTo(kill, leak)
+// isIn reports whether the kill tells of the process.
+func isIn(kill *wire.Kill, id event.ID) bool {
+	return slices.ContainsFunc(kill.Processes, func(p wire.Killed) bool { return p.PID == id.PID && p.StartNS == id.Start })
 }
 
 // root is the root of a tree after the kill, or as it was before where it is already
@@ -227,10 +210,8 @@ func (c *Controller) publish(kill wire.Kill, root *wire.Process) {
 
 // outline is a decision's kill that did not come to anything.
 func (c *Controller) outline(d *policy.Decision) wire.Kill {
-	kill := outline(&enforce.Request{KillID: c.nextID(), Rule: d.Rule, Mode: d.Mode, Scope: d.Scope, Verdict: d.Verdict,
+	return outline(&enforce.Request{KillID: c.nextID(), Rule: d.Rule, Mode: d.Mode, Scope: d.Scope, Verdict: d.Verdict,
 		Grace: d.Grace, Targets: c.targets(d.Targets)})
-	c.addLeak(&kill, d.Leak, c.tracer.DescribeOnLoop(d.Root))
-	return kill
 }
 
 func outline(req *enforce.Request) wire.Kill {

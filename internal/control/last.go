@@ -80,12 +80,9 @@ func (c *Controller) others(d *policy.Decision) (others []event.ID) {
 	if !ok || root.Orphan == nil || root.Orphan.Leaker == nil {
 		return nil
 	}
-	own := make(map[event.ID]bool)
-	for _, root := range d.Roots() {
-		own[root] = true
-		for id := range tree.Descendants(root) {
-			own[id] = true
-		}
+	own := map[event.ID]bool{d.Root: true}
+	for id := range tree.Descendants(d.Root) {
+		own[id] = true
 	}
 	add := func(id event.ID) {
 		if !own[id] && !isResourceTracker(tree, id) {
@@ -94,7 +91,7 @@ func (c *Controller) others(d *policy.Decision) (others []event.ID) {
 		}
 	}
 	for id, o := range tree.OrphanIDs() {
-		if !isOfLeak(o, root.Orphan) {
+		if o.Leaker == nil || o.Leaker.ID != root.Orphan.Leaker.ID {
 			continue
 		}
 		add(id)
@@ -103,11 +100,6 @@ func (c *Controller) others(d *policy.Decision) (others []event.ID) {
 		}
 	}
 	return others
-}
-
-// isOfLeak reports whether two orphans belong to one leak.
-func isOfLeak(a, b *tracker.Orphan) bool {
-	return a.Leak != "" && a.Leak == b.Leak || a.Leaker != nil && b.Leaker != nil && a.Leaker.ID == b.Leaker.ID
 }
 
 // Others implements enforce.Tree.

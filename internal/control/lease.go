@@ -47,7 +47,7 @@ func (c *Controller) endMembers(l lease.Lease, list []policy.Target, others []*k
 	mark := c.tracer.MarkOnLoop()
 	req := enforce.Request{
 		KillID:  c.nextID(),
-		Rule:    config.Reserved,
+		Rule:    config.LeaseRule,
 		Mode:    wire.ModeEnforce,
 		Scope:   wire.ScopeTree,
 		Verdict: wire.VerdictLeaked,
@@ -102,7 +102,7 @@ func (c *Controller) leaseMembers(v *view, l lease.Lease, own *killInFlight) (li
 		case !t.MarksKnown || t.Unread:
 			unsure = append(unsure, id)
 			return true
-		case c.leaseSpares(&t, &p, l):
+		case c.leaseSpares(&t, &p, l) != "":
 			return true
 		default:
 			list = append(list, policy.TargetOf(&p))
@@ -114,9 +114,22 @@ func (c *Controller) leaseMembers(v *view, l lease.Lease, own *killInFlight) (li
 	return list, unsure, others
 }
 
-// leaseSpares reports whether the lease leaves a living process alone, with its
-// descendants.
-func (c *Controller) leaseSpares(t *tracker.Process, p *policy.Process, l lease.Lease) bool {
-	return p.Keep || l.Marked && !t.Leash || c.engine.Protection().Reason(p) != "" ||
-		!l.ReachesAll() && (!p.KnowsUIDs() || !l.Reaches(p.UIDs))
+// leaseSpares says why the lease leaves a living process alone, with its descendants, or
+// nothing.
+func (c *Controller) leaseSpares(t *tracker.Process, p *policy.Process, l lease.Lease) string {
+	switch {
+	case p.Keep:
+		return "its environment says ABOT_TRACE_KEEP=1"
+	case l.Marked && !t.Leash:
+		return "its environment does not carry the holder's ABOT_TRACE_LEASH=1"
+	case c.engine.Protection().Reason(p) != "":
+		return "it is protected: " + c.engine.Protection().Reason(p)
+	case l.ReachesAll():
+		return ""
+	case !p.KnowsUIDs():
+		return "whose it is could not be read"
+	case !l.Reaches(p.UIDs):
+		return "the holder's user could not have signalled it"
+	}
+	return ""
 }

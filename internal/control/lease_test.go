@@ -3,6 +3,7 @@
 package control
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -89,5 +90,61 @@ func TestLeaseBelowKill(t *testing.T) {
 	})
 	for began := false; !began; {
 		w.on(func(*tracker.Tree) { began = w.kills > 0 }) // of those whom the other has left
+	}
+}
+
+// TestExplainLease wants explain to say what a lease makes of a process below its holder, while
+// that one lives and when it is dead.
+func TestExplainLease(t *testing.T) {
+	for _, test := range []struct {
+		name        string
+		stays       bool
+		child       event.Exec
+		held, ended string
+	}{
+		{name: "reached",
+			held:  "pid %d, the holder of a lease, lives: it is ended when that one dies",
+			ended: "it kills (mode enforce, scope tree): pid %d, the holder of a lease, is dead"},
+		{name: "kept", child: event.Exec{Keep: true},
+			held:  "it will outlive pid %d, the holder of a lease: it descends from pid 8388610 (worker), of which is true: its environment says ABOT_TRACE_KEEP=1",
+			ended: "pid %d, the holder of a lease, is dead, but it descends from pid 8388610 (worker), of which is true: its environment says ABOT_TRACE_KEEP=1"},
+		{name: "named by the holder", stays: true,
+			held:  "it will outlive pid %d, the holder of a lease: the holder named it among those who stay",
+			ended: "pid %d, the holder of a lease, is dead, but the holder named it among those who stay"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := newWorld(t, "budget: {warm_up: 1h}\n")
+			id := func(n int32) event.ID { return event.ID{PID: unused + n, Start: w.began + uint64(n)} }
+			holder, child, grandchild := id(1), id(2), id(3)
+			test.child.MarksKnown = true
+			w.write(
+				event.Event{Kind: event.KindFork, Subject: holder, Time: w.began + 1},
+				event.Event{Kind: event.KindExec, Subject: holder, Time: w.began + 1, Ordinal: 1, Exec: event.Exec{MarksKnown: true}},
+				event.Event{Kind: event.KindFork, Subject: child, Time: w.began + 2, Fork: event.Fork{Spawner: holder, Caller: holder}},
+				event.Event{Kind: event.KindExec, Subject: child, Time: w.began + 3, Ordinal: 2, Comm: event.MakeComm("worker"), Exec: test.child},
+				event.Event{Kind: event.KindFork, Subject: grandchild, Time: w.began + 4, Fork: event.Fork{Spawner: child, Caller: child}},
+				event.Event{Kind: event.KindExec, Subject: grandchild, Time: w.began + 5, Ordinal: 3, Exec: event.Exec{MarksKnown: true}},
+			)
+			want := func(why string, applies bool) {
+				t.Helper()
+				out, err := w.Explain(t.Context(), nil, grandchild.PID)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got := out.Rules[len(out.Rules)-1]
+				if why = fmt.Sprintf(why, holder.PID); got.Name != "lease" || got.Why != why || got.Applies != applies {
+					t.Errorf("got %+v, want %q, %v", got, why, applies)
+				}
+			}
+			w.on(func(*tracker.Tree) {
+				w.tracer.Leases().Hold(lease.Lease{Holder: holder, Grace: time.Second})
+				if test.stays {
+					w.tracer.Leases().GiveBack(holder, []event.ID{grandchild})
+				}
+			})
+			want(test.held, false)
+			w.write(event.Event{Kind: event.KindExit, Subject: holder, Time: w.began + 6, Exit: event.Exit{HasChildren: true}})
+			want(test.ended, test.name == "reached")
+		})
 	}
 }

@@ -4,9 +4,16 @@ package control
 
 import (
 	"errors"
+	"io"
 	"os"
+	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/internal/safetext"
+	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
 // stopFilePatience is how long a kill waits for the answer whether there is a stop file.
@@ -62,14 +69,42 @@ func (s *stopAnswers) setPath(path string) {
 	s.path = path
 }
 
-// StopFile returns the path of the stop file, empty where none is configured, and whether
-// it is in force: there, or on a file system that does not answer. From any goroutine.
-func (c *Controller) StopFile() (path string, inForce bool) {
+// StopFile tells of the stop file; nil is that none is configured. From any goroutine.
+func (c *Controller) StopFile() *wire.Stop {
 	s := &c.stopAnswers
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.path == "" {
-		return "", false
+		return nil
 	}
-	return s.path, s.file.exists(s.path)
+	stop := &wire.Stop{Path: s.path, InForce: s.file.exists(s.path)}
+	if stop.InForce && s.file.pending == nil {
+		readStopFile(stop)
+	}
+	return stop
+}
+
+// maxReason is how much of the stop file is read.
+const maxReason = 512
+
+// readStopFile adds since when the file is there, and its first line. Whatever somebody has
+// put there instead of a file is not waited for.
+func readStopFile(stop *wire.Stop) {
+	info, err := os.Lstat(stop.Path)
+	if err != nil {
+		return
+	}
+	since := info.ModTime()
+	stop.Since = &since
+	if !info.Mode().IsRegular() {
+		return
+	}
+	f, err := os.OpenFile(stop.Path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	head, _ := io.ReadAll(io.LimitReader(f, maxReason))
+	line, _, _ := strings.Cut(string(head), "\n")
+	stop.Reason = safetext.Terminal(strings.TrimSpace(strings.ToValidUTF8(line, "")))
 }

@@ -13,7 +13,6 @@ import (
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/lease"
 	"github.com/abot-trace/abot-trace/internal/monitor"
-	"github.com/abot-trace/abot-trace/internal/procfs"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -28,6 +27,7 @@ func (d *daemon) addEndpoints() {
 		d.counters.metrics.Handler().ServeHTTP(w, r)
 		return nil
 	})
+	d.server.HandleAny("POST /v1/kill", d.kill)
 	d.server.HandleAny("POST /v1/lease", d.lease)
 	d.server.HandleAny("DELETE /v1/lease", d.giveLeaseBack)
 	d.server.HandleAny("GET /v1/descendants", d.descendants)
@@ -85,7 +85,7 @@ func (d *daemon) cleanup(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	kills, err := d.control.Pass(r.Context(), cfg, req.Enforce, requesterOf(r), nil)
+	kills, err := d.control.Pass(r.Context(), cfg, req.Enforce, nil)
 	if err != nil {
 		return err
 	}
@@ -93,17 +93,6 @@ func (d *daemon) cleanup(w http.ResponseWriter, r *http.Request) error {
 		kills = []wire.Kill{}
 	}
 	return api.WriteJSON(w, kills)
-}
-
-// requesterOf is who sent a request. Its name is whatever the process that has the pid calls
-// itself now.
-func requesterOf(r *http.Request) *wire.Requester {
-	peer := api.PeerOf(r.Context())
-	by := &wire.Requester{UID: peer.UID, PID: peer.PID}
-	if st, err := (procfs.FS{}).Stat(peer.PID); err == nil && st.StartNS() <= peer.Since {
-		by.Comm = st.Comm.String()
-	}
-	return by
 }
 
 // broughtConfig loads the configuration at path that a request brings; nil without one.

@@ -12,8 +12,8 @@ import (
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
 
-	"github.com/abot-trace/abot-trace/internal/api"
 	"github.com/abot-trace/abot-trace/internal/trace"
+	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
 // Times of the service.
@@ -85,13 +85,7 @@ func alive(s trace.Stats, began time.Time) bool {
 }
 
 // stopFile tells of the file by which an operator calls off all kills; from any goroutine.
-func (d *daemon) stopFile() *api.StopFile {
-	path, inForce := d.control.StopFile()
-	if path == "" {
-		return nil
-	}
-	return &api.StopFile{Path: path, InForce: inForce}
-}
+func (d *daemon) stopFile() *wire.Stop { return d.control.StopFile() }
 
 // conditions says what the daemon cannot do at present, one sentence each; from any
 // goroutine.

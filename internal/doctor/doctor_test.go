@@ -288,8 +288,8 @@ func TestStopFile(t *testing.T) {
 	}{
 		{"no daemon", nil, mine, there},
 		{"no daemon, no file", nil, other, ""},
-		{"the daemon's is in force", &api.Status{StopFile: &api.StopFile{Path: "/elsewhere", InForce: true}}, other, "/elsewhere"},
-		{"the daemon's is not there", &api.Status{StopFile: &api.StopFile{Path: "/elsewhere"}}, mine, ""},
+		{"the daemon's is in force", &api.Status{StopFile: &wire.Stop{Path: "/elsewhere", InForce: true}}, other, "/elsewhere"},
+		{"the daemon's is not there", &api.Status{StopFile: &wire.Stop{Path: "/elsewhere"}}, mine, ""},
 		{"an older daemon", &api.Status{}, mine, there},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

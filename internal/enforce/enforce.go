@@ -38,11 +38,11 @@ type Request struct {
 	Scope   string // the tree is asked for more members only if it is ScopeTree
 	Verdict string
 	Reason  string
-	// Grace is the time from SIGTERM to SIGKILL, for the whole tree.
+	// Grace is the time from the first signal to SIGKILL, for the whole tree.
 	Grace time.Duration
-	Root  event.ID
-	// Roots are those of all trees that it ends, Root the first of them; empty for Root alone.
-	Roots []event.ID
+	// Signal is what is sent first; 0 is SIGTERM. With SIGKILL there is no grace.
+	Signal unix.Signal
+	Root   event.ID
 	// Targets is who is to be ended, as the decision saw them.
 	Targets []Target
 	// Answers, unless nil, answers for this request in the place of who answers for all of
@@ -62,6 +62,14 @@ type Request struct {
 
 // ends reports whether the request may end anyone.
 func (r *Request) ends() bool { return r.Mode != wire.ModeObserve }
+
+// firstSignal is what the tree is sent first.
+func (r *Request) firstSignal() unix.Signal {
+	if r.Signal == 0 {
+		return unix.SIGTERM
+	}
+	return r.Signal
+}
 
 // A Held target is known to have the pidfd.
 type Held struct {
@@ -212,7 +220,7 @@ func (e *Enforcer) Do(ctx context.Context, req Request) wire.Kill {
 // request only observes. Who is born into the tree is left to Do, so that it takes no longer
 // than there are targets. The request's Answers must not wait for anyone.
 func (e *Enforcer) SendFirstSignals(req *Request) bool {
-	if req.Mode != wire.ModeEnforce || len(req.Held) == 0 || len(req.Held) < len(req.Targets) {
+	if req.Mode != wire.ModeEnforce || req.Signal == unix.SIGKILL || len(req.Held) == 0 || len(req.Held) < len(req.Targets) {
 		return false
 	}
 	k := e.begunOrNew(context.Background(), req)

@@ -158,6 +158,9 @@ func (k *kill) observePortion() {
 }
 
 func (k *kill) enforce() {
+	if k.req.Signal == unix.SIGKILL {
+		k.req.Grace = 0
+	}
 	deadline := time.Now().Add(k.req.Grace)
 	empty := false
 	for round := 0; round < maxRounds && k.passes <= maxPasses && !empty && k.ctx.Err() == nil; round++ {
@@ -199,14 +202,18 @@ func (k *kill) signalledAt() time.Time {
 	return k.firstSignalsAt
 }
 
-// terminate sends SIGTERM to all before any of them can react to the end of
-// another: by starting a successor, for one.
+// terminate sends the first signal to all before any of them can react to the end of
+// another: by starting a successor, for one. SIGKILL is left to killRemaining.
 func (k *kill) terminate() {
+	first := k.req.firstSignal()
+	if first == unix.SIGKILL {
+		return
+	}
 	k.freeze()
 	defer k.thaw()
 	for _, m := range k.which(func(m *member) bool { return !m.Last && m.signal == 0 }) {
 		k.noteState(m)
-		if k.send(m, unix.SIGTERM); m.signal != 0 && m.halted {
+		if k.send(m, first); m.signal != 0 && m.halted {
 			pidfdSend(m.fd, unix.SIGCONT)
 		}
 	}
@@ -298,7 +305,7 @@ func (k *kill) othersLive() bool {
 func (k *kill) result() wire.Kill {
 	out := wire.Kill{
 		KillID: k.req.KillID, Rule: k.req.Rule, Mode: k.req.Mode, Scope: k.req.Scope,
-		Signal: "SIGTERM", GraceSeconds: k.req.Grace.Seconds(), Verdict: k.req.Verdict,
+		Signal: event.SignalName(k.req.firstSignal()), GraceSeconds: k.req.Grace.Seconds(), Verdict: k.req.Verdict,
 		Reason: k.reason(), Processes: []wire.Killed{}, Outcome: wire.KillDone,
 	}
 	if k.partial {

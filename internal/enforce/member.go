@@ -25,7 +25,7 @@ type member struct {
 	grown    bool
 	outcome  string // empty as long as it may live
 	why      string
-	// signal is the last of SIGTERM and SIGKILL that it was sent. Its end began at
+	// signal is the last that it was sent, of the first one and SIGKILL. Its end began at
 	// since (zero before) and took that long.
 	signal unix.Signal
 	since  time.Time

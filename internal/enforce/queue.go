@@ -5,7 +5,6 @@ package enforce
 import (
 	"context"
 	"errors"
-	"slices"
 	"sync"
 
 	"github.com/abot-trace/abot-trace/internal/event"
@@ -81,7 +80,7 @@ func (q *Queue) Submit(req Request) error {
 	switch {
 	case q.closed:
 		return ErrClosed
-	case q.isBusy(&req):
+	case req.ends() && q.busy[req.Root]:
 		return ErrBusy
 	case q.mayBegin(&req):
 		q.take(&req)
@@ -109,7 +108,7 @@ func (q *Queue) Room(uid uint32, targets int) bool {
 func (q *Queue) Reserve(req *Request) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.closed || q.isBusy(req) || !q.mayBegin(req) {
+	if q.closed || req.ends() && q.busy[req.Root] || !q.mayBegin(req) {
 		return false
 	}
 	q.take(req)
@@ -117,27 +116,11 @@ func (q *Queue) Reserve(req *Request) bool {
 	return true
 }
 
-// roots are the roots of the trees that the request ends: none where it only observes, and is
-// in nobody's way.
-func (r *Request) roots() []event.ID {
-	switch {
-	case !r.ends():
-		return nil
-	case len(r.Roots) == 0:
-		return []event.ID{r.Root}
-	}
-	return r.Roots
-}
-
-// isBusy reports whether one of the request's trees is being ended, or is to be.
-func (q *Queue) isBusy(req *Request) bool {
-	return slices.ContainsFunc(req.roots(), func(root event.ID) bool { return q.busy[root] })
-}
-
-// occupy keeps trees from other requests that end them.
+// occupy keeps a tree from other requests that end it. One that only observes is in nobody's
+// way.
 func (q *Queue) occupy(req *Request) {
-	for _, root := range req.roots() {
-		q.busy[root] = true
+	if req.ends() {
+		q.busy[req.Root] = true
 	}
 }
 
@@ -226,8 +209,8 @@ func (q *Queue) work(req Request) {
 	leave()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for _, root := range req.roots() {
-		delete(q.busy, root)
+	if req.ends() {
+		delete(q.busy, req.Root)
 	}
 	q.count(req.UID, share{kills: -1, descriptors: -descriptors(len(req.Targets))})
 	q.beginNext()

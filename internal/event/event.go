@@ -42,7 +42,12 @@ func (u UIDs) Is(uid uint32) bool { return u == UIDs{uid, uid, uid} }
 // could have ended one with the ids t himself: root anyone, else t's real and saved ids are
 // u's. It is what to ask before ending t because of u's end: a user can end his own program
 // that has gained root's ids, and must not have reached root's others by that.
+//
+// Where both have the same real and saved ids, the kernel lets the same users signal them.
 func (u UIDs) CouldSignal(t UIDs) bool {
+	if u.Real == t.Real && u.Saved == t.Saved {
+		return true
+	}
 	for _, who := range [...]uint32{u.Real, u.Saved} {
 		if who != 0 && (t.Real != who || t.Saved != who) {
 			return false

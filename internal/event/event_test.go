@@ -23,6 +23,8 @@ func TestCouldSignal(t *testing.T) {
 		{"a setgid-like switch of the saved id alone", UIDs{7, 7, 0}, UIDs{0, 0, 0}, false},
 		{"root's, which took a user's ids for a while, root's", UIDs{0, 33, 0}, UIDs{0, 0, 0}, true},
 		{"root's that a user can end, root's", UIDs{0, 33, 33}, UIDs{0, 0, 0}, false},
+		{"a service that gave root's ids up for a while, its worker that did too", UIDs{13, 13, 0}, UIDs{13, 0, 0}, true},
+		{"a service that gave root's ids up for a while, root's", UIDs{13, 13, 0}, UIDs{0, 0, 0}, false},
 		{"two users can end it", UIDs{7, 7, 8}, UIDs{7, 7, 7}, false},
 	} {
 		if got := test.from.CouldSignal(test.to); got != test.want {

@@ -84,7 +84,7 @@ func put[T any](g *Gatherer, c *openCase, uid uint32, q *question, what string, 
 }
 
 // ask puts the questions that the verdict on an orphan may hang on.
-func (g *Gatherer) ask(c *openCase, p *tracker.Process, f *verdict.Facts) {
+func (g *Gatherer) ask(c *openCase, p *tracker.Process, f *verdict.Facts, v verdict.Verdict) {
 	id := c.id
 	if !p.MarksKnown && f.Observed && c.asked.marks == unasked {
 		put(g, c, p.UID, &c.asked.marks, "what its environment says", func(context.Context) (procfs.Marks, error) { return g.readMarks(id) },
@@ -109,8 +109,7 @@ func (g *Gatherer) ask(c *openCase, p *tracker.Process, f *verdict.Facts) {
 		put(g, c, p.UID, &c.asked.listens, "whether it listens", func(context.Context) (bool, error) { return listens(g.proc, id) },
 			func(yes bool, err error) { c.listens = answerOf(yes, err) })
 	}
-	if f.Pending.Client && c.asked.client == unasked {
-		server := p.Orphan.Leaker.End.Killer.Sender
+	if server, mayBe := g.launchingServer(p, f); mayBe && f.Pending.Client && v.Provisional && c.asked.client == unasked {
 		put(g, c, p.UID, &c.asked.client, "whom it is connected to", func(context.Context) (bool, error) { return otherend.Client(id, server) },
 			func(yes bool, err error) { c.client = answerOf(yes, err) })
 	}

@@ -186,6 +186,9 @@ func (g *Gatherer) takeReadings(found []reading) {
 			read = append(read, r.id)
 		}
 	}
+	for _, id := range read {
+		g.happened(id, "what was read of its program and its environment")
+	}
 	if len(read) > 0 && g.onRead != nil {
 		g.onRead(read)
 	}
@@ -195,8 +198,15 @@ func (g *Gatherer) takeReadings(found []reading) {
 // left.
 func (g *Gatherer) MissedExec(id event.ID) {
 	g.fill.readSoon(g.tree, id)
-	if p, ok := g.tree.Get(id); ok && p.Orphan != nil && p.Orphan.Verdict != "" {
-		g.tree.SetVerdict(id, verdict.Unknown, false, []string{"the record of its last exec was lost: what it runs was not seen"})
+	p, ok := g.tree.Get(id)
+	if !ok || p.Orphan == nil || p.Orphan.Verdict == "" {
+		return
+	}
+	before := *p.Orphan
+	v := verdict.Verdict{Word: verdict.Unknown, Evidence: []string{"the record of its last exec was lost: what it runs was not seen"}}
+	g.tree.SetVerdict(id, v.Word, v.Provisional, v.Evidence)
+	if c := g.cases[id]; c != nil && c.told && (before.Verdict != v.Word || before.Provisional != v.Provisional) {
+		g.news = append(g.news, g.newsOf(c, &p, v, false, before.Verdict, "an exec whose record was lost"))
 	}
 }
 

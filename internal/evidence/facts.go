@@ -46,7 +46,7 @@ func (g *Gatherer) facts(c *openCase, p *tracker.Process) verdict.Facts {
 		f.AdopterComm = safetext.Name(o.AdopterComm.String())
 	}
 	_, f.LeaseEnded = g.leases.Ended(p.ID)
-	g.addLeaker(&f, o.Leaker)
+	g.addLeaker(&f, p, o.Leaker)
 	g.addState(c, p, &f)
 	group := g.names.Group(p.ID, p.Cgroup, !p.Dead)
 	f.Place = placeOf(group)
@@ -62,7 +62,7 @@ func (g *Gatherer) facts(c *openCase, p *tracker.Process) verdict.Facts {
 	return f
 }
 
-func (g *Gatherer) addLeaker(f *verdict.Facts, l *tracker.Leaker) {
+func (g *Gatherer) addLeaker(f *verdict.Facts, p *tracker.Process, l *tracker.Leaker) {
 	if l == nil {
 		return
 	}
@@ -77,6 +77,7 @@ func (g *Gatherer) addLeaker(f *verdict.Facts, l *tracker.Leaker) {
 		StartKnown:  l.StartKnown,
 		Life:        lifeOf(l),
 		Leaked:      l.Within == verdict.Leaked,
+		LeakedWith:  l.Within == verdict.Leaked && p.ID.Start < l.WithinSince,
 		Signal:      g.sent(l.End.Killer, l, f),
 		Asked:       g.sent(l.End.Asked, l, f),
 	}
@@ -140,9 +141,17 @@ func (g *Gatherer) addState(c *openCase, p *tracker.Process, f *verdict.Facts) {
 	} else {
 		origin, err := g.proc.Origin(p.ID)
 		f.Now, f.NowKnown = origin, err == nil
-		if err != nil && !errors.Is(err, procfs.ErrGone) {
+		switch {
+		case errors.Is(err, procfs.ErrLeaderEnded) && c.stateKnown:
+			// It is dying, or lives on without its first thread, whose files are gone from
+			// procfs: what it showed before holds.
+			f.Now, f.NowKnown = c.state, true
+		case err != nil && !errors.Is(err, procfs.ErrGone):
 			f.Errors = append(f.Errors, fmt.Sprintf("its state: %v", err))
 		}
+	}
+	if f.NowKnown {
+		c.state, c.stateKnown = f.Now, true
 	}
 	if !f.NowKnown || !f.Now.StdioKnown {
 		return
@@ -217,17 +226,27 @@ func (g *Gatherer) addPending(c *openCase, p *tracker.Process, f *verdict.Facts)
 	}
 	f.Pending = verdict.Pending{
 		Signs: p.ID.Start+uint64(verdict.Settles) > boottime.Now(),
-		Ends:  !c.noEnds() && c.asked.ends != answered,
+		Ends:  !c.noEnds() && (c.asked.ends != answered || slices.Contains(c.ends[:], verdict.EndHeld)),
 		Unit:  g.unitPending(c, f),
 		Marks: !p.MarksKnown && c.asked.marks != answered,
 	}
 	f.Pending.Listens = f.Succession.SameProgram && f.Succession.Children && c.asked.listens != answered
-	f.Pending.Client = g.mayBeClient(p, f) && c.asked.client != answered
+	_, mayBe := g.launchingServer(p, f)
+	f.Pending.Client = mayBe && c.asked.client != answered
 }
 
-// mayBeClient reports whether the orphan was launched by a helper that its own parent ended.
-func (g *Gatherer) mayBeClient(p *tracker.Process, f *verdict.Facts) bool {
-	return f.Direct && !f.Tied && f.Executed && f.Leaker.NeverExeced && f.Leaker.Signal.By == verdict.BySpawner
+// launchingServer is who lives and had forked a helper to launch the orphan, which is done, or
+// which it ended: a bus does so with the services that it activates.
+func (g *Gatherer) launchingServer(p *tracker.Process, f *verdict.Facts) (event.ID, bool) {
+	if !f.Direct || f.Tied || !f.Executed || !f.Leaker.NeverExeced || f.Leaker.Signal.By != verdict.BySpawner && f.Leaker.Status != 0 {
+		return event.ID{}, false
+	}
+	helper, ok := g.tree.Get(p.Orphan.Leaker.ID)
+	if !ok {
+		return event.ID{}, false
+	}
+	server, ok := g.tree.Get(helper.Spawner)
+	return server.ID, ok && !server.Dead
 }
 
 // who names the leaker of an orphan.

@@ -31,7 +31,9 @@ type UnitState struct {
 	// State, SubState and Type are ActiveState, SubState and, of a service, Type.
 	State, SubState, Type string
 	KillMode              string
-	MainPID, ControlPID   int32 // 0 without one
+	// NoFinalKill is SendSIGKILL=no: what does not end when the unit is stopped is left.
+	NoFinalKill         bool
+	MainPID, ControlPID int32 // 0 without one
 	// StartedAt is when it last began to start, CLOCK_BOOTTIME ns; 0 where it never did.
 	StartedAt uint64
 }
@@ -114,6 +116,8 @@ type openCase struct {
 	// leakerMain says that the leaker was the main process of the unit, as the manager had
 	// it when it died.
 	leakerMain bool
+	state      event.Origin // as it was read last, where stateKnown
+	stateKnown bool
 	ends       [3]verdict.End
 	listens    verdict.Answer
 	client     verdict.Answer
@@ -246,7 +250,7 @@ func (g *Gatherer) judge(c *openCase, reason string) {
 		delete(g.cases, c.id)
 		return
 	}
-	g.ask(c, &p, &facts)
+	g.ask(c, &p, &facts, v)
 	if before.Verdict != v.Word || before.Provisional != v.Provisional {
 		g.lookBelow(c.id)
 	}
@@ -262,7 +266,7 @@ func (g *Gatherer) weigh(c *openCase, p *tracker.Process, facts verdict.Facts) v
 	}
 	first := facts
 	first.Tied, first.Lived = false, o.LauncherLived
-	g.addLeaker(&first, o.Launcher)
+	g.addLeaker(&first, p, o.Launcher)
 	if launched := verdict.Judge(first); launched.Word == verdict.Deliberate {
 		return launched
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/abot-trace/abot-trace/internal/describe"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/lease"
+	"github.com/abot-trace/abot-trace/internal/procfs"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/verdict"
 )
@@ -44,6 +45,8 @@ func (w *world) apply(records ...event.Event) {
 				w.Orphaned(c.ID)
 			case tracker.Exited:
 				w.Exited(c.ID)
+			case tracker.Missed:
+				w.MissedExec(c.ID)
 			}
 		}
 	}
@@ -191,4 +194,27 @@ func TestJudgeUnderLease(t *testing.T) {
 	holder, _ := w.tree.Get(proc(1))
 	w.leases.ObserveExit(&holder)
 	w.check(t, w.next(), 2, verdict.Leaked, false)
+}
+
+// TestMissedExec wants it told what a lost record of an exec makes of a verdict, and then, with
+// the right reason, what the process itself says when it is read.
+func TestMissedExec(t *testing.T) {
+	w := newWorld()
+	w.apply(fork(0, 1), execed(1), fork(1, 2), execed(2), atDeath(1, 2), killed(1))
+	w.check(t, w.next(), 2, verdict.Leaked, false)
+	copied := fork(2, 3)
+	copied.ExecID = 2 // of a second program, which nobody saw it execute
+	w.apply(copied)
+	news := w.next()
+	w.check(t, news, 2, verdict.Unknown, false)
+	if n := news[proc(2)]; n.First || n.Previous != verdict.Leaked || n.Reason != "an exec whose record was lost" {
+		t.Errorf("the loss is told as %+v", n)
+	}
+	p, _ := w.tree.Get(proc(2))
+	w.takeReadings([]reading{{id: p.ID, program: p.Program, exe: "/bin/kept", line: "kept\x00", words: true, marks: &procfs.Marks{Keep: true}}})
+	news = w.next()
+	w.check(t, news, 2, verdict.Deliberate, false)
+	if n := news[proc(2)]; n.First || n.Previous != verdict.Unknown || n.Reason != "what was read of its program and its environment" {
+		t.Errorf("the mark is told as %+v", n)
+	}
 }

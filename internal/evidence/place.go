@@ -126,7 +126,7 @@ func (g *Gatherer) addUnit(c *openCase, p *tracker.Process, group describe.Group
 		return
 	}
 	down := state.State == "inactive" || state.State == "failed"
-	f.Unit.Known, f.Unit.State, f.Unit.KillMode = true, state.State, state.KillMode
+	f.Unit.Known, f.Unit.State, f.Unit.KillMode, f.Unit.NoFinalKill = true, state.State, state.KillMode, state.NoFinalKill
 	f.Unit.Main = !down && state.MainPID == p.ID.PID
 	f.Unit.Control = !down && state.ControlPID == p.ID.PID
 	f.Unit.Candidate = state.State == "activating" && state.SubState == "start" && state.Type == "forking" &&

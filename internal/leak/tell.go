@@ -152,7 +152,6 @@ func (s *Set) tell(l *Leak, now uint64) (changes []Change) {
 		if l.Now == 0 && !l.judged || l.Total == 0 {
 			// All that was pending proved deliberate, or was gone before it was judged.
 			delete(s.open, l.Leaker.ID)
-			delete(s.byID, l.ID)
 			l.EndedAt = now
 			return nil
 		}
@@ -188,6 +187,7 @@ func (s *Set) tellOpened(l *Leak, now uint64) Change {
 		l.Leaker = l.describe()
 		l.Leaker.ID, l.describe = id, nil
 	}
+	s.byID[l.ID] = l
 	return Change{Kind: Opened, Leak: l, Time: now}
 }
 
@@ -202,17 +202,8 @@ func (s *Set) end(l *Leak) Change {
 	return Change{Kind: Ended, Leak: l, Time: l.EndedAt}
 }
 
-// Get returns the leak with that id, open or remembered; nil when there is none, or nobody
-// was told of it yet.
-func (s *Set) Get(id string) *Leak {
-	if l := s.byID[id]; l != nil && l.opened {
-		return l
-	}
-	return nil
-}
-
-// ByID is Get for leaks that nobody was told of yet, too.
-func (s *Set) ByID(id string) *Leak { return s.byID[id] }
+// Get returns the leak with that id, open or remembered; nil when there is none.
+func (s *Set) Get(id string) *Leak { return s.byID[id] }
 
 // Of returns the open leak that a process belongs to; nil when it belongs to none, or
 // nobody was told of it yet.
@@ -263,6 +254,26 @@ func (s *Set) Open() []*Leak {
 		return cmp.Or(cmp.Compare(a.OpenedAt, b.OpenedAt), cmp.Compare(a.ID, b.ID))
 	})
 	return list
+}
+
+// LeftBy returns the leaks that processes with the pid left, the remembered ones first: of
+// the one that began at start, unless that is 0. An open one counts as soon as a verdict on
+// one of its members is final, whether or not somebody was told of it.
+func (s *Set) LeftBy(pid int32, start uint64) (leaks []*Leak) {
+	fits := func(l *Leak) bool {
+		return l.Leaker.ID.PID == pid && (start == 0 || l.Leaker.ID.Start == start)
+	}
+	for _, l := range s.ended {
+		if fits(l) {
+			leaks = append(leaks, l)
+		}
+	}
+	for _, l := range s.open {
+		if fits(l) && (l.opened || l.judged) {
+			leaks = append(leaks, l)
+		}
+	}
+	return leaks
 }
 
 // Ended returns the ended leaks that are remembered, oldest first. The slice is the

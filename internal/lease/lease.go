@@ -119,14 +119,39 @@ func (t *Table) Ended(id event.ID) (Lease, bool) {
 	return Lease{}, false
 }
 
+// Over returns the lease that the process stands below, whether it covers it or not, and
+// whether its holder is dead: the nearest that has ended, else the nearest that is held.
+func (t *Table) Over(id event.ID) (over Lease, ended, ok bool) {
+	for above := range t.tree.Ancestors(id) {
+		if l, found := t.ended[above.ID]; found {
+			return l, true, true
+		}
+		if ok || above.Dead {
+			continue
+		}
+		if over, ok = t.held[above.ID]; !ok {
+			over, ok = t.declared(&above)
+		}
+	}
+	return over, false, ok
+}
+
+// declared returns the lease that a process holds by the mark in its environment, being the
+// outermost of the marked.
+func (t *Table) declared(p *tracker.Process) (Lease, bool) {
+	if !p.MarksKnown || !p.Leash {
+		return Lease{}, false
+	}
+	spawner, ok := t.tree.Get(p.Spawner)
+	return Lease{Holder: p.ID, UID: p.UID, Grace: DefaultGrace, Marked: true}, ok && spawner.MarksKnown && !spawner.Leash
+}
+
 // ObserveExit ends the lease that the process, which has died, held, if any: one that it
 // took, or the one that its mark declared where it was the outermost of the marked.
 func (t *Table) ObserveExit(p *tracker.Process) {
 	lease, held := t.held[p.ID]
-	if !held && p.MarksKnown && p.Leash {
-		spawner, ok := t.tree.Get(p.Spawner)
-		held = ok && spawner.MarksKnown && !spawner.Leash
-		lease = Lease{Holder: p.ID, UID: p.UID, Grace: DefaultGrace, Marked: true}
+	if !held {
+		lease, held = t.declared(p)
 	}
 	if !held {
 		return

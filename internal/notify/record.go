@@ -3,7 +3,6 @@
 package notify
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -54,8 +53,6 @@ func RecordOf(e *Event) Record {
 	if e.Kill != nil {
 		if e.Process == nil || e.Process.Orphan == nil {
 			b.raw("ABOT_VERDICT", e.Kill.Verdict)
-		}
-		if e.Process == nil || e.Process.Orphan == nil || e.Process.Orphan.Leak == "" {
 			b.text("ABOT_LEAK_ID", e.Kill.Leak)
 		}
 		b.kill(e.Kill)
@@ -156,16 +153,8 @@ func (b *builder) kill(k *wire.Kill) {
 	b.text("ABOT_KILL_ID", k.KillID)
 	b.raw("ABOT_OUTCOME", k.Outcome)
 	b.text("ABOT_REASON", k.Reason)
-	b.text("ABOT_USER", k.User)
-	b.text("ABOT_UNIT", k.Unit)
-	b.text("ABOT_CONTAINER", k.Container)
-	if held := k.Bytes(); held > 0 {
-		b.raw("ABOT_MEMORY_BYTES", strconv.FormatUint(held, 10))
-	}
-	if by := k.RequestedBy; by != nil {
-		b.raw("ABOT_REQUESTED_BY_UID", strconv.FormatUint(uint64(by.UID), 10))
-		b.raw("ABOT_REQUESTED_BY_PID", strconv.Itoa(int(by.PID)))
-		b.text("ABOT_REQUESTED_BY_COMM", by.Comm)
+	if r := k.RequestedBy; r != nil {
+		b.text("ABOT_REQUESTED_BY", fmt.Sprintf("uid %d pid %d %s", r.UID, r.PID, r.Comm))
 	}
 	if k.Mode == wire.ModeEnforce {
 		b.raw("ABOT_FREED_BYTES", strconv.FormatUint(k.FreedBytes, 10))
@@ -303,41 +292,25 @@ func sentBy(s *wire.Signal) string {
 
 func killSummary(who string, k *wire.Kill) string {
 	trees := fmt.Sprintf("%s with its tree of %d", who, len(k.Processes))
-	switch {
-	case k.Leak != "":
-		trees = fmt.Sprintf("%s of leak %s", plural(len(k.Processes), "process", "processes"), k.Leak)
-		if k.Name != "" {
-			trees += " (" + safetext.Terminal(k.Name) + ")"
-		}
-	case len(k.Processes) <= 1:
+	if len(k.Processes) <= 1 {
 		trees = who
 	}
-	trees += whose(k.Container, k.Unit, k.User)
+	if r := k.RequestedBy; r != nil {
+		if k.Outcome == wire.KillPartial {
+			return fmt.Sprintf("user %d asked to end %s: not all of it could be ended", r.UID, trees)
+		}
+		return fmt.Sprintf("user %d ended %s by hand, %s freed", r.UID, trees, quantity.FormatSize(k.FreedBytes))
+	}
 	switch k.Outcome {
 	case wire.KillObserved:
-		verb := "hold"
-		if len(k.Processes) <= 1 {
-			verb = "holds"
-		}
-		return fmt.Sprintf("rule %s would kill %s, which %s %s%s", k.Rule, trees, verb, quantity.FormatSize(k.Bytes()), because(k.Reason))
+		return fmt.Sprintf("rule %s would kill %s", k.Rule, trees)
 	case wire.KillBudget:
 		return fmt.Sprintf("rule %s leaves %s for now%s", k.Rule, trees, because(k.Reason))
 	case wire.KillPartial:
 		return fmt.Sprintf("rule %s could not end all of %s", k.Rule, trees)
 	default:
-		return fmt.Sprintf("rule %s ended %s, %s freed%s", k.Rule, trees, quantity.FormatSize(uint64(k.FreedBytes)), because(k.Reason))
+		return fmt.Sprintf("rule %s ended %s, %s freed", k.Rule, trees, quantity.FormatSize(uint64(k.FreedBytes)))
 	}
-}
-
-// whose says where something ran and as whom, as far as that is known.
-func whose(container, unit, user string) (s string) {
-	if where := cmp.Or(container, unit); where != "" {
-		s = " in " + safetext.Terminal(where)
-	}
-	if user != "" {
-		s += " (user " + safetext.Terminal(user) + ")"
-	}
-	return s
 }
 
 // because appends a reason to a sentence, where there is one.

@@ -104,11 +104,15 @@ func (e *Engine) explainHolding(c *candidate, i int, r *rule, s *state, reason *
 	if why := e.blocker(r, &c.p); why != "" && r.Action == ActionKill {
 		what += "; reported only, because " + why
 	}
+	done := "it has told of" // what it does not do again
+	if reason.Ends {
+		done = "it has acted on"
+	}
 	switch {
 	case s != nil && s.acted:
-		reason.Why = "it has acted on this tree; " + what
+		reason.Why = done + " this tree; " + what
 	case e.coveredByAncestor(c, i, r):
-		reason.Why = "it has acted on the tree of an ancestor; " + what
+		reason.Why = done + " the tree of an ancestor; " + what
 	default:
 		since, retry := c.now, uint64(0)
 		if s != nil {

@@ -48,10 +48,40 @@ func TestExplain(t *testing.T) {
 			}
 		})
 	}
-	e := mustEngine(t, Rule{Name: "rule"})
-	e.Evaluate(leakedTree(), idleHost(), at(200*time.Second))
-	want := "it has acted on this tree; it would kill (mode observe, scope tree): its verdict is leaked"
-	if got := e.Explain(leakedTree(), idleHost(), id(20), at(201*time.Second))[0]; got.Why != want || got.ActsAt != 0 {
-		t.Errorf("afterwards: got %+v, want %q", got, want)
+}
+
+// TestExplainWhatIsDone: a rule that only told of a tree is not said to have acted on it.
+func TestExplainWhatIsDone(t *testing.T) {
+	tests := []struct {
+		name string
+		rule Rule
+		why  string
+	}{
+		{"observes", Rule{}, "it has told of this tree; it would kill (mode observe, scope tree): its verdict is leaked"},
+		{"notifies", Rule{Action: ActionNotify}, "it has told of this tree; it notifies (mode observe, scope tree): its verdict is leaked"},
+		{"ends", Rule{Mode: wire.ModeEnforce}, "it has acted on this tree; it kills (mode enforce, scope tree): its verdict is leaked"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.rule.Name = "rule"
+			e := mustEngine(t, tt.rule)
+			e.Evaluate(leakedTree(), idleHost(), at(200*time.Second))
+			if got := e.Explain(leakedTree(), idleHost(), id(20), at(201*time.Second))[0]; got.Why != tt.why || got.ActsAt != 0 {
+				t.Errorf("got %+v, want %q", got, tt.why)
+			}
+		})
+	}
+}
+
+// TestExplainInferred: nor is one that is armed, and was kept from it by what is not known.
+func TestExplainInferred(t *testing.T) {
+	e := mustEngine(t, Rule{Name: "rule", Mode: wire.ModeEnforce})
+	view := leakedTree()
+	root := view.processes[id(20)]
+	root.Observed = false
+	e.Evaluate(view, idleHost(), at(200*time.Second))
+	want := "it has told of this tree; it would kill (mode enforce, scope tree): its verdict is leaked; reported only, because who spawned it was not observed"
+	if got := e.Explain(view, idleHost(), id(20), at(201*time.Second))[0]; got.Why != want {
+		t.Errorf("got %q, want %q", got.Why, want)
 	}
 }

@@ -10,7 +10,9 @@ import (
 	"github.com/abot-trace/abot-trace/internal/event"
 )
 
-var errLeaderEnded = errors.New("the leading thread has ended")
+// ErrLeaderEnded is that of files that cannot be read any more: the leading thread has ended,
+// and with it what procfs shows of them. Other threads may live on, or end just now.
+var ErrLeaderEnded = errors.New("the leading thread has ended")
 
 // Stdio returns what is open on descriptors 0, 1 and 2; a closed one is the zero
 // File. It never waits for a file server: what a network file system has cached
@@ -44,7 +46,7 @@ func (p *Process) hasFiles(st *Stat) error {
 	case st.Dead():
 		return p.fail("fd", ErrGone)
 	case st.State == 'Z':
-		return p.fail("fd", errLeaderEnded)
+		return p.fail("fd", ErrLeaderEnded)
 	}
 	return nil
 }

@@ -274,7 +274,7 @@ func TestFakeOrigin(t *testing.T) {
 	}
 	// The leader has ended, two threads have not: no files to be seen.
 	o, err = fakeRoot(t, with(statLine("x", "Z"))).Origin(id)
-	if !errors.Is(err, errLeaderEnded) || o.StdioKnown || o.Session != 4710 {
+	if !errors.Is(err, ErrLeaderEnded) || o.StdioKnown || o.Session != 4710 {
 		t.Errorf("leader ended: got %+v, %v", o, err)
 	}
 	if _, err = fakeRoot(t, with("garbage")).Origin(id); err == nil || errors.Is(err, ErrGone) {

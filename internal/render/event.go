@@ -3,7 +3,6 @@
 package render
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -71,9 +70,6 @@ func about(e *wire.Event) string {
 	case e.Type == wire.TypeResync && e.Resync != nil:
 		return fmt.Sprintf("compared with the kernel (%s): %d processes found, %d vanished unseen", e.Resync.Reason, e.Resync.Found, e.Resync.Vanished)
 	case e.Type == wire.TypeKill && e.Kill != nil:
-		if reason := e.Kill.Reason; reason != "" {
-			return aboutKill(e.Kill) + ": " + safetext.Terminal(reason)
-		}
 		return aboutKill(e.Kill)
 	case e.Type == wire.TypeAlert && e.Alert != nil:
 		return fmt.Sprintf("%s: %s", e.Alert.Name, safetext.Terminal(e.Alert.Message))
@@ -154,27 +150,13 @@ func aboutKill(k *wire.Kill) string {
 			parts = append(parts, fmt.Sprintf("%d %s", n, strings.ReplaceAll(outcome, "_", " ")))
 		}
 	}
-	s := fmt.Sprintf("rule %s (%s): %s: %s", k.Rule, k.Mode, k.Outcome, strings.Join(parts, ", "))
-	if k.Leak != "" {
-		s += " of leak " + safetext.Field(k.Leak)
-		if k.Name != "" {
-			s += " (" + safetext.Terminal(k.Name) + ")"
-		}
+	by := fmt.Sprintf("rule %s (%s)", k.Rule, k.Mode)
+	if r := k.RequestedBy; r != nil {
+		by = fmt.Sprintf("by hand, asked for by %d %s of user %d", r.PID, safetext.Name(r.Comm), r.UID)
 	}
-	if where := cmp.Or(k.Container, k.Unit); where != "" {
-		s += " in " + safetext.Terminal(where)
-	}
-	if k.User != "" {
-		s += ", user " + safetext.Terminal(k.User)
-	}
-	switch held := k.Bytes(); {
-	case k.FreedBytes > 0:
+	s := fmt.Sprintf("%s: %s: %s", by, k.Outcome, strings.Join(parts, ", "))
+	if k.FreedBytes > 0 {
 		s += ", " + Bytes(k.FreedBytes) + " freed"
-	case held > 0:
-		s += ", " + Bytes(held)
-	}
-	if by := k.RequestedBy; by != nil {
-		s += fmt.Sprintf(", asked for by uid %d, pid %d %s", by.UID, by.PID, safetext.Name(by.Comm))
 	}
 	return s
 }

@@ -58,8 +58,9 @@ type Client struct {
 }
 
 // Dial returns a client of the daemon on the socket path. The socket must belong
-// to root or to the caller: a stranger's daemon would be told what to kill. With
-// nobody listening it returns nil without an error, unless required.
+// to root or to the caller: a stranger's daemon would be told what to kill. Where there is no
+// socket it returns nil without an error, unless required; one on which nobody listens, or
+// that the caller may not use, is an error (ECONNREFUSED, EACCES) in any case.
 func Dial(path string, required bool) (*Client, error) {
 	var st unix.Stat_t
 	err := unix.Stat(path, &st)
@@ -78,9 +79,6 @@ func Dial(path string, required bool) (*Client, error) {
 	}
 	conn, err := dial(context.Background(), "", "")
 	if err != nil {
-		if !required && (errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, fs.ErrPermission)) {
-			return nil, nil
-		}
 		return nil, fmt.Errorf("socket %s: %w", path, errors.Unwrap(err))
 	}
 	conn.Close()

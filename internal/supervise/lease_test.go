@@ -193,7 +193,7 @@ func TestDial(t *testing.T) {
 		{"listening, required", listening, true, true, ""},
 		{"absent", none, false, false, ""},
 		{"absent, required", none, true, false, "socket " + none + ": no such file or directory"},
-		{"deserted", deserted, false, false, ""},
+		{"deserted", deserted, false, false, "socket " + deserted + ": connect: connection refused"},
 		{"deserted, required", deserted, true, false, "socket " + deserted + ": connect: connection refused"},
 		{"not a socket", plain, false, false, "socket " + plain + ": not a socket"},
 	}

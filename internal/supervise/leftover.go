@@ -114,7 +114,7 @@ func (s *supervisor) noteSpawners() {
 		if parent := known[p.PPID]; parent != nil && s.spawners[id] == nil {
 			s.spawners[id] = parent
 		}
-		known[p.PID] = &Spawner{PID: p.PID, Comm: p.Comm, Cmdline: cmdlineOf(p.PID)}
+		known[p.PID] = &Spawner{PID: p.PID, Comm: p.Comm, Cmdline: s.arguments(p)}
 		return true
 	})
 }
@@ -133,7 +133,7 @@ func (s *supervisor) noteLeftovers() {
 
 func (s *supervisor) leftover(p descend.Proc) *Leftover {
 	id := identity{p.PID, p.Start}
-	l := &Leftover{PID: p.PID, Comm: p.Comm, Cmdline: cmdlineOf(p.PID), SpawnedBy: s.spawners[id], id: id}
+	l := &Leftover{PID: p.PID, Comm: p.Comm, Cmdline: s.arguments(p), SpawnedBy: s.spawners[id], id: id}
 	if now, start := boottime.Now(), boottime.FromTicks(p.Start); now > start {
 		l.AgeSeconds = time.Duration(now - start).Seconds()
 	}
@@ -147,14 +147,6 @@ func (s *supervisor) leftover(p descend.Proc) *Leftover {
 		}
 	}
 	return l
-}
-
-func cmdlineOf(pid int) []string {
-	args, err := descend.Cmdline(pid)
-	if err != nil || args == nil {
-		return []string{}
-	}
-	return args
 }
 
 // howEnded says how a process that was left behind ended.

@@ -105,7 +105,8 @@ func (c *child) code() int {
 
 type supervisor struct {
 	Config
-	reads   slowread.Reads // one of each process at a time
+	reads   slowread.Reads       // one of each process at a time
+	asked   map[identity]*answer // environments, in the look at the tree that is going on
 	self    int
 	signals *signals
 	tty     *terminal // nil without a controlling terminal
@@ -150,7 +151,7 @@ type identity struct {
 // and handles signals. Call it once, from a process with nothing else to do.
 func Run(cfg Config) (code int, err error) {
 	s := &supervisor{
-		Config: cfg, self: os.Getpid(), reads: slowread.Reads{Each: 1},
+		Config: cfg, self: os.Getpid(), reads: slowread.Reads{Each: 1}, asked: map[identity]*answer{},
 		unread: map[identity]bool{}, termed: map[identity]bool{}, killed: map[identity]bool{},
 		kept: map[identity]bool{}, refused: map[identity]bool{}, spawners: map[identity]*Spawner{},
 	}

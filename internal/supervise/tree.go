@@ -3,7 +3,6 @@
 package supervise
 
 import (
-	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -12,7 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/abot-trace/abot-trace/internal/descend"
-	"github.com/abot-trace/abot-trace/internal/slowread"
 )
 
 // keepMark in the environment of a process declares it deliberate.
@@ -41,6 +39,7 @@ func (s *supervisor) targets() []descend.Proc {
 		return nil
 	}
 	var procs []descend.Proc
+	clear(s.asked)
 	seen := map[int]bool{}
 	err := descend.Walk(s.self, func(p descend.Proc) bool {
 		seen[p.PID] = true
@@ -93,13 +92,13 @@ func (s *supervisor) keep(p descend.Proc) bool {
 }
 
 func (s *supervisor) whyKeep(p descend.Proc) string {
-	env, err := s.readWords(p, descend.Environ)
+	env, err := s.environ(p)
 	if err == nil && slices.Contains(env, keepMark) {
 		return keepMark
 	}
 	if id := (identity{p.PID, p.Start}); err != nil && !errors.Is(err, descend.ErrGone) && !s.unread[id] {
 		s.unread[id] = true
-		s.Report("not known whether %s is to be kept, so it is not: its environment: %v", describe(p), err)
+		s.Report("not known whether %s is to be kept, so it is not: its environment %s", describe(p), whyUnread(err))
 	}
 	if len(s.Keep) == 0 {
 		return ""
@@ -114,23 +113,10 @@ func (s *supervisor) whyKeep(p descend.Proc) string {
 }
 
 func (s *supervisor) commandLine(p descend.Proc) string {
-	args, err := s.readWords(p, descend.Cmdline)
-	if err != nil || len(args) == 0 {
-		return p.Comm
+	if args := s.arguments(p); len(args) > 0 {
+		return strings.Join(args, " ")
 	}
-	return strings.Join(args, " ")
-}
-
-// readTimeout is what one process may take to let its environment or arguments be read: it
-// can hold them for ever, and an answer that does not come keeps nobody.
-const readTimeout = 100 * time.Millisecond
-
-// readWords has read read words of p, if that does not block. Of who has not answered
-// once nothing more is asked as long as it does not.
-func (s *supervisor) readWords(p descend.Proc, read func(pid int) ([]string, error)) ([]string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), readTimeout)
-	defer cancel()
-	return slowread.Do(ctx, &s.reads, uint32(p.PID), func() ([]string, error) { return read(p.PID) })
+	return p.Comm
 }
 
 // belowKept reports whether a kept process is among p's ancestors.

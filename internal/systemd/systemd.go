@@ -121,7 +121,14 @@ func ask(ctx context.Context, conn *dbus.Conn, name string) (evidence.UnitState,
 	}
 	s := evidence.UnitState{State: active, StartedAt: startedAt(unit["InactiveExitTimestampMonotonic"])}
 	s.SubState, _ = unit["SubState"].(string)
-	// Scopes and slices have no main process.
+	if strings.HasSuffix(name, ".scope") { // it has no main process
+		scope, err := conn.GetUnitTypePropertiesContext(ctx, name, "Scope")
+		if err != nil {
+			return evidence.UnitState{}, err
+		}
+		err = askKill(&s, scope)
+		return s, err
+	}
 	if !strings.HasSuffix(name, ".service") {
 		return s, nil
 	}
@@ -138,11 +145,20 @@ func ask(ctx context.Context, conn *dbus.Conn, name string) (evidence.UnitState,
 	if active != "inactive" && active != "failed" {
 		s.MainPID, s.ControlPID = int32(main), int32(control)
 	}
-	if s.KillMode, ok = service["KillMode"].(string); !ok {
-		return evidence.UnitState{}, errors.New("it has no KillMode")
-	}
 	s.Type, _ = service["Type"].(string)
-	return s, nil
+	err = askKill(&s, service)
+	return s, err
+}
+
+// askKill takes how a service or scope is stopped.
+func askKill(s *evidence.UnitState, properties map[string]any) error {
+	var ok bool
+	if s.KillMode, ok = properties["KillMode"].(string); !ok {
+		return errors.New("it has no KillMode")
+	}
+	kills, ok := properties["SendSIGKILL"].(bool)
+	s.NoFinalKill = ok && !kills
+	return nil
 }
 
 // startedAt converts a time stamp of the manager's, microseconds of CLOCK_MONOTONIC, to

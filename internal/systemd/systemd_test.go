@@ -10,6 +10,7 @@ import (
 	"net"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -28,6 +29,7 @@ const patience = 30 * time.Second
 type bus struct {
 	t        *testing.T
 	path     string
+	mu       sync.Mutex                // of unit and list, where they change while it serves
 	unit     map[string]godbus.Variant // nil: no unit has any process
 	service  map[string]godbus.Variant
 	name     string        // of the unit's object
@@ -155,7 +157,16 @@ func authenticate(c net.Conn) bool {
 	}
 }
 
+// change changes what is answered from now on.
+func (b *bus) change(unit map[string]godbus.Variant, list []listed) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.unit, b.list = unit, list
+}
+
 func (b *bus) answer(call *godbus.Message) *godbus.Message {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	m := &godbus.Message{Type: godbus.TypeMethodReply, Headers: map[godbus.HeaderField]godbus.Variant{
 		godbus.FieldReplySerial: godbus.MakeVariant(call.Serial())}}
 	switch member := call.Headers[godbus.FieldMember].Value().(string); {
@@ -164,7 +175,7 @@ func (b *bus) answer(call *godbus.Message) *godbus.Message {
 		m.Headers[godbus.FieldErrorName] = godbus.MakeVariant(errNoUnit)
 	case member == "GetUnitByPID":
 		m.Body = []any{godbus.ObjectPath("/org/freedesktop/systemd1/unit/" + dbus.PathBusEscape(b.name))}
-	case member == "GetAll" && call.Body[0] == "org.freedesktop.systemd1.Service":
+	case member == "GetAll" && (call.Body[0] == serviceFace || call.Body[0] == scopeFace):
 		b.asked.Add(1)
 		m.Body = []any{b.service}
 	case member == "GetAll":
@@ -226,7 +237,11 @@ func TestUnit(t *testing.T) {
 	}{
 		{name: "service", unit: active, service: service, want: running},
 		{name: "no unit"},
-		{name: "scope", unit: active, unitName: "session-1.scope", want: evidence.UnitState{State: "active", SubState: "running"}},
+		{name: "scope", unit: active, unitName: "session-1.scope", service: properties("KillMode", "none"), want: evidence.UnitState{State: "active", SubState: "running", KillMode: "none"}},
+		{name: "scope without KillMode", unit: active, unitName: "session-1.scope", service: properties(), err: "it has no KillMode"},
+		{name: "SendSIGKILL=no", unit: active, service: properties("MainPID", uint32(7), "KillMode", "mixed", "SendSIGKILL", false),
+			want: evidence.UnitState{State: "active", SubState: "running", MainPID: 7, KillMode: "mixed", NoFinalKill: true}},
+		{name: "SendSIGKILL=yes", unit: active, service: properties("MainPID", uint32(7), "KillMode", "mixed", "SendSIGKILL", true), want: running},
 		{name: "starting", unit: properties("ActiveState", "activating", "SubState", "start"), service: service,
 			want: evidence.UnitState{State: "activating", SubState: "start", MainPID: 7, KillMode: "mixed"}},
 		{name: "reloading", unit: properties("ActiveState", "reloading", "SubState", "reload"), service: service,

@@ -5,6 +5,8 @@ package systemd
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,6 +25,7 @@ const (
 	managerFace    = "org.freedesktop.systemd1.Manager"
 	unitFace       = "org.freedesktop.systemd1.Unit"
 	serviceFace    = "org.freedesktop.systemd1.Service"
+	scopeFace      = "org.freedesktop.systemd1.Scope"
 	propertiesFace = "org.freedesktop.DBus.Properties"
 )
 
@@ -83,6 +86,13 @@ func (u *units) unload(name string) bool {
 	defer u.mu.Unlock()
 	u.gone[name] = struct{}{}
 	return news
+}
+
+// names are those of all units that are remembered.
+func (u *units) names() []string {
+	u.mu.RLock()
+	defer u.mu.RUnlock()
+	return slices.Collect(maps.Keys(u.states))
 }
 
 func (u *units) forget() {
@@ -156,6 +166,9 @@ type watcher struct {
 	conn    *godbus.Conn
 	told    *units
 	changed func(unit string)
+	// reloading says that the manager reads its units anew. It says of each that it is
+	// removed, and means none: which are gone is known when it is done.
+	reloading bool
 }
 
 // callTimeout bounds one question of a watcher: a manager that is stuck is left.
@@ -179,11 +192,18 @@ func (w *watcher) list(ctx context.Context) error {
 	if err := w.call(ctx, managerPath, managerFace+".ListUnits").Store(&list); err != nil {
 		return fmt.Errorf("list units: %w", err)
 	}
+	up := make(map[string]bool, len(list))
 	for _, u := range list {
 		if hasProcesses(u.Name) && u.Active != "inactive" {
+			up[u.Name] = true
 			if err := w.fetch(ctx, u.Name, u.Path); err != nil {
 				return err
 			}
+		}
+	}
+	for _, name := range w.told.names() {
+		if !up[name] && w.told.unload(name) {
+			w.changed(name)
 		}
 	}
 	return nil
@@ -196,17 +216,21 @@ func hasProcesses(unit string) bool {
 
 // fetch asks for the state of a unit. One that is gone meanwhile is told to be so, or was.
 func (w *watcher) fetch(ctx context.Context, name string, path godbus.ObjectPath) error {
-	var unit, service map[string]godbus.Variant
+	var unit, own map[string]godbus.Variant
 	err := w.call(ctx, path, propertiesFace+".GetAll", unitFace).Store(&unit)
-	if err == nil && strings.HasSuffix(name, ".service") {
-		err = w.call(ctx, path, propertiesFace+".GetAll", serviceFace).Store(&service)
+	if err == nil {
+		face := serviceFace
+		if strings.HasSuffix(name, ".scope") {
+			face = scopeFace
+		}
+		err = w.call(ctx, path, propertiesFace+".GetAll", face).Store(&own)
 	}
 	if err != nil {
 		return answeredElse(err)
 	}
 	var s evidence.UnitState
 	merge(&s, unit)
-	merge(&s, service)
+	merge(&s, own)
 	if w.told.set(name, s) {
 		w.changed(name)
 	}
@@ -227,14 +251,17 @@ func (w *watcher) take(ctx context.Context, s *godbus.Signal) error {
 		}
 	case managerFace + ".UnitRemoved":
 		if len(s.Body) == 2 {
-			if name, ok := s.Body[0].(string); ok && w.told.unload(name) {
+			if name, ok := s.Body[0].(string); ok && !w.reloading && w.told.unload(name) {
 				w.changed(name)
 			}
 		}
 	case managerFace + ".Reloading":
-		// The unit's files are read again: what is constant otherwise may be another.
-		if len(s.Body) == 1 && s.Body[0] == false {
-			return w.list(ctx)
+		// The units' files are read again: what is constant otherwise may be another.
+		if len(s.Body) == 1 {
+			w.reloading = s.Body[0] == true
+			if !w.reloading {
+				return w.list(ctx)
+			}
 		}
 	}
 	return nil
@@ -288,6 +315,9 @@ func merge(s *evidence.UnitState, properties map[string]godbus.Variant) {
 	text("KillMode", &s.KillMode)
 	pid("MainPID", &s.MainPID)
 	pid("ControlPID", &s.ControlPID)
+	if v, ok := properties["SendSIGKILL"].Value().(bool); ok {
+		s.NoFinalKill = !v
+	}
 	if v, ok := properties["InactiveExitTimestampMonotonic"]; ok {
 		s.StartedAt = startedAt(v.Value())
 	}

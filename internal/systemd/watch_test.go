@@ -95,6 +95,35 @@ func TestWatch(t *testing.T) {
 	check("job@1.service", gone, true)
 }
 
+// TestWatchReload has the manager read its units anew: it then says of each that it is
+// removed, and none is but the one that is gone afterwards.
+func TestWatchReload(t *testing.T) {
+	b := newBus(t)
+	b.list = []listed{
+		{Name: "web.service", Active: "active", Path: objectPath("web.service"), JobPath: "/"},
+		{Name: "x.service", Active: "active", Path: objectPath("x.service"), JobPath: "/"},
+	}
+	m, c, changed := watching(t, b)
+	wait(t, changed, "web.service")
+	wait(t, changed, "x.service")
+	emit(t, c, objectPath("web.service"), propertiesFace, "PropertiesChanged", unitFace, properties("ActiveState", "deactivating"), []string{})
+	wait(t, changed, "web.service")
+
+	b.change(properties("ActiveState", "deactivating", "SubState", "stop-sigterm"), b.list[:1])
+	emit(t, c, managerPath, managerFace, "Reloading", true)
+	emit(t, c, managerPath, managerFace, "UnitRemoved", "web.service", objectPath("web.service"))
+	emit(t, c, managerPath, managerFace, "UnitRemoved", "x.service", objectPath("x.service"))
+	emit(t, c, managerPath, managerFace, "Reloading", false)
+	wait(t, changed, "web.service") // by its other substate: it was never down
+	if got, _ := m.Told("web.service"); got.State != "deactivating" {
+		t.Errorf("a unit that is being stopped is told to be %s", got.State)
+	}
+	wait(t, changed, "x.service")
+	if got, _ := m.Told("x.service"); got.State != "inactive" {
+		t.Errorf("a unit that is gone is told to be %s", got.State)
+	}
+}
+
 // TestWatchAgain wants nothing told of what an ended connection said, and all of it again.
 func TestWatchAgain(t *testing.T) {
 	b := newBus(t)

@@ -13,7 +13,7 @@ import (
 
 // ExportVersion is raised whenever the format below changes in any way. A tree of
 // another version is not read: the kernel can be asked again, a misread tree cannot.
-const ExportVersion = 6
+const ExportVersion = 7
 
 // ErrMerging is returned by Export between Begin and End of a snapshot.
 var ErrMerging = errors.New("tracker: a snapshot is being merged")
@@ -261,6 +261,7 @@ func (w *writer) leaker(l *Leaker) {
 		w.origin(l.Start)
 	}
 	w.string(l.Within)
+	w.uint(l.WithinSince)
 }
 
 func (w *writer) orphan(o *Orphan) {

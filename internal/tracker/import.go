@@ -204,6 +204,7 @@ func (r *reader) leaker() *Leaker {
 		l.Start = r.origin()
 	}
 	l.Within = r.string()
+	l.WithinSince = r.uint(math.MaxUint64)
 	return l
 }
 

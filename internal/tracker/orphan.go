@@ -23,8 +23,9 @@ type Leaker struct {
 	Start      event.Origin
 	StartKnown bool
 	// Within is the verdict on the orphan that it was, or lived below, when it died; empty
-	// where there was none.
-	Within string
+	// where there was none. WithinSince is since when that one was an orphan.
+	Within      string
+	WithinSince uint64
 }
 
 // An Orphan is what is known of the orphaning of a living process.
@@ -115,7 +116,10 @@ func (t *Tree) leaker(r ref, how end) *Leaker {
 	n := t.at(r)
 	w := t.words.get(n.words)
 	l := &Leaker{ID: n.id(), Comm: n.comm, Filename: w.filename, Cmdline: w.cmdline, UID: n.uid,
-		Cgroup: t.cgroups.get(n.cgroup), End: how.public(), Within: t.within(r)}
+		Cgroup: t.cgroups.get(n.cgroup), End: how.public()}
+	if o := t.within(r); o != nil {
+		l.Within, l.WithinSince = o.Verdict, o.Since
+	}
 	l.Start, l.StartKnown = t.start(r)
 	return l
 }
@@ -134,14 +138,14 @@ func (t *Tree) start(r ref) (o event.Origin, known bool) {
 	}
 }
 
-// within returns the verdict on the orphan that r is, was, or lives below.
-func (t *Tree) within(r ref) string {
+// within returns the orphan that r is, was, or lives below, nil where there is none.
+func (t *Tree) within(r ref) *Orphan {
 	for at := r; at != 0; at = t.at(at).spawner.parent {
 		if o := t.orphanOf(at); o != nil {
-			return o.Verdict
+			return o
 		}
 	}
-	return ""
+	return nil
 }
 
 // Ours reports whether the tracer's own process ended what a leaker was.

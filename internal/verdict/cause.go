@@ -13,7 +13,7 @@ const (
 	causeLeft                 // with exit code 0
 	causeStep                 // a step of its parent's code was done
 	causeHangup               // its terminal hung up
-	causeStopped              // its service manager ended it
+	causeStopped              // the init or a service manager ended it
 )
 
 // cause tells how the spawner ended. Whoever never executed since its fork is a step of

@@ -134,7 +134,7 @@ func (s *Sent) by() string {
 	case ByItself:
 		return ", raised by itself"
 	case ByManager:
-		return from + ", its service manager"
+		return from + ", the init or service manager above it"
 	case BySpawner:
 		return from + ", which had spawned it"
 	}

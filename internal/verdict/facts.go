@@ -56,7 +56,8 @@ type Facts struct {
 	// Succession is whether it is the next generation of its spawner's service.
 	Succession Succession
 	// Client says whether it is connected to a socket on which the process listens that
-	// forked its spawner and then ended it. It is asked where that happened only.
+	// forked its spawner, a step of its code that is done or that it ended itself, and that
+	// lives. It is asked only where that is so.
 	Client Answer
 
 	// Above is the orphan that it lives below, where its own spawner lives.
@@ -93,8 +94,9 @@ type Leaker struct {
 	StartKnown bool
 	// Life is how long it lived; 0 where that is not known.
 	Life time.Duration
-	// Leaked says that it was leaked itself, or lived below one that was.
-	Leaked bool
+	// Leaked says that it was leaked itself, or lived below one that was; LeakedWith, that
+	// the orphan was there when that happened.
+	Leaked, LeakedWith bool
 	// Signal is what ended it, where a signal did. Where it raised that itself after
 	// another process had sent it the same, it is the other's.
 	Signal Sent
@@ -163,6 +165,9 @@ type Unit struct {
 	Known    bool
 	State    string // ActiveState
 	KillMode string
+	// NoFinalKill says that the manager leaves what does not end when it is asked to
+	// (SendSIGKILL=no).
+	NoFinalKill bool
 	// What the orphan is to it.
 	Main, Control, Candidate bool
 	// LeakerMain says that the leaker was its main process: the manager stops the unit, or
@@ -197,7 +202,8 @@ type Above struct {
 }
 
 // Pending are questions without an answer yet. Signs is no question: the orphan may still
-// be on its way to detach.
+// be on its way to detach. Of Ends, that somebody holds one is no last answer: who died may
+// not have closed its own yet, or may be followed by who holds another.
 type Pending struct {
 	Signs, Ends, Unit, Marks, Listens, Client bool
 }

@@ -130,6 +130,8 @@ func (f *Facts) byUnit(c cause, own signs) (word, because string) {
 		return Unknown, fmt.Sprintf("its unit %s is being stopped or restarted, which ends what is left in it", u.name())
 	case u.KeepsOthers():
 		return f.afterOrder(causeLeft, own)
+	case u.NoFinalKill:
+		return Deliberate, fmt.Sprintf("its unit %s was stopped, and has SendSIGKILL=no, which leaves on purpose what does not end", u.name())
 	case own.any():
 		return Unknown, fmt.Sprintf("its unit %s was stopped, but it had detached by itself: that could be either", u.name())
 	}
@@ -174,12 +176,13 @@ func (f *Facts) afterHangup(own signs) (word, because string) {
 // afterOrder is the verdict where the spawner left in order.
 func (f *Facts) afterOrder(c cause, own signs) (word, because string) {
 	if f.Direct && f.Client == Yes {
-		return Deliberate, "it is connected to a socket of the process that forked its spawner to launch it, and that then ended the spawner (activation)"
+		return Deliberate, "it is connected to a socket of the process that forked its spawner, a step of its code, to launch it (activation)"
 	}
 	prepared := f.preparedSigns()
 	lines := own.own()
 	all := own
-	if f.Direct && f.launchedBriefly() {
+	// A launcher that was left behind with it leaves because of that, not of its own will.
+	if f.Direct && f.launchedBriefly() && !f.Leaker.LeakedWith {
 		lines = append(lines, prepared.prepared()...)
 		all = all.with(prepared)
 		if wrapper := f.wrapperSigns(); wrapper.any() && !f.Tied {

@@ -270,7 +270,9 @@ func TestReasons(t *testing.T) {
 			"its spawner pid 200 (sh) lives, and of that one it is not known"},
 		{"detached below a leaked one", with(stranded, nohup), Deliberate, "it began to ignore SIGHUP (nohup)"},
 		{"activation", with(neverExeced, killedBy(BySpawner), soon, func(f *Facts) { f.Client = Yes }), Deliberate,
-			"it is connected to a socket of the process that forked its spawner to launch it, and that then ended the spawner (activation)"},
+			"it is connected to a socket of the process that forked its spawner, a step of its code, to launch it (activation)"},
+		{"activation, by a helper that left before it was ended", with(neverExeced, leftOK, soon, func(f *Facts) { f.Client = Yes }), Deliberate,
+			"it is connected to a socket of the process that forked its spawner, a step of its code, to launch it (activation)"},
 		{"setsid and nobody at the other end", with(leftOK, soon, setsid, abandoned), Unknown,
 			"a new session is its only sign of detaching, and nobody is at the other end of its standard output and standard error"},
 		{"start_new_session and nobody at the other end", with(leftOK, soon, preparedSession, abandoned), Unknown,
@@ -303,6 +305,12 @@ func TestReasons(t *testing.T) {
 		{"unit that is down, and a sign", with(terminatedBy(ByManager), inUnit("web.service", "inactive", "mixed"), nohup,
 			func(f *Facts) { f.Unit.Ended = true }), Unknown,
 			"its unit web.service was stopped, but it had detached by itself: that could be either"},
+		{"unit that is down, SendSIGKILL=no", with(terminatedBy(ByManager), inUnit("web.service", "failed", "control-group"),
+			func(f *Facts) { f.Unit.Ended, f.Unit.NoFinalKill = true, true }), Deliberate,
+			"its unit web.service was stopped, and has SendSIGKILL=no, which leaves on purpose what does not end"},
+		{"unit that is being stopped, SendSIGKILL=no", with(terminatedBy(ByManager), inUnit("web.service", "deactivating", "control-group"),
+			func(f *Facts) { f.Unit.NoFinalKill = true }), Unknown,
+			"its unit web.service is being stopped or restarted, which ends what is left in it"},
 		{"unit that is down, KillMode=process", with(terminatedBy(ByManager), inUnit("ssh.service", "inactive", "process"),
 			func(f *Facts) { f.Unit.Ended = true }), Unknown,
 			"its spawner left in order and it shows no sign of detaching by itself: that could be either"},
@@ -362,6 +370,8 @@ func TestProvisional(t *testing.T) {
 		{"activation is asked for", with(neverExeced, killedBy(BySpawner), pending(Pending{Client: true})), Unknown, true},
 		{"whether it listens is asked for", with(func(f *Facts) { f.Succession = Succession{SameProgram: true, Children: true}; f.Pending.Listens = true }),
 			Unknown, true},
+		{"who is at the other ends may let go", with(fails, func(f *Facts) { f.Pending.Ends = true }), Unknown, true},
+		{"who is at the other ends makes no difference", with(func(f *Facts) { f.Pending.Ends = true }), Leaked, false},
 		{"whether it listens makes no difference", with(func(f *Facts) { f.Succession = Succession{SameProgram: true}; f.Pending.Listens = true }),
 			Leaked, false},
 	}
@@ -378,7 +388,8 @@ func TestMissing(t *testing.T) {
 		want  string
 	}{
 		{"left", with(leftOK), "a sign of its own that it is to outlive its spawner: a session, SIGHUP ignored, or standard input, output and error replaced"},
-		{"failed", with(fails), "ABOT_TRACE_KEEP=1 in its environment"},
+		{"failed, no pipe and no socket", with(fails, func(f *Facts) { f.Ends = [3]End{} }), "ABOT_TRACE_KEEP=1 in its environment"},
+		{"failed, somebody is at the other ends", with(fails), "nobody at the other end of its standard input, output or error"},
 		{"failed, ends not known", with(fails, func(f *Facts) { f.Ends[0] = EndUnknown }), "nobody at the other end of its standard input, output or error"},
 		{"not read", with(func(f *Facts) { f.Errors = []string{"environment: x"} }), "what could not be read: environment: x"},
 		{"unit stops", with(inUnit("a.service", "deactivating", "mixed")), "its unit being down"},
@@ -440,6 +451,26 @@ func TestRoundDuration(t *testing.T) {
 	for _, tt := range tests {
 		if got := roundDuration(tt.give); got != tt.want {
 			t.Errorf("roundDuration(%d): got %s, want %s", tt.give, got, tt.want)
+		}
+	}
+}
+
+// TestSender: a shell may be pid 1 as well as a service manager.
+func TestSender(t *testing.T) {
+	tests := []struct {
+		sent Sent
+		want string
+	}{
+		{Sent{By: ByTerminal}, ", sent by its terminal"},
+		{Sent{By: ByItself, Who: "pid 7 (sh)"}, ", raised by itself"},
+		{Sent{By: ByManager, Who: "pid 1 (bash)"}, ", sent by pid 1 (bash), the init or service manager above it"},
+		{Sent{By: BySpawner, Who: "pid 7 (sh)"}, ", sent by pid 7 (sh), which had spawned it"},
+		{Sent{By: ByStranger, Who: "pid 7 (sh)"}, ", sent by pid 7 (sh)"},
+		{Sent{By: ByKernel}, ""},
+	}
+	for _, tt := range tests {
+		if got := tt.sent.by(); got != tt.want {
+			t.Errorf("%+v: got %q, want %q", tt.sent, got, tt.want)
 		}
 	}
 }

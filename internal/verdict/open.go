@@ -46,15 +46,18 @@ func listen(f *Facts)    { f.Succession.Listens = Yes }
 func deaf(f *Facts)      { f.Succession.Listens = No }
 func connect(f *Facts)   { f.Client = Yes }
 
-func abandon(f *Facts)  { f.answerEnds(EndAbandoned) }
-func holdEnds(f *Facts) { f.answerEnds(EndHeld) }
+func holdEnds(f *Facts) { f.answerEnds(EndUnknown, EndHeld) }
+func abandon(f *Facts) {
+	f.answerEnds(EndUnknown, EndAbandoned)
+	f.answerEnds(EndHeld, EndAbandoned)
+}
 
-// answerEnds has each other end that is not known yet be as given.
-func (f *Facts) answerEnds(end End) {
+// answerEnds has each other end of which one thing is said be another.
+func (f *Facts) answerEnds(from, to End) {
 	f.Pending.Ends = false
 	for i := range f.Ends {
-		if f.Ends[i] == EndUnknown {
-			f.Ends[i] = end
+		if f.Ends[i] == from {
+			f.Ends[i] = to
 		}
 	}
 }

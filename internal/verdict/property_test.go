@@ -208,7 +208,7 @@ func TestFinalStays(t *testing.T) {
 			return
 		}
 		answered := f
-		answered.answerEnds(rapid.SampledFrom([]End{EndHeld, EndAbandoned}).Draw(t, "answer"))
+		rapid.SampledFrom([]func(*Facts){holdEnds, abandon}).Draw(t, "answer")(&answered)
 		if got := Judge(answered); got.Word != v.Word {
 			t.Fatalf("final %s became %s: %+v", v.Word, got.Word, f)
 		}

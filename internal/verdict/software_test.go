@@ -149,6 +149,10 @@ func TestSoftware(t *testing.T) {
 
 		// Deaths inside a leak.
 		{"shell below a killed agent leaves in its turn", with(leftOK, func(f *Facts) { f.Leaker.Leaked = true }), Leaked},
+		{"Erlang port, the VM killed, and so its starter left", with(leftOK, soon, preparedSession, abandoned,
+			func(f *Facts) { f.Leaker.Leaked, f.Leaker.LeakedWith = true, true }), Leaked},
+		{"what a program that was left behind prepares to be detached", with(leftOK, soon, preparedSession,
+			func(f *Facts) { f.Leaker.Leaked = true }), Deliberate},
 		{"what it had detached", with(leftOK, nohup, func(f *Facts) { f.Leaker.Leaked = true }), Deliberate},
 		{"it fails", with(fails, func(f *Facts) { f.Leaker.Leaked = true }), Leaked},
 

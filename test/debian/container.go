@@ -40,9 +40,9 @@ func (c *Container) Start(ctx context.Context) error {
 	}
 	defer console.Close()
 	// No --register: there is no machined to ask on a test machine. The filter of
-	// nspawn refuses bpf(2) by default.
+	// nspawn refuses by default what tracers need: bpf(2), pidfd_getfd(2).
 	args := append([]string{"--keep-unit", "--register=no",
-		"--capability=all", "--system-call-filter=bpf perf_event_open", "--bind-ro=/sys/kernel/btf",
+		"--capability=all", "--system-call-filter=bpf perf_event_open pidfd_getfd", "--bind-ro=/sys/kernel/btf",
 		"--private-network", "--link-journal=no", "--console=pipe",
 		"--machine=" + filepath.Base(c.Dir), "--directory=" + c.Path("")}, c.Options...)
 	if len(c.Init) == 0 {

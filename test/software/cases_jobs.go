@@ -66,7 +66,8 @@ ask_job job`, wants: what("job", deliberate)},
 public class J { public static void main(String[] a) throws Exception { new ProcessBuilder("setsid", "sleep", a[0]).start(); } }
 P
 java J.java $mark || true
-ask_job job`, wants: what("job", deliberate), race: true},
+ask_job job`, wants: what("job", deliberate), race: true,
+		open: "a session is its only sign, and nobody is at the other ends of its standard input, output and error: so are browsers and servers whose driver has left without ending them"},
 	{name: "xargs, nohup of each in the background", race: true, script: `echo $mark | xargs -I{} sh -c 'nohup sleep {} >/dev/null 2>&1 &'
 ask_job job`, wants: what("job", deliberate)},
 	{name: "an agent's setsid nohup job, the agent is SIGKILLed", script: agentShell("setsid nohup $job >log 2>&1 </dev/null & wait"),

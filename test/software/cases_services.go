@@ -163,7 +163,7 @@ TimeoutStopSec=1`, `systemctl start $unit
 ask_job job
 ask worker $(parent_of $(job_pids))
 systemctl stop $unit
-sleep 1`, what("worker", leaked, "job", kept)),
+sleep 1`, what("worker", deliberate, "job", kept)),
 }
 
 // because sets why, opened open.

@@ -64,7 +64,7 @@ const armedRule = "armed"
 // follow begins to follow the stream of the daemon in a container.
 func follow(ctx context.Context, c *debian.Container) (*watch, error) {
 	w := &watch{words: map[identity][]word{}, ended: map[identity]string{}, lines: map[identity][]string{}, fed: make(chan struct{})}
-	cmd := c.Command(ctx, "abot-trace", "events", "--follow", "--json")
+	cmd := c.Command(ctx, "abot-trace", "events", "--follow", "--json", "--socket", socket)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, err

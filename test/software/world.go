@@ -43,9 +43,13 @@ rules:
 // bootPlain runs below tini, as the programs of a container do that is started with an
 // init: the daemon, and a listener that starts the cases.
 const bootPlain = `mkdir -p /run/abot-trace /run/sshd /run/lock
-abot-trace daemon --config /etc/abot-trace/config.yaml --socket /run/abot-trace/socket >/test/daemon.log 2>&1 </dev/null &
+abot-trace daemon --config /etc/abot-trace/config.yaml >/test/daemon.log 2>&1 </dev/null &
 exec socat UNIX-LISTEN:/run/start,fork EXEC:"/bin/bash /test/inside/start"
 `
+
+// socket is the daemon's, in every place. The commands of this test name it: without a daemon
+// they would else trace by themselves, and the test would look at them.
+const socket = "/run/abot-trace/abot-trace.sock"
 
 // openWorld boots a place. program is the tracer's, deb its package. The world ends by
 // close.
@@ -160,7 +164,7 @@ func (w *world) awaitDaemon(ctx context.Context) error {
 		}
 	}
 	return w.await(ctx, "the daemon", func() error {
-		_, err := w.enter(ctx, "abot-trace", "tree", "--json")
+		_, err := w.enter(ctx, "abot-trace", "tree", "--json", "--socket", socket)
 		return err
 	})
 }

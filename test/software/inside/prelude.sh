@@ -95,6 +95,15 @@ found() { until_ok pgrep -of -- "$1" || return 1; pgrep -of -- "$1"; }
 
 listening() { ss -Hltn "sport = :$1" | grep -q .; }
 
+# running DAEMON PIDFILE: it runs, started where it did not. Another run may just have ended it.
+running() {
+	running_now() {
+		local pid
+		pid=$(cat "$2" 2>/dev/null) && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$1" ] && alive "$pid" || { "$1"; false; }
+	}
+	until_ok running_now "$@"
+}
+
 # program NAME: the text on standard input is a program of that name for this run.
 program() {
 	cat >"$dir/$1"
