@@ -4,6 +4,7 @@ package recipes
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"math"
@@ -32,7 +33,8 @@ var notRun = map[string]string{
 	"kernel          │ bpf/":                   "a drawing",
 	"programs --> ring --> daemon":             "a drawing",
 	"abot-trace: supervise: kept process 4711": "what is printed",
-	"COPY abot-trace /usr/bin/":                "a recipe for an image, which test/image.sh builds",
+	"srun abot-trace supervise":                "a line for Slurm, which is not here",
+	"#!/bin/sh":                                "a script that Slurm runs",
 	"import abot_trace":                        "Python, which the tests of examples run",
 	"g, err := shutdown.New(":                  "Go, which the tests of shutdown run",
 	"level=INFO msg=\"process tree read again": "a log",
@@ -107,6 +109,27 @@ func helpBlocks(t *testing.T) (out []Block) {
 // prefixes are what stands before a command in a table of cron, a unit, a pipeline.
 var prefixes = regexp.MustCompile(`^(\*/10 \* \* \* \*  |ExecStart=|- (run: )?)`)
 
+// entrypoint returns what a container of an image would run as pid 1, in the namespace of
+// which it sees nobody else.
+func entrypoint(recipe string) (string, error) {
+	argv := []string{"unshare", "--pid", "--fork", "--mount-proc"}
+	for line := range strings.Lines(recipe) {
+		instruction, list, _ := strings.Cut(line, " ")
+		if instruction != "ENTRYPOINT" && instruction != "CMD" {
+			continue
+		}
+		var args []string
+		if err := json.Unmarshal([]byte(list), &args); err != nil {
+			return "", fmt.Errorf("%q: %w", line, err)
+		}
+		argv = append(argv, args...)
+	}
+	return strings.Join(argv, " "), nil
+}
+
+// target is the first line of a rule of make.
+var target = regexp.MustCompile(`^[a-z]+-[a-z-]+:$`)
+
 // runOf makes a block something to run; ok is false where there is nothing.
 func runOf(b Block) (run Run, ok bool) {
 	first, _, _ := strings.Cut(strings.TrimSpace(b.Text), "\n")
@@ -116,6 +139,13 @@ func runOf(b Block) (run Run, ok bool) {
 	if regexp.MustCompile(`^[a-z_]+:( |$)`).MatchString(first) {
 		return Run{Commands: []string{"abot-trace check /work/example/config.yaml"},
 			Files: map[string]string{"/work/example/config.yaml": b.Text}}, true
+	}
+	if strings.Contains(b.Text, "ENTRYPOINT ") {
+		command, err := entrypoint(b.Text)
+		return Run{Commands: []string{command}, Daemon: true}, err == nil
+	}
+	if target.MatchString(first) {
+		_, b.Text, _ = strings.Cut(b.Text, "\n")
 	}
 	if strings.HasPrefix(first, "$ ") {
 		b.Lang = "console"
