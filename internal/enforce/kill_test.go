@@ -462,6 +462,10 @@ func TestResourceTracker(t *testing.T) {
 		want bool
 	}{
 		"it":                 {[]string{"/usr/bin/python3", "-c", code}, true},
+		"before Python 3.8":  {[]string{"python3", "-c", "from multiprocessing.semaphore_tracker import main;main(5)"}, true},
+		"joblib":             {[]string{"python3", "-c", "from joblib.externals.loky.backend.resource_tracker import main; main(5, False)"}, true},
+		"billiard":           {[]string{"python3", "-c", "from billiard.semaphore_tracker import main;main(5)"}, true},
+		"another main":       {[]string{"python3", "-c", "from app.tracker import main;main()"}, false},
 		"with flags":         {[]string{"python3", "-E", "-s", "-c", code}, true},
 		"a spawned worker":   {[]string{"python3", "-c", "from multiprocessing.spawn import spawn_main; spawn_main()", "--multiprocessing-fork"}, false},
 		"its name as a file": {[]string{"python3", "from multiprocessing.resource_tracker import main"}, false},
