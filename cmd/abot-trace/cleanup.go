@@ -114,7 +114,7 @@ func cleanup(ctx context.Context, c *cli.Context) ([]wire.Kill, error) {
 		return nil, err
 	}
 	defer closer()
-	return own.Pass(ctx, nil, c.Bool("enforce"), progress.step)
+	return own.Pass(ctx, nil, c.Bool("enforce"), nil, progress.step)
 }
 
 // refuseBesideDaemon keeps a pass of our own from ending anything where a daemon holds the

@@ -44,6 +44,11 @@ var forms = map[policy.Form]struct {
 		func(v any) any { return v.(*Size).Bytes },
 		func(v any) Pos { return v.(*Size).At },
 	},
+	policy.FormCount: {
+		func() any { return new(Int) },
+		func(v any) any { return v.(*Int).Value },
+		func(v any) Pos { return v.(*Int).At },
+	},
 }
 
 // inline is the tag of a Fields in a struct; behind it stands the path of its fields.

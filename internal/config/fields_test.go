@@ -15,6 +15,7 @@ import (
 func TestEveryFieldIsRead(t *testing.T) {
 	texts := map[policy.Form]string{
 		policy.FormTexts: "[a, b]", policy.FormText: `"true"`, policy.FormDuration: "90s", policy.FormSize: "500MB",
+		policy.FormCount: "16",
 	}
 	for i := range policy.Fields {
 		f := &policy.Fields[i]

@@ -25,7 +25,7 @@ const (
 	// LeaseRule is the built-in rule that ends what a dead lease leaves.
 	LeaseRule = "lease"
 	// ManualRule stands for whoever asks for a kill by hand.
-	ManualRule = "manual"
+	ManualRule = wire.RuleManual
 )
 
 var ruleName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,63}$`) })

@@ -34,10 +34,11 @@ const (
 // loop first, and then to the kill's goroutine.
 type authorizer struct {
 	*Controller
-	cache     *membersCache
-	permitted bool      // a signal was
-	patience  time.Time // how long records that were lost are waited for; zero before any were
-	isOnLoop  bool      // on the loop
+	cache    *membersCache
+	begun    []event.ID        // roots of trees to which a signal was permitted, and the loop was not told
+	told     map[event.ID]bool // all of them
+	patience time.Time         // how long records that were lost are waited for; zero before any were
+	isOnLoop bool              // on the loop
 }
 
 // A membersCache is what the loop last said of a kill.
@@ -67,7 +68,7 @@ func (c *Controller) prepare(req *enforce.Request, list []policy.Target, decided
 	if mark == decided {
 		k.cache = newMembersCache(mark, list, req.Targets)
 	} else {
-		k.cache = c.check(req, false)
+		k.cache = c.check(req, nil)
 	}
 	return k
 }
@@ -136,13 +137,14 @@ func (k *authorizer) Members(ctx context.Context, req *enforce.Request) ([]enfor
 // until now, and notes what it says. Where records were lost, it waits until those who may
 // have executed meanwhile are known. With users, whose each process is is asked anew.
 func (k *authorizer) ask(ctx context.Context, req *enforce.Request, users bool) error {
-	permitted := k.permitted
+	begun := k.begun
+	k.begun = nil
 	answer := make(chan *membersCache, 1)
 	look := func(*tracker.Tree) {
 		if users {
 			k.view.users.forget()
 		}
-		answer <- k.check(req, permitted)
+		answer <- k.check(req, begun)
 	}
 	for {
 		if err := k.onLoop(ctx, look); err != nil {
@@ -221,13 +223,26 @@ func (k *authorizer) Recheck(ctx context.Context, req *enforce.Request, id event
 	if !k.cache.has(id) {
 		return errSpared
 	}
-	k.permitted = true
+	k.begin(k.cache.members[id].Tree)
 	return nil
 }
 
-// check looks at a kill as a whole. On the loop. That its rule holds is asked before
-// the first signal only: those after it change what the rule looks at.
-func (c *Controller) check(req *enforce.Request, permitted bool) *membersCache {
+// begin notes that a signal to one of this tree was permitted.
+func (k *authorizer) begin(root event.ID) {
+	if k.told[root] {
+		return
+	}
+	if k.told == nil {
+		k.told = make(map[event.ID]bool)
+	}
+	k.told[root] = true
+	k.begun = append(k.begun, root)
+}
+
+// check looks at a kill as a whole, of which trees have begun. On the loop. That its rule
+// holds is asked of each tree before its first signal only: those after it change what the
+// rule looks at.
+func (c *Controller) check(req *enforce.Request, begun []event.ID) *membersCache {
 	began := time.Now()
 	m := newMembersCache(c.tracer.MarkOnLoop(), nil, nil)
 	a := c.killsInFlight[req.KillID]
@@ -245,7 +260,8 @@ func (c *Controller) check(req *enforce.Request, permitted bool) *membersCache {
 		return m
 	}
 	v := c.bind()
-	if !permitted && a.decision != nil {
+	if a.decision != nil {
+		a.decision.Begin(begun)
 		if ok, why := a.engine.Holds(v, &c.host, a.decision, boottime.Now()); !ok {
 			a.lapsed = true
 			m.refusal = fmt.Errorf("%w: %s", errLapsed, why)

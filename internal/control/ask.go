@@ -23,8 +23,8 @@ import (
 // for, the rest of the budget holds back as ever. All else is only observed. cfg
 // replaces the controller's configuration for the pass; nil keeps it. step, unless
 // nil, is told of each kill as it is done, and of how many there are. From any
-// goroutine.
-func (c *Controller) Pass(ctx context.Context, cfg *config.Config, enforce bool, step func(k wire.Kill, of int)) ([]wire.Kill, error) {
+// goroutine. by is who asked for it, nil for the one who runs us.
+func (c *Controller) Pass(ctx context.Context, cfg *config.Config, enforce bool, by *wire.Requester, step func(k wire.Kill, of int)) ([]wire.Kill, error) {
 	type plan struct {
 		engine    *policy.Engine
 		decisions []policy.Decision
@@ -34,6 +34,7 @@ func (c *Controller) Pass(ctx context.Context, cfg *config.Config, enforce bool,
 	err := c.tracer.DoDrained(ctx, func(*tracker.Tree) {
 		var p plan
 		if p.engine, p.err = c.newEngine(cfg); p.err == nil {
+			p.engine.ActAtOnce()
 			p.decisions = p.engine.Evaluate(c.bind(), &c.host, boottime.Now())
 			c.sortLast(p.decisions)
 		}
@@ -49,10 +50,10 @@ func (c *Controller) Pass(ctx context.Context, cfg *config.Config, enforce bool,
 	decisions := slices.DeleteFunc(p.decisions, func(d policy.Decision) bool { return d.Action != policy.ActionKill })
 	var kills []wire.Kill
 	for i := range decisions {
-		if slices.ContainsFunc(kills, func(k wire.Kill) bool { return hasEnded(&k, decisions[i].Root) }) {
+		if haveEnded(kills, decisions[i].Roots()) {
 			continue
 		}
-		k, err := c.runDecision(ctx, p.engine, &decisions[i], enforce)
+		k, err := c.runDecision(ctx, p.engine, &decisions[i], enforce, by)
 		if err != nil {
 			return kills, fmt.Errorf("clean-up: %w", err)
 		}
@@ -67,6 +68,13 @@ func (c *Controller) Pass(ctx context.Context, cfg *config.Config, enforce bool,
 	return kills, nil
 }
 
+// haveEnded reports whether all of the processes are dead after the kills.
+func haveEnded(kills []wire.Kill, ids []event.ID) bool {
+	return !slices.ContainsFunc(ids, func(id event.ID) bool {
+		return !slices.ContainsFunc(kills, func(k wire.Kill) bool { return hasEnded(&k, id) })
+	})
+}
+
 // hasEnded reports whether the process is dead after the kill.
 func hasEnded(k *wire.Kill, id event.ID) bool {
 	return slices.ContainsFunc(k.Processes, func(p wire.Killed) bool {
@@ -77,12 +85,12 @@ func hasEnded(k *wire.Kill, id event.ID) bool {
 
 // runDecision carries out one decision of a pass and waits for what comes of it. It returns
 // nil where there is nothing left to do, and the kill of another who was at it already.
-func (c *Controller) runDecision(ctx context.Context, engine *policy.Engine, d *policy.Decision, enforce bool) (*wire.Kill, error) {
+func (c *Controller) runDecision(ctx context.Context, engine *policy.Engine, d *policy.Decision, enforce bool, by *wire.Requester) (*wire.Kill, error) {
 	result := make(chan *wire.Kill, 1)
 	armed := enforce && d.Enforces()
 	for {
 		retry := make(chan time.Duration, 1)
-		err := c.tracer.DoDrained(ctx, func(*tracker.Tree) { retry <- c.tryDecision(engine, d, armed, result) })
+		err := c.tracer.DoDrained(ctx, func(*tracker.Tree) { retry <- c.tryDecision(engine, d, armed, by, result) })
 		if err != nil {
 			return nil, err
 		}
@@ -106,9 +114,12 @@ func (c *Controller) runDecision(ctx context.Context, engine *policy.Engine, d *
 
 // tryDecision submits a decision of a pass, or returns how long the pause before it lasts.
 // On the loop.
-func (c *Controller) tryDecision(engine *policy.Engine, d *policy.Decision, armed bool, result chan<- *wire.Kill) time.Duration {
+func (c *Controller) tryDecision(engine *policy.Engine, d *policy.Decision, armed bool, by *wire.Requester, result chan<- *wire.Kill) time.Duration {
 	tell := func(k wire.Kill) { result <- &k }
-	if other := c.killOf(d.Root); other != nil && armed {
+	if other, all := c.killOfTrees(d); other != nil && armed {
+		if !all {
+			return otherKillRetry
+		}
 		other.done = append(other.done, tell)
 		return 0
 	}
@@ -117,22 +128,43 @@ func (c *Controller) tryDecision(engine *policy.Engine, d *policy.Decision, arme
 		return 0
 	}
 	if !armed {
-		c.submit(engine, d, trace.Mark{}, &killInFlight{asked: true, done: []func(wire.Kill){tell}})
+		c.submit(engine, d, trace.Mark{}, &killInFlight{asked: true, requestedBy: by, done: []func(wire.Kill){tell}})
 		return 0
 	}
 	now := boottime.Now()
-	grant := c.budget.Take(now, userOf(d), c.stopped())
+	grant := c.budget.Take(now, d.Leak, userOf(d), c.stopped())
 	if pause := time.Duration(grant.RetryAt - now); !grant.OK && grant.RetryAt > now && !grant.Exhausted && pause <= c.spec.Pause {
 		return pause
 	}
 	if !grant.OK {
 		kill := c.outline(d)
-		kill.Outcome, kill.Reason = wire.KillBudget, grant.Why
+		kill.Outcome, kill.Reason, kill.RequestedBy = wire.KillBudget, grant.Why, by
 		tell(kill)
 		return 0
 	}
-	c.submit(engine, d, trace.Mark{}, &killInFlight{armed: true, asked: true, done: []func(wire.Kill){tell}})
+	c.submit(engine, d, trace.Mark{}, &killInFlight{armed: true, asked: true, requestedBy: by, done: []func(wire.Kill){tell}})
 	return 0
+}
+
+// otherKillRetry is how soon a decision of a pass is looked at again of which another kill ends
+// a part.
+const otherKillRetry = 50 * time.Millisecond
+
+// killOfTrees returns a kill that is ending one of d's trees just now, nil for none, and
+// whether it ends all of them.
+func (c *Controller) killOfTrees(d *policy.Decision) (kill *killInFlight, all bool) {
+	all = true
+	for _, root := range d.Roots() {
+		switch a := c.killOf(root); {
+		case a == nil:
+			all = false
+		case kill == nil:
+			kill = a
+		case kill != a:
+			all = false
+		}
+	}
+	return kill, all
 }
 
 // newEngine returns an engine that has not acted yet.

@@ -97,11 +97,21 @@ type Controller struct {
 	deferredNotices   []func()
 }
 
-// budgetRefusal is a rule that its budget keeps from a tree.
+// budgetRefusal is a rule that its budget keeps from a leak, or from a tree that belongs to
+// none.
 type budgetRefusal struct {
 	rule      string
+	leak      string
 	root      event.ID
 	exhausted bool // the minute's number is used up; else it is only a pause
+}
+
+func refusalOf(d *policy.Decision, exhausted bool) budgetRefusal {
+	r := budgetRefusal{rule: d.Rule, leak: d.Leak, exhausted: exhausted}
+	if d.Leak == "" {
+		r.root = d.Root
+	}
+	return r
 }
 
 // A killInFlight is one decision or ended lease being carried out. It belongs to the loop.
@@ -109,16 +119,18 @@ type killInFlight struct {
 	decision *policy.Decision // nil for a lease, and for what somebody asks for by hand
 	engine   *policy.Engine   // whose decision it is
 	lease    *lease.Lease
-	manual   *ManualKill       // what somebody has asked for; nil of a rule or a lease
-	aim      aim               // of manual
-	lapsed   bool              // its rule was found not to hold any more
-	armed    bool              // it signals
-	asked    bool              // somebody asked for it, and is the only one to be told
-	members  map[event.ID]bool // all whom it ends or has ended
-	done     []func(wire.Kill) // who waits for it
-	leases   []lease.Lease     // have ended, and reach who is being ended by it
-	root     *wire.Process     // the tree's, as it was before; nil where it is not known
-	leak     string            // the id of the leak that the root belongs to, if any
+	manual   *ManualKill // what somebody has asked for; nil of a rule or a lease
+	aim      aim         // of manual
+	lapsed   bool        // its rule was found not to hold any more
+	armed    bool        // it signals
+	asked    bool        // somebody asked for it, and is the only one to be told
+	// requestedBy is who did, nil where that is the one who runs us.
+	requestedBy *wire.Requester
+	members     map[event.ID]bool // all whom it ends or has ended
+	done        []func(wire.Kill) // who waits for it
+	leases      []lease.Lease     // have ended, and reach who is being ended by it
+	root        *wire.Process     // the tree's, as it was before; nil where it is not known
+	leak        string            // the id of the leak that it reaches, if any
 
 	incomplete bool // records were missing when it was looked at last
 }
@@ -327,5 +339,13 @@ func (c *Controller) stopped() bool {
 
 func (c *Controller) notify(d *policy.Decision) {
 	c.alert(wire.Alert{Name: "rule:" + d.Rule, State: wire.AlertWarning, Since: time.Now(),
-		Message: fmt.Sprintf("rule %s matches the tree of %d: %s", d.Rule, d.Root.PID, joinReasons(d.Reasons))})
+		Message: fmt.Sprintf("rule %s matches %s: %s", d.Rule, treesOf(d), joinReasons(d.Reasons))})
+}
+
+// treesOf names the trees of a decision.
+func treesOf(d *policy.Decision) string {
+	if len(d.Trees) > 1 {
+		return fmt.Sprintf("%d trees of the leak %s", len(d.Trees), d.Leak)
+	}
+	return fmt.Sprintf("the tree of %d", d.Root.PID)
 }

@@ -89,24 +89,27 @@ const busyRetry = time.Second
 // whoever asks for it, and paid for once.
 func (c *Controller) spend(engine *policy.Engine, d *policy.Decision, mark trace.Mark) {
 	now := boottime.Now()
+	isBusy := func(root event.ID) bool { return c.killOf(root) != nil }
 	switch {
-	case c.killOf(d.Root) != nil || !c.queue.Room(userOf(d), len(d.Targets)):
+	case !engine.DeferTrees(c.bind(), d, now+uint64(busyRetry), isBusy) || !d.Enforces():
+		return
+	case !c.queue.Room(userOf(d), len(d.Targets)):
 		engine.Defer(d, now+uint64(busyRetry))
 		return
 	case c.comesTooEarly(d, now):
 		engine.Defer(d, now+uint64(lastRetry))
 		return
 	}
-	grant := c.budget.Take(now, userOf(d), c.stopped())
+	grant := c.budget.Take(now, d.Leak, userOf(d), c.stopped())
 	if grant.OK {
-		delete(c.refusalsPublished, budgetRefusal{d.Rule, d.Root, false})
-		delete(c.refusalsPublished, budgetRefusal{d.Rule, d.Root, true})
+		delete(c.refusalsPublished, refusalOf(d, false))
+		delete(c.refusalsPublished, refusalOf(d, true))
 		c.recovered(d.Rule)
 		c.submit(engine, d, mark, &killInFlight{armed: true})
 		return
 	}
 	engine.Defer(d, grant.RetryAt)
-	key := budgetRefusal{d.Rule, d.Root, grant.Exhausted}
+	key := refusalOf(d, grant.Exhausted)
 	if c.refusalsPublished[key] {
 		return
 	}

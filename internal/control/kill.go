@@ -4,7 +4,6 @@ package control
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/enforce"
@@ -33,6 +32,7 @@ func (c *Controller) submit(engine *policy.Engine, d *policy.Decision, mark trac
 		Grace:   d.Grace,
 		UID:     userOf(d),
 		Root:    d.Root,
+		Roots:   d.Roots(),
 		Targets: c.targets(d.Targets),
 	}
 	err := c.start(req, d.Targets, mark, a)
@@ -76,7 +76,9 @@ func (c *Controller) start(req enforce.Request, list []policy.Target, mark trace
 		return err
 	}
 	a.root = c.tracer.DescribeOnLoop(req.Root)
-	a.leak, _ = c.tracer.Leaks().Of(req.Root)
+	if a.leak, _ = c.tracer.Leaks().Of(req.Root); a.decision != nil && a.decision.Leak != "" {
+		a.leak = a.decision.Leak
+	}
 	if req.Mode == wire.ModeEnforce {
 		ids := make([]event.ID, 0, len(req.Targets))
 		for i := range req.Targets {
@@ -141,14 +143,13 @@ func (c *Controller) report(req enforce.Request, kill wire.Kill) {
 		if a != nil && a.incomplete && a.lease != nil {
 			c.waiting = append(c.waiting, *a.lease)
 		}
+		root := root(a, c.tracer.DescribeOnLoop(req.Root))
 		if a != nil {
-			kill.Leak, kill.Fingerprint = a.leak, c.tracer.Leaks().Fingerprint(a.leak)
-			if a.manual != nil {
-				kill.RequestedBy = &a.manual.By
-			}
+			kill.RequestedBy = a.requestedBy
+			c.addLeak(&kill, a.leak, root)
 		}
 		if a == nil || !a.asked || req.Mode == wire.ModeEnforce {
-			c.publish(kill, root(a, c.tracer.DescribeOnLoop(req.Root)))
+			c.publish(kill, root)
 		}
 		if a != nil {
 			a.tell(kill)
@@ -170,10 +171,25 @@ func (c *Controller) endRest(a *killInFlight, kill *wire.Kill) {
 			c.tracer.ReadNow(unread, func() { c.endLease(*a.lease) })
 		}
 	case a.decision != nil:
-		var rest []event.ID
-		list, spared := a.engine.Targets(c.bind(), a.decision)
+		if rest := c.restOf(a, kill); len(rest) > 0 {
+			c.decide(c.engine.EvaluateOrphans(c.bind(), &c.host, rest, boottime.Now()))
+		}
+	}
+}
+
+// restOf returns who is left of the trees of a decision's kill. Their roots cover them no
+// more.
+func (c *Controller) restOf(a *killInFlight, kill *wire.Kill) (rest []event.ID) {
+	told := make(map[event.ID]bool, len(kill.Processes))
+	for _, p := range kill.Processes {
+		told[event.ID{PID: p.PID, Start: p.StartNS}] = true
+	}
+	v := c.bind()
+	for i := range a.decision.Trees {
+		tree, before := a.decision.Only(i), len(rest)
+		list, spared := a.engine.Targets(v, &tree)
 		for i := range list {
-			if !isIn(kill, list[i].ID) {
+			if !told[list[i].ID] {
 				rest = append(rest, list[i].ID)
 			}
 		}
@@ -182,16 +198,19 @@ func (c *Controller) endRest(a *killInFlight, kill *wire.Kill) {
 				rest = append(rest, spared[i].ID)
 			}
 		}
-		if len(rest) > 0 {
-			a.engine.Defer(a.decision, 0) // its root covers them no more
-			c.decide(c.engine.EvaluateOrphans(c.bind(), &c.host, rest, boottime.Now()))
+		if len(rest) > before {
+			a.engine.Defer(&tree, 0)
 		}
 	}
+	return rest
 }
 
-// isIn reports whether the kill tells of the process.
-func isIn(kill *wire.Kill, id event.ID) bool {
-	return slices.ContainsFunc(kill.Processes, func(p wire.Killed) bool { return p.PID == id.PID && p.StartNS == id.Start })
+// addLeak adds to a kill which leak it reaches, and whose it is.
+func (c *Controller) addLeak(kill *wire.Kill, leak string, root *wire.Process) {
+	if root != nil {
+		kill.Unit, kill.Container, kill.User = root.Unit, root.Container, root.User
+	}
+	c.tracer.Leaks().AddTo(kill, leak)
 }
 
 // root is the root of a tree after the kill, or as it was before where it is already
@@ -210,8 +229,10 @@ func (c *Controller) publish(kill wire.Kill, root *wire.Process) {
 
 // outline is a decision's kill that did not come to anything.
 func (c *Controller) outline(d *policy.Decision) wire.Kill {
-	return outline(&enforce.Request{KillID: c.nextID(), Rule: d.Rule, Mode: d.Mode, Scope: d.Scope, Verdict: d.Verdict,
+	kill := outline(&enforce.Request{KillID: c.nextID(), Rule: d.Rule, Mode: d.Mode, Scope: d.Scope, Verdict: d.Verdict,
 		Grace: d.Grace, Targets: c.targets(d.Targets)})
+	c.addLeak(&kill, d.Leak, c.tracer.DescribeOnLoop(d.Root))
+	return kill
 }
 
 func outline(req *enforce.Request) wire.Kill {

@@ -80,9 +80,12 @@ func (c *Controller) others(d *policy.Decision) (others []event.ID) {
 	if !ok || root.Orphan == nil || root.Orphan.Leaker == nil {
 		return nil
 	}
-	own := map[event.ID]bool{d.Root: true}
-	for id := range tree.Descendants(d.Root) {
-		own[id] = true
+	own := make(map[event.ID]bool)
+	for _, root := range d.Roots() {
+		own[root] = true
+		for id := range tree.Descendants(root) {
+			own[id] = true
+		}
 	}
 	add := func(id event.ID) {
 		if !own[id] && !isResourceTracker(tree, id) {
@@ -91,7 +94,7 @@ func (c *Controller) others(d *policy.Decision) (others []event.ID) {
 		}
 	}
 	for id, o := range tree.OrphanIDs() {
-		if o.Leaker == nil || o.Leaker.ID != root.Orphan.Leaker.ID {
+		if !isOfLeak(o, root.Orphan) {
 			continue
 		}
 		add(id)
@@ -100,6 +103,11 @@ func (c *Controller) others(d *policy.Decision) (others []event.ID) {
 		}
 	}
 	return others
+}
+
+// isOfLeak reports whether two orphans belong to one leak.
+func isOfLeak(a, b *tracker.Orphan) bool {
+	return a.Leak != "" && a.Leak == b.Leak || a.Leaker != nil && b.Leaker != nil && a.Leaker.ID == b.Leaker.ID
 }
 
 // Others implements enforce.Tree.

@@ -179,7 +179,7 @@ func (c *Controller) startManual(m ManualKill, done func(manualResult)) {
 		return
 	}
 	req := c.manualRequest(&m, aim, reach.targets)
-	err = c.start(req, reach.targets, trace.Mark{}, &killInFlight{manual: &m, aim: aim, armed: true, done: []func(wire.Kill){kill}})
+	err = c.start(req, reach.targets, trace.Mark{}, &killInFlight{manual: &m, requestedBy: &m.By, aim: aim, armed: true, done: []func(wire.Kill){kill}})
 	switch {
 	case errors.Is(err, enforce.ErrBusy), errors.Is(err, enforce.ErrFull):
 		done(manualResult{err: refuse(Busy, "%v: try again", err)})

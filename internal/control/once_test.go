@@ -63,7 +63,7 @@ rules:
 	for begun := false; !begun; {
 		w.on(func(*tracker.Tree) { begun = w.killOf(id) != nil })
 	}
-	kills, err := w.Pass(t.Context(), nil, true, nil)
+	kills, err := w.Pass(t.Context(), nil, true, nil, nil)
 	if err != nil || len(kills) != 1 || kills[0].Outcome != wire.KillDone {
 		t.Fatalf("clean-up beside it: %+v, %v", kills, err)
 	}
@@ -72,7 +72,7 @@ rules:
 		t.Errorf("told of %s, the clean-up of %s", told.Kill.KillID, kills[0].KillID)
 	}
 	w.write(event.Event{Kind: event.KindExit, Subject: id, Time: w.began + 5, Exit: event.Exit{Status: event.Status(unix.SIGKILL)}})
-	if kills, err := w.Pass(t.Context(), nil, true, nil); err != nil || len(kills) != 0 {
+	if kills, err := w.Pass(t.Context(), nil, true, nil, nil); err != nil || len(kills) != 0 {
 		t.Errorf("clean-up after it: %+v, %v", kills, err)
 	}
 	w.on(func(*tracker.Tree) {
@@ -96,7 +96,7 @@ rules: [{name: looks, orphaned_for: 0s, match: {verdict: [leaked, unknown]}}]
 	id := w.deaf()
 	first := w.next("the rule's own", isKillOf(id.PID))
 	for _, enforces := range []bool{false, true} {
-		kills, err := w.Pass(t.Context(), nil, enforces, nil)
+		kills, err := w.Pass(t.Context(), nil, enforces, nil, nil)
 		if err != nil || len(kills) != 1 || kills[0].Outcome != wire.KillObserved {
 			t.Fatalf("enforce %v: %+v, %v", enforces, kills, err)
 		}
@@ -119,7 +119,7 @@ func TestKillWaitsForRecords(t *testing.T) {
 	w.on(func(*tracker.Tree) {
 		w.killsInFlight["k"] = &killInFlight{lease: &lease.Lease{Holder: holder, Grace: time.Second}, armed: true}
 		w.refused.Store(7)
-		if m := w.check(req, false); !errors.Is(m.refusal, errIncomplete) {
+		if m := w.check(req, nil); !errors.Is(m.refusal, errIncomplete) {
 			t.Errorf("refused for %v, want %v", m.refusal, errIncomplete)
 		}
 	})

@@ -92,7 +92,7 @@ func (v *view) Process(id event.ID, p *policy.Process) bool {
 		v.living(&t, p)
 	}
 	if o := t.Orphan; o != nil && !t.Dead {
-		p.Orphan, p.Verdict, p.Since = true, verdictOn(o), o.Since
+		p.Orphan, p.Verdict, p.Since, p.Leak = true, verdictOn(o), o.Since, o.Leak
 		p.Observed = p.Observed && o.Observed
 		p.Abandoned = o.Abandoned
 		if o.Leaker != nil {
@@ -213,6 +213,16 @@ func (v *view) Children(id event.ID, yield func(event.ID) bool) {
 			return
 		}
 	}
+}
+
+// Leak implements policy.View. Orphans that nobody has judged yet may be of any leak.
+func (v *view) Leak(id string) (policy.Leak, bool) {
+	held, ok := v.tracer.Leaks().Held(id)
+	l := policy.Leak{Processes: held.Processes, Bytes: held.RSS + held.Swap, BytesKnown: held.Sampled}
+	if held.Pending || v.tracer.IsJudging() {
+		l.SettlesAt = held.OpenedAt + uint64(policy.LeakSettles)
+	}
+	return l, ok
 }
 
 // TreeMemory implements policy.View. However many are asked about, each process is added up

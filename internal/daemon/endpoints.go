@@ -85,7 +85,11 @@ func (d *daemon) cleanup(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	kills, err := d.control.Pass(r.Context(), cfg, req.Enforce, nil)
+	by, err := d.requester(r)
+	if err != nil {
+		return err
+	}
+	kills, err := d.control.Pass(r.Context(), cfg, req.Enforce, &by, nil)
 	if err != nil {
 		return err
 	}

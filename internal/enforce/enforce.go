@@ -43,6 +43,8 @@ type Request struct {
 	// Signal is what is sent first; 0 is SIGTERM. With SIGKILL there is no grace.
 	Signal unix.Signal
 	Root   event.ID
+	// Roots are those of all trees that it ends, Root the first of them; empty for Root alone.
+	Roots []event.ID
 	// Targets is who is to be ended, as the decision saw them.
 	Targets []Target
 	// Answers, unless nil, answers for this request in the place of who answers for all of

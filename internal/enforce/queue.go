@@ -5,6 +5,7 @@ package enforce
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 
 	"github.com/abot-trace/abot-trace/internal/event"
@@ -80,7 +81,7 @@ func (q *Queue) Submit(req Request) error {
 	switch {
 	case q.closed:
 		return ErrClosed
-	case req.ends() && q.busy[req.Root]:
+	case q.isBusy(&req):
 		return ErrBusy
 	case q.mayBegin(&req):
 		q.take(&req)
@@ -108,7 +109,7 @@ func (q *Queue) Room(uid uint32, targets int) bool {
 func (q *Queue) Reserve(req *Request) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.closed || req.ends() && q.busy[req.Root] || !q.mayBegin(req) {
+	if q.closed || q.isBusy(req) || !q.mayBegin(req) {
 		return false
 	}
 	q.take(req)
@@ -116,11 +117,27 @@ func (q *Queue) Reserve(req *Request) bool {
 	return true
 }
 
-// occupy keeps a tree from other requests that end it. One that only observes is in nobody's
-// way.
+// roots are the roots of the trees that the request ends: none where it only observes, and is
+// in nobody's way.
+func (r *Request) roots() []event.ID {
+	switch {
+	case !r.ends():
+		return nil
+	case len(r.Roots) == 0:
+		return []event.ID{r.Root}
+	}
+	return r.Roots
+}
+
+// isBusy reports whether one of the request's trees is being ended, or is to be.
+func (q *Queue) isBusy(req *Request) bool {
+	return slices.ContainsFunc(req.roots(), func(root event.ID) bool { return q.busy[root] })
+}
+
+// occupy keeps trees from other requests that end them.
 func (q *Queue) occupy(req *Request) {
-	if req.ends() {
-		q.busy[req.Root] = true
+	for _, root := range req.roots() {
+		q.busy[root] = true
 	}
 }
 
@@ -209,8 +226,8 @@ func (q *Queue) work(req Request) {
 	leave()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if req.ends() {
-		delete(q.busy, req.Root)
+	for _, root := range req.roots() {
+		delete(q.busy, root)
 	}
 	q.count(req.UID, share{kills: -1, descriptors: -descriptors(len(req.Targets))})
 	q.beginNext()

@@ -144,6 +144,9 @@ type member struct {
 // Open reports whether the leak has not ended.
 func (l *Leak) Open() bool { return l.EndedAt == 0 }
 
+// Pending reports whether the verdict on one of its members at least is not final.
+func (l *Leak) Pending() bool { return l.settled < len(l.members) }
+
 // ByteSeconds is what its members' memory has cost up to now: RSS and swap, over time.
 func (l *Leak) ByteSeconds(now uint64) float64 {
 	sum := l.bytesNS

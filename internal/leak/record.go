@@ -117,9 +117,7 @@ func (s *Set) Import(records []Record) {
 			Verdict: r.Verdict, KillIDs: r.KillIDs, Rules: r.Rules, PeakBytes: r.PeakBytes, Total: r.Total, Peak: r.Peak,
 			bytesNS: r.BytesNS, cpuNS: r.CPUNS, opened: r.Opened, judged: r.Judged, told: r.Told, toldAt: r.ToldAt,
 			passed: threshold(r.Passed)}
-		if l.opened {
-			s.byID[l.ID] = l
-		}
+		s.byID[l.ID] = l
 		if !l.Open() {
 			s.ended = append(s.ended, l)
 			continue

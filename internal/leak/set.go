@@ -76,8 +76,8 @@ type Set struct {
 
 	open    map[event.ID]*Leak // by leaker
 	members map[event.ID]*member
-	byID    map[string]*Leak
-	ended   []*Leak // oldest first
+	byID    map[string]*Leak // open and remembered ones
+	ended   []*Leak          // oldest first
 	cap     int
 	// wasMember tells to which leak processes that died lately belonged: what they left
 	// is told after their exit.
@@ -172,7 +172,7 @@ func (s *Set) leakOf(o *Orphan) *Leak {
 	l := &Leak{ID: MakeID(s.boot, o.Leaker), OpenedAt: o.Since, Verdict: Unknown,
 		describe: o.Describe, members: make(map[event.ID]*member, 1)}
 	l.Leaker.ID = o.Leaker
-	s.open[o.Leaker] = l
+	s.open[o.Leaker], s.byID[l.ID] = l, l
 	return l
 }
 

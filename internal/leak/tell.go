@@ -152,6 +152,7 @@ func (s *Set) tell(l *Leak, now uint64) (changes []Change) {
 		if l.Now == 0 && !l.judged || l.Total == 0 {
 			// All that was pending proved deliberate, or was gone before it was judged.
 			delete(s.open, l.Leaker.ID)
+			delete(s.byID, l.ID)
 			l.EndedAt = now
 			return nil
 		}
@@ -187,7 +188,6 @@ func (s *Set) tellOpened(l *Leak, now uint64) Change {
 		l.Leaker = l.describe()
 		l.Leaker.ID, l.describe = id, nil
 	}
-	s.byID[l.ID] = l
 	return Change{Kind: Opened, Leak: l, Time: now}
 }
 
@@ -202,8 +202,17 @@ func (s *Set) end(l *Leak) Change {
 	return Change{Kind: Ended, Leak: l, Time: l.EndedAt}
 }
 
-// Get returns the leak with that id, open or remembered; nil when there is none.
-func (s *Set) Get(id string) *Leak { return s.byID[id] }
+// Get returns the leak with that id, open or remembered; nil when there is none, or nobody
+// was told of it yet.
+func (s *Set) Get(id string) *Leak {
+	if l := s.byID[id]; l != nil && l.opened {
+		return l
+	}
+	return nil
+}
+
+// ByID is Get for leaks that nobody was told of yet, too.
+func (s *Set) ByID(id string) *Leak { return s.byID[id] }
 
 // Of returns the open leak that a process belongs to; nil when it belongs to none, or
 // nobody was told of it yet.

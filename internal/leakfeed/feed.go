@@ -143,12 +143,32 @@ func (f *Feed) LeftBy(pid int32, start uint64) (leakIDs []string) {
 	return leakIDs
 }
 
-// Fingerprint returns what a leak is a case of; empty where nobody was told of it yet.
-func (f *Feed) Fingerprint(leakID string) string {
-	if l := f.set.Get(leakID); l != nil {
-		return l.Leaker.Fingerprint.ID
+// Held is what the living members of an open leak hold, and how far they are judged.
+type Held struct {
+	Processes int
+	RSS, Swap uint64 // bytes, of those that were sampled
+	Sampled   bool   // some were
+	Pending   bool   // the verdict on one at least is not final
+	OpenedAt  uint64
+}
+
+// Held returns what an open leak holds, be it that nobody was told of it yet; false where there
+// is no such leak.
+func (f *Feed) Held(leakID string) (Held, bool) {
+	l := f.set.ByID(leakID)
+	if l == nil || !l.Open() {
+		return Held{}, false
 	}
-	return ""
+	return Held{Processes: l.Now, RSS: l.RSS, Swap: l.Swap, Sampled: l.PeakBytes > 0, Pending: l.Pending(), OpenedAt: l.OpenedAt}, true
+}
+
+// AddTo adds to a kill which leak it reaches, and whose that is, as far as it is known yet.
+func (f *Feed) AddTo(kill *wire.Kill, leakID string) {
+	kill.Leak = leakID
+	if l := f.set.Get(leakID); l != nil {
+		kill.Fingerprint, kill.Name = l.Leaker.Fingerprint.ID, l.Leaker.Fingerprint.Name
+		kill.Unit, kill.Container, kill.User = l.Leaker.Unit, l.Leaker.Container, l.Leaker.User
+	}
 }
 
 // SetThresholds says what age and what memory of a leak are told, once for each.

@@ -52,13 +52,7 @@ func memoryOf(l *wire.Leak) *uint64 {
 // and what to type next.
 func LeakSummary(l *wire.Leak) string {
 	name := safetext.Terminal(cmp.Or(l.Name, l.Leaker.Comm))
-	s := "leak " + l.ID + " of " + name
-	if where := cmp.Or(l.Leaker.Container, l.Leaker.Unit); where != "" {
-		s += " in " + safetext.Terminal(where)
-	}
-	if l.Leaker.User != "" {
-		s += " (user " + safetext.Terminal(l.Leaker.User) + ")"
-	}
+	s := "leak " + l.ID + " of " + name + whose(l.Leaker.Container, l.Leaker.Unit, l.Leaker.User)
 	switch l.Change {
 	case wire.LeakEnded:
 		return s + endedText(l)

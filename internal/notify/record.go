@@ -3,6 +3,7 @@
 package notify
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -53,6 +54,8 @@ func RecordOf(e *Event) Record {
 	if e.Kill != nil {
 		if e.Process == nil || e.Process.Orphan == nil {
 			b.raw("ABOT_VERDICT", e.Kill.Verdict)
+		}
+		if e.Process == nil || e.Process.Orphan == nil || e.Process.Orphan.Leak == "" {
 			b.text("ABOT_LEAK_ID", e.Kill.Leak)
 		}
 		b.kill(e.Kill)
@@ -153,6 +156,12 @@ func (b *builder) kill(k *wire.Kill) {
 	b.text("ABOT_KILL_ID", k.KillID)
 	b.raw("ABOT_OUTCOME", k.Outcome)
 	b.text("ABOT_REASON", k.Reason)
+	b.text("ABOT_USER", k.User)
+	b.text("ABOT_UNIT", k.Unit)
+	b.text("ABOT_CONTAINER", k.Container)
+	if held := k.Bytes(); held > 0 {
+		b.raw("ABOT_MEMORY_BYTES", strconv.FormatUint(held, 10))
+	}
 	if r := k.RequestedBy; r != nil {
 		b.text("ABOT_REQUESTED_BY", fmt.Sprintf("uid %d pid %d %s", r.UID, r.PID, r.Comm))
 	}
@@ -292,10 +301,17 @@ func sentBy(s *wire.Signal) string {
 
 func killSummary(who string, k *wire.Kill) string {
 	trees := fmt.Sprintf("%s with its tree of %d", who, len(k.Processes))
-	if len(k.Processes) <= 1 {
+	switch {
+	case k.Leak != "":
+		trees = fmt.Sprintf("%s of leak %s", plural(len(k.Processes), "process", "processes"), k.Leak)
+		if k.Name != "" {
+			trees += " (" + safetext.Terminal(k.Name) + ")"
+		}
+	case len(k.Processes) <= 1:
 		trees = who
 	}
-	if r := k.RequestedBy; r != nil {
+	trees += whose(k.Container, k.Unit, k.User)
+	if r := k.RequestedBy; r != nil && k.Rule == wire.RuleManual {
 		if k.Outcome == wire.KillPartial {
 			return fmt.Sprintf("user %d asked to end %s: not all of it could be ended", r.UID, trees)
 		}
@@ -303,14 +319,29 @@ func killSummary(who string, k *wire.Kill) string {
 	}
 	switch k.Outcome {
 	case wire.KillObserved:
-		return fmt.Sprintf("rule %s would kill %s", k.Rule, trees)
+		verb := "hold"
+		if len(k.Processes) <= 1 {
+			verb = "holds"
+		}
+		return fmt.Sprintf("rule %s would kill %s, which %s %s%s", k.Rule, trees, verb, quantity.FormatSize(k.Bytes()), because(k.Reason))
 	case wire.KillBudget:
 		return fmt.Sprintf("rule %s leaves %s for now%s", k.Rule, trees, because(k.Reason))
 	case wire.KillPartial:
 		return fmt.Sprintf("rule %s could not end all of %s", k.Rule, trees)
 	default:
-		return fmt.Sprintf("rule %s ended %s, %s freed", k.Rule, trees, quantity.FormatSize(uint64(k.FreedBytes)))
+		return fmt.Sprintf("rule %s ended %s, %s freed%s", k.Rule, trees, quantity.FormatSize(uint64(k.FreedBytes)), because(k.Reason))
 	}
+}
+
+// whose says where something ran and as whom, as far as that is known.
+func whose(container, unit, user string) (s string) {
+	if where := cmp.Or(container, unit); where != "" {
+		s = " in " + safetext.Terminal(where)
+	}
+	if user != "" {
+		s += " (user " + safetext.Terminal(user) + ")"
+	}
+	return s
 }
 
 // because appends a reason to a sentence, where there is one.

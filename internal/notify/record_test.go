@@ -83,7 +83,7 @@ func TestRecordOf(t *testing.T) {
 		more          []string
 	}{
 		{wire.TypeOrphan, `warning: ` + who + ` was orphaned by sh\xff[6] (SIGKILL (out of memory) by 5 (bash)): leaked`, true, nil},
-		{wire.TypeKill, `notice: rule r ended ` + who + ` with its tree of 2, 4 KiB freed`, true,
+		{wire.TypeKill, `notice: rule r ended ` + who + ` with its tree of 2, 4 KiB freed: old`, true,
 			[]string{"ABOT_RULE=r", "ABOT_MODE=enforce", "ABOT_KILL_ID=k1", "ABOT_OUTCOME=done", "ABOT_REASON=old",
 				"ABOT_FREED_BYTES=4096", `ABOT_KILLED=7 died x\n`, "ABOT_KILLED=8 zombie y"}},
 		{wire.TypeAlert, "critical: memory is critical: 91.5 %", false,
@@ -139,10 +139,10 @@ func TestVerdictOnce(t *testing.T) {
 
 func TestKillSentences(t *testing.T) {
 	for outcome, want := range map[string]string{
-		wire.KillObserved: "rule r would kill x[7]",
+		wire.KillObserved: "rule r would kill x[7], which holds 0 B: warming up after a start",
 		wire.KillBudget:   "rule r leaves x[7] for now: warming up after a start",
 		wire.KillPartial:  "rule r could not end all of x[7]",
-		wire.KillDone:     "rule r ended x[7], 0 B freed",
+		wire.KillDone:     "rule r ended x[7], 0 B freed: warming up after a start",
 	} {
 		e := &Event{Type: wire.TypeKill, Process: &wire.Process{PID: 7, Comm: "x"}, Kill: &wire.Kill{Rule: "r", Outcome: outcome, Reason: "warming up after a start"}}
 		if got := Summary(e); got != want {
@@ -156,6 +156,13 @@ func TestKillSentences(t *testing.T) {
 	}
 	if got := lines(RecordOf(by)); !slices.Contains(got, `ABOT_REQUESTED_BY=uid 1000 pid 9 ba\nsh`) {
 		t.Error(got)
+	}
+	rss := uint64(1 << 20)
+	k := &wire.Kill{Rule: "r", Outcome: wire.KillObserved, Reason: "it is old", Leak: "L00112233aabb", Name: "app\x1b[m <n>", Unit: "a.service", User: "bob",
+		Processes: []wire.Killed{{PID: 7, RSSBytes: &rss}, {PID: 8, RSSBytes: &rss}}}
+	want := `rule r would kill 2 processes of leak L00112233aabb (app\x1b[m <n>) in a.service (user bob), which hold 2 MiB: it is old`
+	if got := Summary(&Event{Type: wire.TypeKill, Kill: k}); got != want {
+		t.Errorf("of a leak: got %q, want %q", got, want)
 	}
 }
 

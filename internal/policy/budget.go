@@ -4,23 +4,24 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/quantity"
 )
 
-// BudgetSpec limits how fast trees are ended.
+// BudgetSpec limits how fast leaks are ended.
 type BudgetSpec struct {
-	KillsPerMinute int           // trees, not processes
+	KillsPerMinute int           // leaks, and trees that belong to none
 	WarmUp         time.Duration // nothing is ended that soon after a start, a resync or a clock step
-	Pause          time.Duration // rest after each tree
+	Pause          time.Duration // rest after each of them
 	StopFile       string        // nothing is ended while this file exists; looked for by the caller
 }
 
 // minute is the window of KillsPerMinute.
 const minute = time.Minute
 
-// Budget decides whether one more tree may be ended now. It counts trees and never
+// Budget decides whether one more leak may be ended now. It counts leaks and never
 // stops inside one. It has no clock: each call brings CLOCK_BOOTTIME in ns. It
 // belongs to one goroutine.
 type Budget struct {
@@ -34,8 +35,9 @@ type Budget struct {
 
 // granted is one grant.
 type granted struct {
-	at  uint64
-	uid uint32
+	at   uint64
+	leak string // its id, or empty for a tree that belongs to none
+	uid  uint32
 }
 
 // A Grant is the answer to [Budget.Take].
@@ -79,13 +81,14 @@ func (b *Budget) pause() uint64 {
 // of 0 it is over. What was granted still counts.
 func (b *Budget) Reconfigure(spec BudgetSpec) { b.spec = spec }
 
-// Take asks for one tree of a user's. stopped says that the stop file exists. A grant counts
-// at once, whatever comes of it.
+// Take asks for trees of one leak of a user's; of no leak, for one tree. stopped says that the
+// stop file exists. A grant counts at once. What is left of a leak within a minute after that
+// takes no other, and no pause.
 //
 // Each user but root has at most as many of a minute's kills as are left for all others: one
 // user's leaks take half of them at most, the next one's half of the rest, and the last is
 // root's.
-func (b *Budget) Take(now uint64, uid uint32, stopped bool) Grant {
+func (b *Budget) Take(now uint64, leak string, uid uint32, stopped bool) Grant {
 	for len(b.granted) > 0 && after(b.granted[0].at, minute) <= now {
 		b.granted = b.granted[1:]
 	}
@@ -94,6 +97,9 @@ func (b *Budget) Take(now uint64, uid uint32, stopped bool) Grant {
 		return Grant{Why: "the stop file " + b.spec.StopFile + " exists"}
 	case now < b.warm():
 		return Grant{Why: fmt.Sprintf("warming up after a %s", b.why), RetryAt: b.warm()}
+	}
+	if leak != "" && slices.ContainsFunc(b.granted, func(g granted) bool { return g.leak == leak }) {
+		return Grant{OK: true}
 	}
 	if why := b.exhausted(uid); why != "" {
 		first := now
@@ -105,7 +111,7 @@ func (b *Budget) Take(now uint64, uid uint32, stopped bool) Grant {
 	if now < b.pause() {
 		return Grant{Why: fmt.Sprintf("pausing for %s after a kill", quantity.FormatDuration(b.spec.Pause)), RetryAt: b.pause()}
 	}
-	b.granted = append(b.granted, granted{now, uid})
+	b.granted = append(b.granted, granted{now, leak, uid})
 	b.Rest(now)
 	return Grant{OK: true}
 }
@@ -114,7 +120,7 @@ func (b *Budget) Take(now uint64, uid uint32, stopped bool) Grant {
 func (b *Budget) exhausted(uid uint32) string {
 	left := b.spec.KillsPerMinute - len(b.granted)
 	if left <= 0 {
-		return fmt.Sprintf("%d trees were ended within a minute, which is the budget", len(b.granted))
+		return fmt.Sprintf("%d leaks were ended within a minute, which is the budget", len(b.granted))
 	}
 	if uid == 0 || b.spec.KillsPerMinute == 1 {
 		return ""
@@ -128,7 +134,7 @@ func (b *Budget) exhausted(uid uint32) string {
 	if own < left-1 {
 		return ""
 	}
-	return fmt.Sprintf("%d trees of user %d were ended within a minute, which is its share of the budget of %d",
+	return fmt.Sprintf("%d leaks of user %d were ended within a minute, which is its share of the budget of %d",
 		own, uid, b.spec.KillsPerMinute)
 }
 

@@ -25,9 +25,9 @@ func TestBudget(t *testing.T) {
 		{name: "first", now: s(1060), want: Grant{OK: true}},
 		{name: "pause", now: s(1064), want: Grant{Why: "pausing for 5s after a kill", RetryAt: s(1065)}},
 		{name: "second", now: s(1065), want: Grant{OK: true}},
-		{name: "used up", now: s(1070), want: Grant{Why: "2 trees were ended within a minute, which is the budget",
+		{name: "used up", now: s(1070), want: Grant{Why: "2 leaks were ended within a minute, which is the budget",
 			RetryAt: s(1120), Exhausted: true}},
-		{name: "still used up", now: s(1119), want: Grant{Why: "2 trees were ended within a minute, which is the budget",
+		{name: "still used up", now: s(1119), want: Grant{Why: "2 leaks were ended within a minute, which is the budget",
 			RetryAt: s(1120), Exhausted: true}},
 		{name: "the next minute", now: s(1120), want: Grant{OK: true}},
 		{name: "resync", now: s(1200), hold: "resync", want: Grant{Why: "warming up after a resync", RetryAt: s(1260)}},
@@ -37,7 +37,7 @@ func TestBudget(t *testing.T) {
 		if step.hold != "" {
 			b.Hold(step.hold, step.now)
 		}
-		if got := b.Take(step.now, 0, step.stopped); got != step.want {
+		if got := b.Take(step.now, "", 0, step.stopped); got != step.want {
 			t.Errorf("%s: got %+v, want %+v", step.name, got, step.want)
 		}
 	}
@@ -45,11 +45,11 @@ func TestBudget(t *testing.T) {
 
 func TestBudgetRestsAfterTheKillToo(t *testing.T) {
 	b := NewBudget(BudgetSpec{KillsPerMinute: 9, Pause: 5 * time.Second}, 0)
-	if got := b.Take(at(100*time.Second), 0, false); !got.OK {
+	if got := b.Take(at(100*time.Second), "", 0, false); !got.OK {
 		t.Fatal(got)
 	}
 	b.Rest(at(110 * time.Second)) // the kill has taken its grace of 10 s
-	if got := b.Take(at(114*time.Second), 0, false); got.OK || got.RetryAt != at(115*time.Second) {
+	if got := b.Take(at(114*time.Second), "", 0, false); got.OK || got.RetryAt != at(115*time.Second) {
 		t.Errorf("got %+v, want a retry at 115 s", got)
 	}
 }
@@ -60,27 +60,27 @@ func TestBudgetReconfigure(t *testing.T) {
 	b := NewBudget(spec, at(1000*time.Second))
 	spec.WarmUp = 2 * time.Minute
 	b.Reconfigure(spec)
-	if got := b.Take(at(1060*time.Second), 0, false); got.OK || got.RetryAt != at(1120*time.Second) {
+	if got := b.Take(at(1060*time.Second), "", 0, false); got.OK || got.RetryAt != at(1120*time.Second) {
 		t.Errorf("longer: got %+v, want a retry at 1120 s", got)
 	}
 	spec.WarmUp = 0
 	b.Reconfigure(spec)
-	if got := b.Take(at(1060*time.Second), 0, false); !got.OK {
+	if got := b.Take(at(1060*time.Second), "", 0, false); !got.OK {
 		t.Errorf("without: got %+v, want a grant", got)
 	}
 	spec.Pause = time.Minute
 	b.Reconfigure(spec)
-	if got := b.Take(at(1061*time.Second), 0, false); !got.Exhausted {
+	if got := b.Take(at(1061*time.Second), "", 0, false); !got.Exhausted {
 		t.Errorf("again: got %+v, want it used up", got)
 	}
 	spec.KillsPerMinute = 2
 	b.Reconfigure(spec)
-	if got := b.Take(at(1061*time.Second), 0, false); got.OK || got.RetryAt != at(1120*time.Second) {
+	if got := b.Take(at(1061*time.Second), "", 0, false); got.OK || got.RetryAt != at(1120*time.Second) {
 		t.Errorf("with a pause: got %+v, want a retry at 1120 s", got)
 	}
 	spec.Pause = 0
 	b.Reconfigure(spec)
-	if got := b.Take(at(1061*time.Second), 0, false); !got.OK {
+	if got := b.Take(at(1061*time.Second), "", 0, false); !got.OK {
 		t.Errorf("without a pause: got %+v, want a grant", got)
 	}
 }
@@ -99,6 +99,7 @@ func TestBudgetHolds(t *testing.T) {
 		b := NewBudget(spec, now)
 		warm := after(now, spec.WarmUp)
 		var granted []uint64
+		leaks := make(map[string]uint64)
 		for range rapid.IntRange(1, 60).Draw(t, "asks") {
 			now = after(now, time.Duration(rapid.IntRange(0, 20).Draw(t, "step"))*time.Second)
 			if rapid.IntRange(0, 20).Draw(t, "resync") == 0 {
@@ -106,17 +107,22 @@ func TestBudgetHolds(t *testing.T) {
 				warm = max(warm, after(now, spec.WarmUp))
 			}
 			stopped := rapid.IntRange(0, 9).Draw(t, "stopped") == 0
-			g := b.Take(now, 0, stopped)
+			leak := rapid.SampledFrom([]string{"", "L1", "L2"}).Draw(t, "leak")
+			g := b.Take(now, leak, 0, stopped)
 			if !g.OK {
 				if g.Why == "" || !stopped && g.RetryAt <= now {
 					t.Fatalf("refused without a way on: %+v at %d", g, now)
 				}
 				continue
 			}
-			granted = append(granted, now)
 			if stopped || now < warm {
 				t.Fatalf("granted at %d, stopped %v, warming up until %d", now, stopped, warm)
 			}
+			if since, paid := leaks[leak]; leak != "" && paid && now-since < uint64(minute) {
+				continue // the rest of a leak that is paid for
+			}
+			leaks[leak] = now
+			granted = append(granted, now)
 			if n := len(granted); n > 1 && now-granted[n-2] < uint64(spec.Pause) {
 				t.Fatalf("granted twice within the pause: %v", granted)
 			}
@@ -133,7 +139,7 @@ func TestBudgetShares(t *testing.T) {
 	for _, perMinute := range []int{2, 3, 10, 100} {
 		b := NewBudget(BudgetSpec{KillsPerMinute: perMinute}, 0)
 		taken := func(uid uint32, now time.Duration) (n int) {
-			for b.Take(at(now), uid, false).OK {
+			for b.Take(at(now), "", uid, false).OK {
 				n++
 			}
 			return n
@@ -148,7 +154,7 @@ func TestBudgetShares(t *testing.T) {
 		for uid := range uint32(20) {
 			taken(2000+uid, now)
 		}
-		refused := b.Take(at(now), 1000, false)
+		refused := b.Take(at(now), "", 1000, false)
 		if refused.OK || !refused.Exhausted || refused.RetryAt != at(now+time.Minute) {
 			t.Errorf("%d a minute: %+v", perMinute, refused)
 		}
@@ -160,7 +166,7 @@ func TestBudgetShares(t *testing.T) {
 		}
 	}
 	b := NewBudget(BudgetSpec{KillsPerMinute: 1}, 0)
-	if !b.Take(at(time.Second), 1000, false).OK {
+	if !b.Take(at(time.Second), "", 1000, false).OK {
 		t.Error("a budget of one is nobody's")
 	}
 }

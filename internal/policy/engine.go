@@ -35,6 +35,10 @@ type Engine struct {
 	machine    vm.VM
 	c          candidate
 	pass       pass
+	atOnce     bool
+	// waiting are, by leak, roots that are due while verdicts on others of their leak are
+	// pending.
+	waiting map[string][]event.ID
 }
 
 type stateKey struct {
@@ -50,7 +54,8 @@ type state struct {
 
 // NewEngine compiles the rules. Its errors are a [FieldError].
 func NewEngine(o Options) (*Engine, error) {
-	e := &Engine{oneShot: o.OneShot, state: make(map[stateKey]*state)}
+	e := &Engine{oneShot: o.OneShot, state: make(map[stateKey]*state),
+		waiting: make(map[string][]event.ID)}
 	e.c.engine = e
 	var err error
 	if e.protection, err = NewProtection(o.Protect); err != nil {
@@ -121,11 +126,12 @@ func (e *Engine) EvaluateOrphans(view View, host *Host, ids []event.ID, now uint
 
 // evaluateAll judges orphans, which are sorted by age, in one pass.
 func (e *Engine) evaluateAll(view View, host *Host, ids []event.ID, now uint64) (decisions []Decision) {
+	ids = e.addWaiting(view, ids, now)
 	e.begin(view)
 	for _, id := range ids {
 		decisions = e.evaluate(view, host, id, now, decisions)
 	}
-	return decisions
+	return e.waitForLeaks(view, join(decisions), now)
 }
 
 // Due judges the orphans whose deadline has come: those for which the passing of
@@ -165,14 +171,43 @@ func (e *Engine) WillEnd(view View, host *Host, id event.ID, now uint64) bool {
 // still holds then; at the next full pass when retryAt is 0. It is for a budget that
 // held it back.
 func (e *Engine) Defer(d *Decision, retryAt uint64) {
-	s := e.state[d.key]
+	for i := range d.Trees {
+		e.deferTree(&d.Trees[i], retryAt)
+	}
+}
+
+func (e *Engine) deferTree(t *Tree, retryAt uint64) {
+	s := e.state[t.key]
 	if s == nil {
 		return
 	}
 	s.acted, s.retry = false, retryAt
 	if retryAt != 0 {
-		e.deadlines.push(deadline{retryAt, d.key.id})
+		e.deadlines.push(deadline{retryAt, t.key.id})
 	}
+}
+
+// DeferTrees is Defer for those of d's trees whose roots which picks: they are no part of d
+// any more, whose targets are found anew. It reports whether d has trees left, else d stays
+// as it was.
+func (e *Engine) DeferTrees(view View, d *Decision, retryAt uint64, which func(root event.ID) bool) bool {
+	var left []Tree
+	for i := range d.Trees {
+		if which(d.Trees[i].Root) {
+			e.deferTree(&d.Trees[i], retryAt)
+		} else {
+			left = append(left, d.Trees[i])
+		}
+	}
+	switch len(left) {
+	case 0:
+		return false
+	case len(d.Trees):
+		return true
+	}
+	d.Trees, d.Root = left, left[0].Root
+	d.Targets, d.Spared = e.members(view, d)
+	return true
 }
 
 // Forget drops what is kept of a process that the view no longer knows. Full passes
@@ -300,7 +335,7 @@ func (e *Engine) decide(c *candidate, i int, r *rule) Decision {
 	e.hasActed(i, key.id)
 	d := Decision{
 		Rule: r.Name, Mode: r.Mode, Action: r.Action, Scope: r.Scope, Grace: r.Grace,
-		Root: c.p.ID, Verdict: c.p.Verdict, At: c.now, rule: r, key: key,
+		Root: c.p.ID, Trees: []Tree{{Root: c.p.ID, key: key}}, Leak: c.p.Leak, Verdict: c.p.Verdict, At: c.now, rule: r,
 	}
 	for _, condition := range r.conditions {
 		d.Reasons = append(d.Reasons, condition.describe(c))
@@ -311,7 +346,7 @@ func (e *Engine) decide(c *candidate, i int, r *rule) Decision {
 	d.Blocker = e.blocker(r, &c.p)
 	d.Enforceable = d.Blocker == ""
 	if r.Action == ActionKill {
-		d.leaker = leakerOf(&c.p)
+		d.Trees[0].leaker = leakerOf(&c.p)
 		d.Targets, d.Spared = e.members(c.view, &d)
 	}
 	return d

@@ -25,6 +25,9 @@ type Field struct {
 	// Narrows says that it picks out processes by what they are, which is what a one-shot
 	// pass wants before it kills on lineage that nobody observed.
 	Narrows bool
+	// BeyondTree says that it looks at more than the process and its descendants: to end one
+	// tree may change it for another.
+	BeyondTree bool
 	// Needs is what a view must find out for it.
 	Needs Needs
 	// Manual is its text in the manual page abot-trace.yaml(5).
@@ -47,6 +50,7 @@ const (
 	FormText                     // one text: string
 	FormDuration                 // 90s, 7d: time.Duration
 	FormSize                     // 500MB, 1.5GiB: uint64, in bytes
+	FormCount                    // 16: int
 )
 
 // holds reports whether the value has the form's type.
@@ -60,6 +64,8 @@ func (f Form) holds(value any) (ok bool) {
 		_, ok = value.(time.Duration)
 	case FormSize:
 		_, ok = value.(uint64)
+	case FormCount:
+		_, ok = value.(int)
 	}
 	return ok
 }
@@ -157,7 +163,22 @@ var Fields = []Field{
 		condition: func(v any) (condition, error) { return memoryAbove(v.(uint64)), nil },
 	},
 	{
-		Path: "when", Form: FormText, Needs: NeedsUnits,
+		Path: "leak_memory_above", Form: FormSize, BeyondTree: true,
+		Manual:    "Resident memory plus swap of the whole leak that it belongs to.",
+		condition: func(v any) (condition, error) { return leakMemoryAbove(v.(uint64)), nil },
+	},
+	{
+		Path: "leak_processes_above", Form: FormCount, BeyondTree: true,
+		Manual: "Number of living processes of the whole leak that it belongs to.",
+		condition: func(v any) (condition, error) {
+			if v.(int) < 0 {
+				return nil, fmt.Errorf("%d is below 0", v)
+			}
+			return leakProcessesAbove(v.(int)), nil
+		},
+	},
+	{
+		Path: "when", Form: FormText, BeyondTree: true, Needs: NeedsUnits,
 		Manual: "An expression over *host* and *process*, see EXPRESSIONS.",
 		condition: func(v any) (condition, error) {
 			when, err := compileWhen(v.(string))
@@ -176,7 +197,8 @@ func globs(name string, of func(*Process) string) func(any) (condition, error) {
 
 // compileConditions fills r.conditions, the verdict first.
 func (r *rule) compileConditions() error {
-	r.conditions = append(r.conditions, verdictIs{r.Verdict, r.Action == ActionKill})
+	verdict := verdictIs{r.Verdict, r.Action == ActionKill}
+	r.conditions, r.ofTree = append(r.conditions, verdict), append(r.ofTree, verdict)
 	for i := range Fields {
 		f := &Fields[i]
 		value, given := r.Match[f.Name()]
@@ -193,6 +215,9 @@ func (r *rule) compileConditions() error {
 			return fault
 		}
 		r.conditions = append(r.conditions, c)
+		if !f.BeyondTree {
+			r.ofTree = append(r.ofTree, c)
+		}
 		r.narrowed = r.narrowed || f.Narrows
 		r.needs |= f.Needs
 	}
@@ -213,6 +238,8 @@ func isZero(value any) bool {
 	case time.Duration:
 		return v <= 0
 	case uint64:
+		return v == 0
+	case int:
 		return v == 0
 	}
 	return false

@@ -16,7 +16,7 @@ var update = flag.Bool("update", false, "rewrite what is made of Fields in the m
 
 // TestFieldsAreComplete wants an entry to say all that is made of it.
 func TestFieldsAreComplete(t *testing.T) {
-	values := map[Form]any{FormTexts: []string{"a"}, FormText: "true", FormDuration: time.Second, FormSize: uint64(1)}
+	values := map[Form]any{FormTexts: []string{"a"}, FormText: "true", FormDuration: time.Second, FormSize: uint64(1), FormCount: 1}
 	seen := make(map[string]bool)
 	for i := range Fields {
 		f := &Fields[i]

@@ -282,3 +282,51 @@ func (m memoryAbove) describe(c *candidate) string {
 		return fmt.Sprintf("its tree holds %s, not more than %s", quantity.FormatSize(bytes), quantity.FormatLimit(uint64(m)))
 	}
 }
+
+// leak is what is known of the leak that c belongs to.
+func (c *candidate) leak() (Leak, bool) {
+	if c.p.Leak == "" {
+		return Leak{}, false
+	}
+	return c.view.Leak(c.p.Leak)
+}
+
+type leakMemoryAbove uint64
+
+func (m leakMemoryAbove) holds(c *candidate) (bool, uint64) {
+	l, ok := c.leak()
+	return ok && l.BytesKnown && l.Bytes > uint64(m), 0
+}
+
+func (m leakMemoryAbove) describe(c *candidate) string {
+	l, ok := c.leak()
+	switch {
+	case !ok:
+		return "it belongs to no leak"
+	case !l.BytesKnown:
+		return "the memory of its leak is not sampled"
+	case l.Bytes > uint64(m):
+		return fmt.Sprintf("its leak holds %s, more than %s", quantity.FormatSize(l.Bytes), quantity.FormatLimit(uint64(m)))
+	default:
+		return fmt.Sprintf("its leak holds %s, not more than %s", quantity.FormatSize(l.Bytes), quantity.FormatLimit(uint64(m)))
+	}
+}
+
+type leakProcessesAbove int
+
+func (n leakProcessesAbove) holds(c *candidate) (bool, uint64) {
+	l, ok := c.leak()
+	return ok && l.Processes > int(n), 0
+}
+
+func (n leakProcessesAbove) describe(c *candidate) string {
+	l, ok := c.leak()
+	switch {
+	case !ok:
+		return "it belongs to no leak"
+	case l.Processes > int(n):
+		return fmt.Sprintf("its leak has %d processes, more than %d", l.Processes, int(n))
+	default:
+		return fmt.Sprintf("its leak has %d processes, not more than %d", l.Processes, int(n))
+	}
+}

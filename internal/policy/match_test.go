@@ -78,6 +78,18 @@ func TestConditions(t *testing.T) {
 		{name: "little memory", rule: Rule{Match: Match{"memory_above": uint64(40 << 20)}}, reason: "its tree holds 40 MiB, not more than 40 MiB"},
 		{name: "memory not known", rule: Rule{Match: Match{"memory_above": uint64(1)}}, change: func(p *Process) { p.MemoryKnown = false },
 			reason: "the memory of its tree is not sampled"},
+		{name: "memory of the leak", rule: Rule{Match: Match{"leak_memory_above": uint64(1 << 30)}}, change: inLeak("L1"), acts: true,
+			reason: "its leak holds 2 GiB, more than 1 GiB"},
+		{name: "a leak with little memory", rule: Rule{Match: Match{"leak_memory_above": uint64(3 << 30)}}, change: inLeak("L1"),
+			reason: "its leak holds 2 GiB, not more than 3 GiB"},
+		{name: "a leak that was not sampled", rule: Rule{Match: Match{"leak_memory_above": uint64(1)}}, change: inLeak("L2"),
+			reason: "the memory of its leak is not sampled"},
+		{name: "memory of no leak", rule: Rule{Match: Match{"leak_memory_above": uint64(1)}}, reason: "it belongs to no leak"},
+		{name: "processes of the leak", rule: Rule{Match: Match{"leak_processes_above": 15}}, change: inLeak("L1"), acts: true,
+			reason: "its leak has 16 processes, more than 15"},
+		{name: "a leak of few processes", rule: Rule{Match: Match{"leak_processes_above": 16}}, change: inLeak("L1"),
+			reason: "its leak has 16 processes, not more than 16"},
+		{name: "processes of no leak", rule: Rule{Match: Match{"leak_processes_above": 1}}, reason: "it belongs to no leak"},
 		{name: "host expression", rule: Rule{Match: Match{"when": "host.memory_percent > 85"}}, host: func(h *Host) { h.MemoryPercent = 90 },
 			acts: true, reason: "the expression host.memory_percent > 85 holds"},
 		{name: "host expression does not hold", rule: Rule{Match: Match{"when": "host.memory_percent > 85"}},
@@ -105,6 +117,7 @@ func TestConditions(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			f, host := leakedTree(), idleHost()
+			f.leaks["L1"], f.leaks["L2"] = Leak{Processes: 16, Bytes: 2 << 30, BytesKnown: true}, Leak{Processes: 1}
 			if tt.change != nil {
 				tt.change(f.processes[id(20)])
 			}

@@ -46,6 +46,7 @@ func genForest() *rapid.Generator[*forest] {
 			p.Verdict = rapid.SampledFrom(Verdicts).Draw(t, "verdict")
 			if p.Orphan {
 				p.Since = at(time.Duration(rapid.IntRange(0, 200).Draw(t, "since")) * time.Second)
+				p.Leak = rapid.SampledFrom([]string{"", "L1", "L2"}).Draw(t, "leak")
 			}
 		}
 		return f
@@ -95,11 +96,32 @@ func genRules() *rapid.Generator[[]Rule] {
 // check holds one decision against the tree and the rule as they are written,
 // without a line of the engine's own logic but the protected set.
 func check(t *rapid.T, f *forest, r Rule, d *Decision, now uint64) {
-	root := f.processes[d.Root]
-	verdicts := r.Verdict
-	if verdicts == nil && r.Action != ActionNotify {
-		verdicts = []string{"leaked"}
+	for i := range d.Trees {
+		if leak := f.processes[d.Trees[i].Root].Leak; leak != d.Leak || leak == "" && len(d.Trees) > 1 {
+			t.Fatalf("a tree of leak %q in a decision on %q: %+v", leak, d.Leak, d)
+		}
+		checkRoot(t, f, r, d, d.Trees[i].Root, now)
 	}
+	verdicts := verdictsOf(r)
+	if d.Action == ActionNotify && len(d.Targets) > 0 {
+		t.Fatalf("a notice has targets: %+v", d)
+	}
+	for _, target := range d.Targets {
+		checkTarget(t, f, d, verdicts, target)
+	}
+}
+
+func verdictsOf(r Rule) []string {
+	if r.Verdict == nil && r.Action != ActionNotify {
+		return []string{"leaked"}
+	}
+	return r.Verdict
+}
+
+// checkRoot holds the root of one tree of a decision against the rule.
+func checkRoot(t *rapid.T, f *forest, r Rule, d *Decision, id event.ID, now uint64) {
+	root := f.processes[id]
+	verdicts := verdictsOf(r)
 	orphanedFor, _ := r.Match["orphaned_for"].(time.Duration)
 	memoryAbove, _ := r.Match["memory_above"].(uint64)
 	switch {
@@ -116,35 +138,30 @@ func check(t *rapid.T, f *forest, r Rule, d *Decision, now uint64) {
 	case d.Enforceable != root.Observed:
 		t.Fatalf("carries %v although observed is %v", d.Enforceable, root.Observed)
 	}
-	if bytes, known := f.TreeMemory(d.Root); memoryAbove > 0 && (!known || bytes <= memoryAbove) {
+	if bytes, known := f.TreeMemory(id); memoryAbove > 0 && (!known || bytes <= memoryAbove) {
 		t.Fatalf("memory %d (known %v) is not above %d", bytes, known, memoryAbove)
-	}
-	if d.Action == ActionNotify && len(d.Targets) > 0 {
-		t.Fatalf("a notice has targets: %+v", d)
-	}
-	for _, target := range d.Targets {
-		checkTarget(t, f, d, verdicts, target.ID)
 	}
 }
 
 // checkTarget holds one target and everything between it and the root to the rules
 // of what may be signalled.
-func checkTarget(t *rapid.T, f *forest, d *Decision, verdicts []string, target event.ID) {
+func checkTarget(t *rapid.T, f *forest, d *Decision, verdicts []string, of Target) {
+	target := of.ID
 	if f.processes[target].Dead {
 		t.Fatalf("%v is dead", target)
 	}
-	if d.Scope == wire.ScopeProcess && target != d.Root {
+	if d.Scope == wire.ScopeProcess && target != of.Tree {
 		t.Fatalf("scope process, but %v is not the root", target)
 	}
 	for id := target; ; id = f.processes[id].Spawner {
 		p := f.processes[id]
 		if p == nil {
-			t.Fatalf("%v is outside the tree of %v", target, d.Root)
+			t.Fatalf("%v is outside the tree of %v", target, of.Tree)
 		}
 		if p.Comm == "sshd" || p.MainPID || p.Keep {
 			t.Fatalf("%v is protected or kept, or below such a one: %+v", target, p)
 		}
-		if id == d.Root {
+		if id == of.Tree {
 			return
 		}
 		if !p.Observed {
@@ -204,8 +221,8 @@ func TestLivingOwner(t *testing.T) {
 			decisions = append(decisions, e.EvaluateOrphans(f, idleHost(), []event.ID{id}, at(300*time.Second))...)
 		}
 		for _, d := range append(decisions, e.Evaluate(f, idleHost(), at(300*time.Second))...) {
-			if !f.processes[d.Root].Orphan {
-				t.Fatalf("the root of %+v is no orphan", d)
+			if slices.ContainsFunc(d.Roots(), func(root event.ID) bool { return !f.processes[root].Orphan }) {
+				t.Fatalf("a root of %+v is no orphan", d)
 			}
 			for _, target := range d.Targets {
 				owned := true
@@ -236,7 +253,7 @@ func TestObserveAndEnforceDecideAlike(t *testing.T) {
 			return all
 		}
 		observed, enforced := evaluate(wire.ModeObserve), evaluate(wire.ModeEnforce)
-		ignore := cmp.Options{cmpopts.IgnoreFields(Decision{}, "Mode"), cmpopts.IgnoreUnexported(Decision{}), cmpopts.EquateNaNs()}
+		ignore := cmp.Options{cmpopts.IgnoreFields(Decision{}, "Mode"), cmpopts.IgnoreUnexported(Decision{}, Tree{}), cmpopts.EquateNaNs()}
 		if diff := cmp.Diff(observed, enforced, ignore); diff != "" {
 			t.Fatalf("observe and enforce differ:\n%s", diff)
 		}
@@ -274,11 +291,14 @@ func TestOneByOneIsTheWholePass(t *testing.T) {
 	})
 }
 
-// roots lists rule and root of every decision, sorted.
+// roots lists rule, root and targets of every tree, sorted.
 func roots(decisions []Decision) []string {
 	list := []string{}
 	for _, d := range decisions {
-		list = append(list, fmt.Sprintf("%s %v %v", d.Rule, d.Root, pids(d.Targets)))
+		for _, root := range d.Roots() {
+			ofTree := slices.DeleteFunc(slices.Clone(d.Targets), func(t Target) bool { return t.Tree != root })
+			list = append(list, fmt.Sprintf("%s %v %v", d.Rule, root, pids(ofTree)))
+		}
 	}
 	slices.Sort(list)
 	return list
@@ -299,8 +319,10 @@ func TestExplainAgrees(t *testing.T) {
 			}
 		}
 		for _, d := range e.Evaluate(f, idleHost(), now) {
-			if claim := claims[d.Rule+d.Root.String()]; !claim.Applies || claim.ActsAt != now {
-				t.Fatalf("%s acts on %v, but explain says %+v", d.Rule, d.Root, claim)
+			for _, root := range d.Roots() {
+				if claim := claims[d.Rule+root.String()]; !claim.Applies || claim.ActsAt != now {
+					t.Fatalf("%s acts on %v, but explain says %+v", d.Rule, root, claim)
+				}
 			}
 		}
 	})

@@ -71,8 +71,9 @@ func (e *FieldError) Unwrap() error { return e.Err }
 type rule struct {
 	Rule
 	conditions []condition
-	narrowed   bool  // it matches on a field that narrows
-	needs      Needs // of all its fields
+	ofTree     []condition // those that look at nothing beyond the process's own tree
+	narrowed   bool        // it matches on a field that narrows
+	needs      Needs       // of all its fields
 }
 
 // compile checks r and returns it ready to be evaluated.

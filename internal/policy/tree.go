@@ -3,6 +3,7 @@
 package policy
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/abot-trace/abot-trace/internal/event"
@@ -104,24 +105,37 @@ func (e *Engine) acted(i int, root event.ID) bool {
 	return s != nil && s.acted
 }
 
-// members walks the decision's tree by lineage and returns whom to signal and whom
-// not, parents before children.
+// members walks the decision's trees by lineage and returns whom to signal and whom
+// not, tree by tree, parents before children.
 func (e *Engine) members(view View, d *Decision) (targets []Target, spared []Spared) {
+	seen := make(map[event.ID]bool, len(d.Trees))
+	for i := range d.Trees {
+		seen[d.Trees[i].Root] = true
+	}
+	for i := range d.Trees {
+		targets, spared = e.addMembers(view, d, &d.Trees[i], seen, targets, spared)
+	}
+	return targets, spared
+}
+
+// addMembers adds those of one tree who were not seen before.
+func (e *Engine) addMembers(view View, d *Decision, tree *Tree, seen map[event.ID]bool, targets []Target, spared []Spared) ([]Target, []Spared) {
 	var p Process
-	seen := map[event.ID]bool{d.Root: true}
-	stack := []event.ID{d.Root}
+	stack := []event.ID{tree.Root}
 	for len(stack) > 0 {
 		id := stack[len(stack)-1]
 		stack = stack[:len(stack)-1]
 		if !view.Process(id, &p) {
 			continue
 		}
-		reason := e.why(d, &p)
+		reason := e.why(d, tree, &p)
+		target := TargetOf(&p)
+		target.Tree = tree.Root
 		switch {
 		case reason != "" && !p.Dead:
-			spared = append(spared, Spared{TargetOf(&p), reason, reason == programUnknown || reason == marksUnknown})
+			spared = append(spared, Spared{target, reason, reason == programUnknown || reason == marksUnknown})
 		case !p.Dead:
-			targets = append(targets, TargetOf(&p))
+			targets = append(targets, target)
 		}
 		if reason != "" || d.Scope == wire.ScopeProcess {
 			continue
@@ -146,52 +160,69 @@ func TargetOf(p *Process) Target {
 		Unit: p.Unit, RSS: p.RSS, Swap: p.Swap, MemoryKnown: p.MemoryKnown}
 }
 
-// Targets returns who belongs to d's tree now: what lives of it, and what was forked
+// Targets returns who belongs to d's trees now: what lives of them, and what was forked
 // since. A tree grows while it is being ended, and its root may be dead already.
 func (e *Engine) Targets(view View, d *Decision) ([]Target, []Spared) {
 	return e.members(view, d)
 }
 
-// Spares says why one member of d's tree must not be signalled after all, as the view
-// knows it now, or nothing. It is for the look before every signal: what the kill
-// itself has changed is no reason.
-func (e *Engine) Spares(view View, d *Decision, id event.ID) string {
-	var p Process
-	if !view.Process(id, &p) {
-		return "it is not known any more"
+// why says why p, a member of one of d's trees, is not to be ended by d, or nothing.
+func (e *Engine) why(d *Decision, tree *Tree, p *Process) string {
+	if p.ID == tree.Root {
+		return e.spareFrom(d.rule, p, tree.leaker)
 	}
-	return e.why(d, &p)
+	return e.leaveOut(d.rule, p, d.At, tree.leaker)
 }
 
-// why says why p, a member of d's tree, is not to be ended by d, or nothing.
-func (e *Engine) why(d *Decision, p *Process) string {
-	if p.ID == d.Root {
-		return e.spareFrom(d.rule, p, d.leaker)
-	}
-	return e.leaveOut(d.rule, p, d.At, d.leaker)
-}
-
-// Holds checks d once more, right before its first signal: the root must still live
-// and meet every condition. It returns why not.
+// Holds checks d once more, right before signals are sent: of each tree that nothing was sent
+// to, the root must still live and meet the conditions; those that look at more than its tree
+// only as long as no tree of d has begun. Trees that do not hold are no part of d any more,
+// and the rule may act on them again. Where none is left, d stays as it was, and Holds
+// returns why.
 func (e *Engine) Holds(view View, host *Host, d *Decision, now uint64) (bool, string) {
+	conditions := d.rule.conditions
+	if slices.ContainsFunc(d.Trees, func(t Tree) bool { return t.Begun }) {
+		conditions = d.rule.ofTree
+	}
 	e.begin(view)
-	c := e.candidate(view, host, now)
-	if !c.reset(d.Root) || c.p.Dead {
-		return false, "it is dead"
+	var left, lapsed []Tree
+	why := ""
+	for i := range d.Trees {
+		t := &d.Trees[i]
+		if reason := e.lapsed(e.candidate(view, host, now), d, t, conditions); !t.Begun && reason != "" {
+			lapsed = append(lapsed, *t)
+			why = cmp.Or(why, reason)
+			continue
+		}
+		left = append(left, *t)
+	}
+	if len(left) == 0 {
+		return false, why
+	}
+	for i := range lapsed {
+		e.deferTree(&lapsed[i], 0)
+	}
+	d.Trees, d.Root = left, left[0].Root
+	return true, ""
+}
+
+// lapsed says why one tree of d is not to be ended after all, or nothing.
+func (e *Engine) lapsed(c *candidate, d *Decision, t *Tree, conditions []condition) string {
+	if !c.reset(t.Root) || c.p.Dead {
+		return "it is dead"
 	}
 	if !c.p.Orphan {
-		return false, "it is not an orphan"
+		return "it is not an orphan"
 	}
 	if d.Action == ActionKill {
-		e.begin(view)
-		if reason := e.spareOrphan(&c.p, d.key.rule, d.rule); reason != "" {
-			return false, reason
+		if reason := e.spareOrphan(&c.p, t.key.rule, d.rule); reason != "" {
+			return reason
 		}
 	}
-	for _, condition := range d.rule.conditions {
+	for _, condition := range conditions {
 		if ok, _ := condition.holds(c); !ok {
-			return false, condition.describe(c)
+			return condition.describe(c)
 		}
 	}
-	return true, ""
+	return ""
 }

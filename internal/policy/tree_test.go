@@ -85,8 +85,8 @@ func TestTargetsWhileKilling(t *testing.T) {
 	}
 }
 
-// TestSpares is the look before every signal.
-func TestSpares(t *testing.T) {
+// TestSpared is the look before every signal.
+func TestSpared(t *testing.T) {
 	tests := []struct {
 		name   string
 		pid    int32
@@ -108,11 +108,18 @@ func TestSpares(t *testing.T) {
 			e := mustEngine(t, Rule{Name: "rule"})
 			d := e.Evaluate(f, idleHost(), at(200*time.Second))[0]
 			tt.change(f.processes[id(tt.pid)])
-			if got := e.Spares(f, &d, id(tt.pid)); got != tt.why {
-				t.Errorf("got %q, want %q", got, tt.why)
+			targets, spared := e.Targets(f, &d)
+			why := "it is forgotten"
+			if slices.Contains(pids(targets), tt.pid) {
+				why = ""
 			}
-			if got := e.Spares(f, &d, id(99)); got != "it is not known any more" {
-				t.Errorf("forgotten: got %q", got)
+			for _, s := range spared {
+				if s.ID.PID == tt.pid {
+					why = s.Reason
+				}
+			}
+			if why != tt.why {
+				t.Errorf("got %q, want %q", why, tt.why)
 			}
 		})
 	}

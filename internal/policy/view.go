@@ -33,6 +33,16 @@ type View interface {
 	// TreeMemory returns RSS plus swap in bytes of id and its living descendants,
 	// false where that was not sampled.
 	TreeMemory(id event.ID) (bytes uint64, known bool)
+	// Leak returns what is known of a leak, false where there is none of that id.
+	Leak(id string) (Leak, bool)
+}
+
+// Leak is what rules look at of a leak as a whole.
+type Leak struct {
+	Processes  int    // living ones
+	Bytes      uint64 // RSS plus swap of those that were sampled
+	BytesKnown bool   // some were
+	SettlesAt  uint64 // until when pending verdicts on its members are waited for; 0 where none is
 }
 
 // Process is what rules and protection look at. Strings come from the process and
@@ -72,6 +82,8 @@ type Process struct {
 	// Since is the instant of the orphaning, or the earliest instant at which it is
 	// known to have been an orphan; 0 where not even that is known.
 	Since uint64
+	// Leak is the id of the leak that it belongs to, empty for none.
+	Leak string
 	// LeakerCmdline is the leaker's arguments joined by single spaces; empty where not known.
 	LeakerCmdline string
 	// Abandoned says that nobody is at the other end of its standard input, output or error.

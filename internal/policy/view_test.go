@@ -13,10 +13,11 @@ import (
 type forest struct {
 	processes map[event.ID]*Process
 	children  map[event.ID][]event.ID
+	leaks     map[string]Leak
 }
 
 func newForest() *forest {
-	return &forest{make(map[event.ID]*Process), make(map[event.ID][]event.ID)}
+	return &forest{make(map[event.ID]*Process), make(map[event.ID][]event.ID), make(map[string]Leak)}
 }
 
 // id names the process pid of these tests: it started pid seconds after boot.
@@ -101,6 +102,11 @@ func (f *forest) TreeMemory(id event.ID) (bytes uint64, known bool) {
 	}
 	known = sum(id)
 	return bytes, known
+}
+
+func (f *forest) Leak(id string) (Leak, bool) {
+	l, ok := f.leaks[id]
+	return l, ok
 }
 
 // idleHost is a host of which everything is known and nothing is alarming.

@@ -3,6 +3,7 @@
 package render
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -70,6 +71,9 @@ func about(e *wire.Event) string {
 	case e.Type == wire.TypeResync && e.Resync != nil:
 		return fmt.Sprintf("compared with the kernel (%s): %d processes found, %d vanished unseen", e.Resync.Reason, e.Resync.Found, e.Resync.Vanished)
 	case e.Type == wire.TypeKill && e.Kill != nil:
+		if reason := e.Kill.Reason; reason != "" {
+			return aboutKill(e.Kill) + ": " + safetext.Terminal(reason)
+		}
 		return aboutKill(e.Kill)
 	case e.Type == wire.TypeAlert && e.Alert != nil:
 		return fmt.Sprintf("%s: %s", e.Alert.Name, safetext.Terminal(e.Alert.Message))
@@ -152,11 +156,30 @@ func aboutKill(k *wire.Kill) string {
 	}
 	by := fmt.Sprintf("rule %s (%s)", k.Rule, k.Mode)
 	if r := k.RequestedBy; r != nil {
-		by = fmt.Sprintf("by hand, asked for by %d %s of user %d", r.PID, safetext.Name(r.Comm), r.UID)
+		asked := fmt.Sprintf("asked for by %d %s of user %d", r.PID, safetext.Name(r.Comm), r.UID)
+		if k.Rule == wire.RuleManual {
+			by = "by hand"
+		}
+		by += ", " + asked
 	}
 	s := fmt.Sprintf("%s: %s: %s", by, k.Outcome, strings.Join(parts, ", "))
-	if k.FreedBytes > 0 {
+	if k.Leak != "" {
+		s += " of leak " + safetext.Field(k.Leak)
+		if k.Name != "" {
+			s += " (" + safetext.Terminal(k.Name) + ")"
+		}
+	}
+	if where := cmp.Or(k.Container, k.Unit); where != "" {
+		s += " in " + safetext.Terminal(where)
+	}
+	if k.User != "" {
+		s += ", user " + safetext.Terminal(k.User)
+	}
+	switch held := k.Bytes(); {
+	case k.FreedBytes > 0:
 		s += ", " + Bytes(k.FreedBytes) + " freed"
+	case held > 0:
+		s += ", " + Bytes(held)
 	}
 	return s
 }

@@ -54,10 +54,14 @@ type Player struct {
 	tree      *tree
 	now       uint64
 	passed    uint64 // the last full pass
-	wall      time.Time
-	seen      map[string]bool
-	summary   Summary
-	act       func(Act) error
+	// news are orphans of one leak whose events follow each other: they are judged together,
+	// as the daemon does.
+	news     []event.ID
+	newsLeak string
+	wall     time.Time
+	seen     map[string]bool
+	summary  Summary
+	act      func(Act) error
 }
 
 // New returns a player that gives each act to act, in the order of time. newEngine
@@ -72,7 +76,7 @@ func New(newEngine func() (*policy.Engine, error), act func(Act) error) (*Player
 func (p *Player) boot() (err error) {
 	p.engine, err = p.newEngine()
 	p.tree, p.host = newTree(), policy.UnknownHost()
-	p.now, p.passed = 0, 0
+	p.now, p.passed, p.news = 0, 0, nil
 	p.seen = make(map[string]bool)
 	return err
 }
@@ -98,7 +102,10 @@ func (p *Player) Run(r io.Reader) (Summary, error) {
 }
 
 // End lets what was due until the last event act, and returns what was seen.
-func (p *Player) End() (Summary, error) { return p.summary, p.due(p.now) }
+func (p *Player) End() (Summary, error) {
+	err := p.judge()
+	return p.summary, errors.Join(err, p.due(p.now))
+}
 
 var errLong = errors.New("line too long")
 
@@ -151,6 +158,11 @@ func (p *Player) Apply(e *wire.Event) error {
 		}
 	}
 	p.count(e)
+	if !p.continues(e) {
+		if err := p.judge(); err != nil {
+			return err
+		}
+	}
 	now := max(p.now, e.TimeNS)
 	if err := p.due(now); err != nil {
 		return err
@@ -209,25 +221,47 @@ func (p *Player) due(now uint64) error {
 
 // take updates the tree by one event, and asks the rules where that can matter.
 func (p *Player) take(e *wire.Event) error {
-	if e.Type == wire.TypeAlert {
+	switch e.Type {
+	case wire.TypeAlert:
 		return p.alert(e.Alert)
+	case wire.TypeLeak:
+		if e.Leak == nil {
+			return nil
+		}
+		return p.tell(p.engine.EvaluateOrphans(p.tree, &p.host, p.tree.applyLeak(e.Leak), p.now), p.now)
 	}
 	if e.Process == nil {
 		return nil
 	}
 	id := p.tree.apply(e)
 	switch e.Type {
-	case wire.TypeVerdict:
-		return p.tell(p.engine.EvaluateOrphans(p.tree, &p.host, []event.ID{id}, p.now), p.now)
-	case wire.TypeOrphan:
-		p.summary.Orphans++
-		return p.tell(p.engine.EvaluateOrphans(p.tree, &p.host, []event.ID{id}, p.now), p.now)
+	case wire.TypeVerdict, wire.TypeOrphan:
+		if e.Type == wire.TypeOrphan {
+			p.summary.Orphans++
+		}
+		p.news, p.newsLeak = append(p.news, id), leakOf(e.Process.Orphan)
 	case wire.TypeExit:
 		for _, gone := range p.tree.forget(id) {
 			p.engine.Forget(gone)
 		}
 	}
 	return nil
+}
+
+// continues reports whether the event is of the same leak as the news.
+func (p *Player) continues(e *wire.Event) bool {
+	return len(p.news) > 0 && (e.Type == wire.TypeOrphan || e.Type == wire.TypeVerdict) && e.Process != nil &&
+		p.newsLeak != "" && leakOf(e.Process.Orphan) == p.newsLeak
+}
+
+// judge asks the rules about the news.
+func (p *Player) judge() error {
+	if len(p.news) == 0 {
+		return nil
+	}
+	ids := p.news
+	p.news = nil
+	return p.tell(p.engine.EvaluateOrphans(p.tree, &p.host, ids, p.now), p.now)
 }
 
 // alert takes the host's figures from the alerts, the only events that tell them,

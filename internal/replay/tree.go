@@ -3,6 +3,7 @@
 package replay
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/abot-trace/abot-trace/internal/event"
@@ -15,11 +16,19 @@ import (
 type tree struct {
 	nodes   map[event.ID]*node
 	orphans map[event.ID]bool // living ones
+	leaks   map[string]*leakState
+}
+
+// leakState is a leak with living orphans.
+type leakState struct {
+	orphans map[event.ID]bool
+	told    *wire.Leak // what its last event said, nil before one
 }
 
 type node struct {
 	process  wire.Process
 	spawner  event.ID
+	leak     string // that it belongs to as an orphan
 	observed bool
 	told     bool // an event was about it; else it is known as a spawner only
 	dead     bool
@@ -27,7 +36,7 @@ type node struct {
 }
 
 func newTree() *tree {
-	return &tree{make(map[event.ID]*node), make(map[event.ID]bool)}
+	return &tree{make(map[event.ID]*node), make(map[event.ID]bool), make(map[string]*leakState)}
 }
 
 // apply takes in what an event says of its process, and returns who that is.
@@ -54,10 +63,97 @@ func (t *tree) apply(e *wire.Event) event.ID {
 	}
 	if n.process.Orphan != nil && !n.dead {
 		t.orphans[id] = true
+		t.joinLeak(id, n)
 	} else {
 		delete(t.orphans, id)
+		t.leaveLeak(id, n)
 	}
 	return id
+}
+
+// leakOf names the leak that an orphan belongs to: by its leaker, where the event is older than
+// leaks; empty where it belongs to none.
+func leakOf(o *wire.Orphan) string {
+	switch {
+	case o == nil || o.Leaker == nil || o.Verdict == wire.VerdictDeliberate:
+		return ""
+	case o.Leak != "":
+		return o.Leak
+	}
+	return fmt.Sprintf("%d@%d", o.Leaker.PID, o.Leaker.StartNS)
+}
+
+func (t *tree) joinLeak(id event.ID, n *node) {
+	name := leakOf(n.process.Orphan)
+	if name == n.leak {
+		return
+	}
+	t.leaveLeak(id, n)
+	if name == "" {
+		return
+	}
+	l := t.leaks[name]
+	if l == nil {
+		l = &leakState{orphans: make(map[event.ID]bool)}
+		t.leaks[name] = l
+	}
+	l.orphans[id], n.leak = true, name
+}
+
+func (t *tree) leaveLeak(id event.ID, n *node) {
+	l := t.leaks[n.leak]
+	if l == nil {
+		return
+	}
+	if delete(l.orphans, id); len(l.orphans) == 0 {
+		delete(t.leaks, n.leak)
+	}
+	n.leak = ""
+}
+
+// applyLeak takes in what an event says of a leak, and returns its living orphans.
+func (t *tree) applyLeak(w *wire.Leak) (orphans []event.ID) {
+	l := t.leaks[w.ID]
+	if l == nil {
+		return nil
+	}
+	l.told = w
+	for id := range l.orphans {
+		orphans = append(orphans, id)
+	}
+	return orphans
+}
+
+// Leak implements policy.View: by what the leak's last event said, else by its orphans.
+func (t *tree) Leak(id string) (policy.Leak, bool) {
+	l := t.leaks[id]
+	if l == nil {
+		return policy.Leak{}, false
+	}
+	out := policy.Leak{Processes: len(l.orphans)}
+	opened, pending := uint64(0), false
+	for id := range l.orphans {
+		o := t.nodes[id].process.Orphan
+		if pending = pending || o.Provisional; opened == 0 || o.SinceNS < opened {
+			opened = o.SinceNS
+		}
+		if bytes, known := t.TreeMemory(id); known && o.Direct {
+			out.Bytes, out.BytesKnown = out.Bytes+bytes, true
+		}
+	}
+	if pending {
+		out.SettlesAt = opened + uint64(policy.LeakSettles)
+	}
+	if w := l.told; w != nil {
+		out.Processes = w.Processes.Now
+		if w.RSSBytes != nil {
+			out.Bytes, out.BytesKnown = *w.RSSBytes, true
+			if w.SwapBytes != nil {
+				out.Bytes += *w.SwapBytes
+			}
+		}
+	}
+	return out, true
 }
 
 // link hangs n below its spawner, which is taken for dead until an event is about it.
@@ -142,6 +238,7 @@ func (t *tree) forget(id event.ID) (gone []event.ID) {
 		if n == nil || !n.dead || len(n.children) > 0 {
 			return gone
 		}
+		t.leaveLeak(id, n)
 		delete(t.nodes, id)
 		delete(t.orphans, id)
 		gone = append(gone, id)
@@ -207,6 +304,7 @@ func (t *tree) Process(id event.ID, p *policy.Process) bool {
 	}
 	if w.Orphan != nil {
 		p.Orphan, p.Verdict, p.Since = true, w.Orphan.Verdict, w.Orphan.SinceNS
+		p.Leak = n.leak
 		p.Leaker = t.leakerIDs(w.Orphan.Leaker)
 		p.Abandoned = w.Orphan.Stdio == wire.StdioAbandoned
 		if l := w.Orphan.Leaker; l != nil {

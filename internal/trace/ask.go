@@ -36,6 +36,10 @@ func (t *Tracer) Leases() *lease.Table { return t.leases }
 // Leaks returns the leaks, for callers on the loop.
 func (t *Tracer) Leaks() *leakfeed.Feed { return t.leaks }
 
+// IsJudging reports whether orphans wait to be judged for the first time, for callers on the
+// loop.
+func (t *Tracer) IsJudging() bool { return t.evidence.HasNews() }
+
 // IDPrefix is what the ids of this start's events and kills begin with.
 func (t *Tracer) IDPrefix() string { return t.stream.IDPrefix() }
 

@@ -75,7 +75,7 @@ var EventTypes = []EventType{
 	},
 	{
 		Name: TypeKill, MessageID: "999705e826ad480abeea8427b85423e7",
-		When:   "a rule or a person ended a tree, or a rule would have",
+		When:   "a rule ended the trees of a leak that were due, or would have, or a person ended something",
 		Object: "see below",
 		own:    object("kill", func(e *Event) *Kill { return e.Kill }),
 	},

@@ -222,14 +222,31 @@ type Kill struct {
 	GraceSeconds float64 `json:"grace_seconds"`
 	Verdict      string  `json:"verdict,omitempty"` // of the root; none where a person ends what is no orphan
 	Reason       string  `json:"reason,omitempty"`
-	// RequestedBy is who asked for it; nil of a rule's own.
+	// Leak, Fingerprint and Name are of the leak whose trees it ends, where they are of one.
+	Leak        string `json:"leak,omitempty"`
+	Fingerprint string `json:"fingerprint,omitempty"`
+	Name        string `json:"name,omitempty"`
+	// Unit, Container and User are the leaker's; of a tree that is part of no leak, its root's.
+	Unit      string `json:"unit,omitempty"`
+	Container string `json:"container,omitempty"`
+	User      string `json:"user,omitempty"`
+	// RequestedBy is who asked for it, nil where a rule acted by itself.
 	RequestedBy *Requester `json:"requested_by,omitempty"`
-	// Leak and Fingerprint are of the leak that the tree is part of, where it is.
-	Leak        string   `json:"leak,omitempty"`
-	Fingerprint string   `json:"fingerprint,omitempty"`
-	Processes   []Killed `json:"processes"`
-	FreedBytes  uint64   `json:"freed_bytes,omitempty"`
-	Outcome     string   `json:"outcome"`
+	Processes   []Killed   `json:"processes"`
+	FreedBytes  uint64     `json:"freed_bytes,omitempty"`
+	Outcome     string     `json:"outcome"`
+}
+
+// Bytes is what the processes of a kill held in memory and swap, as far as it was sampled.
+func (k *Kill) Bytes() (sum uint64) {
+	for i := range k.Processes {
+		for _, part := range []*uint64{k.Processes[i].RSSBytes, k.Processes[i].SwapBytes} {
+			if part != nil {
+				sum += *part
+			}
+		}
+	}
+	return sum
 }
 
 // Requester is the process that asked for a kill, as it was when it connected.

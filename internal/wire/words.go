@@ -39,3 +39,6 @@ const (
 	KillObserved = "observed"
 	KillBudget   = "budget"
 )
+
+// RuleManual is the rule of a kill that a person has asked for by hand.
+const RuleManual = "manual"
