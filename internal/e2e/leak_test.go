@@ -4,7 +4,10 @@ package e2e
 
 import (
 	"encoding/json"
+	"maps"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -109,4 +112,54 @@ func TestLeakEndedByRule(t *testing.T) {
 		}
 		return false
 	})
+}
+
+// TestThousandOrphans: a thousand orphans of one leaker are one leak, told of once, and one kill,
+// which takes one of the budget's and verifies each death.
+func TestThousandOrphans(t *testing.T) {
+	const n = 1000
+	d := startDaemon(t, strings.NewReplacer("kills_per_minute: 10000", "kills_per_minute: 1", "pause: 0s", "pause: 1h").Replace(armed))
+	f := startFamily(t, "many", strconv.Itoa(n))
+	f.await("parent", 1)
+	f.killMain()
+	var kill *wire.Kill
+	d.await("the kill", func() bool {
+		e := d.find(func(e *wire.Event) bool { return e.Kill != nil })
+		if e != nil {
+			kill = e.Kill
+		}
+		return e != nil
+	})
+	if kill.Outcome != wire.KillDone || len(kill.Processes) != n || kill.Name == "" || kill.User == "" {
+		t.Errorf("%s of %d processes: %s", kill.Outcome, len(kill.Processes), kill.Reason)
+	}
+	for _, p := range kill.Processes {
+		if p.Outcome != wire.OutcomeDied && p.Outcome != wire.OutcomeZombie {
+			t.Errorf("%+v", p)
+		}
+	}
+	var ended *wire.Leak
+	d.await("the end of the leak", func() bool {
+		e := d.find(func(e *wire.Event) bool { return e.Leak != nil && e.Leak.Change == wire.LeakEnded })
+		if e != nil {
+			ended = e.Leak
+		}
+		return e != nil
+	})
+	if ended.ID != kill.Leak || ended.EndedBy != "kill" || ended.Processes.Total != n || !slices.Equal(ended.KillIDs, []string{kill.KillID}) {
+		t.Errorf("ended: %+v", ended)
+	}
+	counts := make(map[string]int)
+	d.find(func(e *wire.Event) bool {
+		switch {
+		case e.Leak != nil && (e.Leak.Change == wire.LeakOpened || e.Leak.Change == wire.LeakEnded):
+			counts[e.Leak.Change]++
+		case e.Kill != nil || e.Alert != nil:
+			counts[e.Type]++
+		}
+		return false
+	})
+	if want := map[string]int{wire.LeakOpened: 1, wire.LeakEnded: 1, wire.TypeKill: 1}; !maps.Equal(counts, want) {
+		t.Errorf("told %v, want %v", counts, want)
+	}
 }

@@ -9,6 +9,7 @@
 #   tree                 a root with three leaves
 #   deaftree             the same, ignoring SIGTERM
 #   broad                a root with a hundred leaves
+#   many N               start N leaves, say so, and wait; kill it to leave them behind
 #   forking              start leaves without end, ignoring SIGTERM
 #   parent VERB...       start VERB and wait; kill it to leave that behind
 #   leave COMMAND...     start COMMAND in the background and exit with 0
@@ -38,6 +39,15 @@ broad)
 		i=$((i + 1))
 	done
 	say root
+	wait
+	;;
+many)
+	i=0
+	while [ $i -lt "$1" ]; do
+		sleep 300 &
+		i=$((i + 1))
+	done
+	say parent
 	wait
 	;;
 deaftree)
