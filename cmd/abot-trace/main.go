@@ -102,6 +102,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 func commands() []*cli.Command {
 	return []*cli.Command{
 		daemonCommand(),
+		statusCommand(),
 		treeCommand(),
 		eventsCommand(),
 		orphansCommand(),
@@ -109,6 +110,8 @@ func commands() []*cli.Command {
 		explainCommand(),
 		killCommand(),
 		cleanupCommand(),
+		stopRulesCommand(),
+		startRulesCommand(),
 		checkCommand(),
 		doctorCommand(),
 		leaseCommand(),

@@ -100,8 +100,10 @@ func (s *Server) process(w http.ResponseWriter, r *http.Request) error {
 	return WriteJSON(w, p)
 }
 
-// Status is what GET /v1/status answers.
+// Status is what GET /v1/status answers: the document of `status --json` and, for those who
+// asked before that was there, a few figures.
 type Status struct {
+	wire.Status
 	PID        int               `json:"pid"`
 	Events     map[string]uint64 `json:"events"`
 	Living     int               `json:"living"`
@@ -113,7 +115,7 @@ type Status struct {
 	StopFile   *wire.Stop        `json:"stop_file,omitempty"` // nil where none is configured
 }
 
-func (s *Server) status(w http.ResponseWriter, _ *http.Request) error {
+func (s *Server) status(w http.ResponseWriter, r *http.Request) error {
 	st := s.backend.Stats()
 	out := Status{PID: os.Getpid(), Events: st.Events, Living: st.Living, Dead: st.Dead,
 		Orphans: st.Orphans, Refused: st.Refused}
@@ -125,6 +127,13 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) error {
 	}
 	if s.StopFile != nil {
 		out.StopFile = s.StopFile()
+	}
+	if s.Status != nil {
+		doc, err := s.Status(r.Context())
+		if err != nil {
+			return err
+		}
+		out.Status = *doc
 	}
 	return WriteJSON(w, out)
 }

@@ -63,6 +63,9 @@ type Server struct {
 	// same holds for it.
 	StopFile func() *wire.Stop
 
+	// Status, unless nil, gathers the document of `status --json`.
+	Status func(context.Context) (*wire.Status, error)
+
 	backend Backend
 	log     *slog.Logger
 	gid     int    // of the group that may ask; -1 for none

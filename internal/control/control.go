@@ -16,7 +16,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/boottime"
@@ -328,6 +330,9 @@ func (c *Controller) alert(a wire.Alert) {
 		c.notifyOrDefer(func() { c.opt.OnAlert(a) })
 	}
 }
+
+// ExhaustedOnLoop names the rules whose budget is used up. On the loop.
+func (c *Controller) ExhaustedOnLoop() []string { return slices.Sorted(maps.Keys(c.exhaustedSince)) }
 
 // stopped reports whether an operator has called off all kills by the stop file.
 func (c *Controller) stopped() bool {

@@ -24,6 +24,10 @@ const leftLineage = "it left its lineage by CLONE_PARENT: its spawner made it a 
 // for leases is among them where the process stands below the holder of one. cfg brings other
 // rules than the controller's; nil keeps those. From any goroutine.
 func (c *Controller) Explain(ctx context.Context, cfg *config.Config, pid int32) (*wire.Explain, error) {
+	stopReason := ""
+	if stop := c.StopFile(); stop != nil && stop.Reason != "" {
+		stopReason = " (" + stop.Reason + ")"
+	}
 	// A process that was made a moment ago is known, too.
 	if err := c.tracer.DoDrained(ctx, func(*tracker.Tree) {}); err != nil {
 		return nil, err
@@ -50,10 +54,10 @@ func (c *Controller) Explain(ctx context.Context, cfg *config.Config, pid int32)
 		}
 		now := boottime.Now()
 		for _, r := range engine.Explain(c.bind(), &c.host, id, now) {
-			out.Rules = append(out.Rules, c.explained(r, now))
+			out.Rules = append(out.Rules, c.explained(r, now, stopReason))
 		}
 		if r, ok := c.explainLease(id); ok {
-			out.Rules = append(out.Rules, c.explained(r, now))
+			out.Rules = append(out.Rules, c.explained(r, now, stopReason))
 		}
 	})
 	if err == nil {
@@ -68,12 +72,13 @@ func (c *Controller) Explain(ctx context.Context, cfg *config.Config, pid int32)
 	return out, nil
 }
 
-// explained is a rule's reason for the wire. On the loop.
-func (c *Controller) explained(r policy.RuleReason, now uint64) wire.ExplainRule {
+// explained is a rule's reason for the wire; stopReason is why somebody has called off all
+// kills. On the loop.
+func (c *Controller) explained(r policy.RuleReason, now uint64, stopReason string) wire.ExplainRule {
 	rule := wire.ExplainRule{Name: r.Name, Applies: r.Applies, Why: r.Why}
 	switch {
 	case r.Applies && r.Ends && c.stopped():
-		rule.Why = "held back by the stop file " + c.spec.StopFile + "; without it: " + r.Why
+		rule.Why = "held back by the stop file " + c.spec.StopFile + stopReason + "; without it: " + r.Why
 	case r.ActsAt != 0:
 		at := time.Now().Add(time.Duration(int64(r.ActsAt) - int64(now)))
 		rule.ActsAt = &at

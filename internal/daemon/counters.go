@@ -81,6 +81,10 @@ func (d *daemon) alertLevels(levels map[string]int) map[string]int {
 	if all == nil {
 		all = make(map[string]int)
 	}
+	all[alertStopFile] = 0
+	if d.stopNotice.inForce() {
+		all[alertStopFile] = 1
+	}
 	all[alertState] = 0
 	if d.stateSaver.condition() != nil {
 		all[alertState] = 1

@@ -13,6 +13,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/api"
@@ -58,7 +59,7 @@ func Run(ctx context.Context, s Settings) error {
 		return err
 	}
 	defer listener.Close()
-	d := &daemon{Settings: s, cfg: cfg, hostConditions: ownHostConditions()}
+	d := &daemon{Settings: s, cfg: cfg, startedAt: time.Now(), hostConditions: ownHostConditions()}
 	for _, condition := range d.hostConditions {
 		d.Log.Warn("not all can be done here", "condition", condition)
 	}
@@ -130,6 +131,9 @@ type daemon struct {
 	control        *control.Controller
 	samplerLoop    *samplerLoop
 	counters       *counters
+	startedAt      time.Time
+	stopNotice     stopNotice
+	configFault    atomic.Pointer[string] // why the last reload was refused; nil when it was not
 	server         *api.Server
 }
 
@@ -141,6 +145,7 @@ func (d *daemon) build(p *probe.Probe) error {
 	ability := enforce.Check()
 	if ability.Signal != nil {
 		d.Log.Warn("no process can be ended: rules can only observe", "err", ability.Signal)
+		d.hostConditions = append(d.hostConditions, "no process can be ended, rules can only observe: "+ability.Signal.Error())
 	}
 	d.control = control.New(control.Options{
 		Journal: d.stopJournal(),
@@ -181,6 +186,7 @@ func (d *daemon) build(p *probe.Probe) error {
 	}
 	d.server.Conditions = d.conditions
 	d.server.StopFile = d.stopFile
+	d.server.Status = d.statusDocument
 	d.addEndpoints()
 	return nil
 }

@@ -35,11 +35,14 @@ func (d *daemon) reloads(ctx context.Context) {
 		_, _ = sd.SdNotify(false, sd.SdNotifyReady)
 		switch {
 		case err != nil:
+			fault := firstLine(err)
+			d.configFault.Store(&fault)
 			d.Log.Error("the configuration is invalid: the old one stays", "err", err)
 			failed = time.Now()
 			d.alert(wire.Alert{Name: alertConfig, State: wire.AlertWarning, Previous: wire.AlertOK, Since: failed,
 				Message: "the configuration is invalid, the old one stays: " + firstLine(err)})
 		default:
+			d.configFault.Store(nil)
 			d.Log.Info("configuration loaded", "rules", len(d.cfg.Rules))
 			if !failed.IsZero() {
 				d.alert(wire.Alert{Name: alertConfig, State: wire.AlertOK, Previous: wire.AlertWarning, Since: failed,

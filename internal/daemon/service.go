@@ -13,7 +13,6 @@ import (
 	sd "github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/abot-trace/abot-trace/internal/trace"
-	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
 // Times of the service.
@@ -63,6 +62,7 @@ func (d *daemon) report(ctx context.Context) {
 
 // reportOnce reports for a daemon that was ready, or ran again, at the instant given.
 func (d *daemon) reportOnce(began time.Time) {
+	d.stopFile() // tells of a change
 	s := d.tracer.Stats()
 	line := fmt.Sprintf("%d processes, %d orphans, %d records lost", s.Living, s.Orphans, s.Refused)
 	status(strings.Join(append([]string{line}, d.conditions()...), "; "))
@@ -84,9 +84,6 @@ func alive(s trace.Stats, began time.Time) bool {
 	return time.Since(seen) < canaryPatience || s.CanaryError != nil
 }
 
-// stopFile tells of the file by which an operator calls off all kills; from any goroutine.
-func (d *daemon) stopFile() *wire.Stop { return d.control.StopFile() }
-
 // conditions says what the daemon cannot do at present, one sentence each; from any
 // goroutine.
 func (d *daemon) conditions() []string {
@@ -95,6 +92,9 @@ func (d *daemon) conditions() []string {
 		if err != nil {
 			list = append(list, err.Error())
 		}
+	}
+	if fault := d.configFault.Load(); fault != nil {
+		list = append(list, "the configuration is invalid, the old one stays: "+*fault)
 	}
 	list = append(list, d.hostConditions...)
 	report, _ := d.helpers.Stats()

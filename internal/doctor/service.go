@@ -189,13 +189,18 @@ func (r *Report) commands(n int, listens bool) {
 // stopFile tells of the file by which somebody has called off all kills: the daemon's word
 // on its own, which another configuration may have named, else what this one says.
 func (r *Report) stopFile(cfg *config.Config) {
-	path := cfg.BudgetSpec().StopFile
-	_, err := os.Lstat(path)
-	inForce := path != "" && !errors.Is(err, fs.ErrNotExist)
+	stop := wire.Stop{Path: cfg.BudgetSpec().StopFile}
+	_, err := os.Lstat(stop.Path)
+	stop.InForce = stop.Path != "" && !errors.Is(err, fs.ErrNotExist)
 	if r.daemon != nil && r.daemon.StopFile != nil {
-		path, inForce = r.daemon.StopFile.Path, r.daemon.StopFile.InForce
+		stop = *r.daemon.StopFile
 	}
-	if inForce {
-		r.add("stop file", Degraded, path+" is there: nothing is ended, whatever the rules say", "remove it when kills may go on: rm "+path)
+	if !stop.InForce {
+		return
 	}
+	detail := stop.Path + " is there: nothing is ended, whatever the rules say"
+	if stop.Reason != "" {
+		detail += " (" + stop.Reason + ")"
+	}
+	r.add("stop file", Degraded, detail, "remove it when kills may go on: abot-trace start-rules")
 }

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package render
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/abot-trace/abot-trace/internal/wire"
+)
+
+func TestStatus(t *testing.T) {
+	now := time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC)
+	ago := func(d time.Duration) *time.Time { at := now.Add(-d); return &at }
+	s := &wire.Status{Host: "h1", Version: "1.2.3", State: wire.StatusUnwell,
+		Problems: []wire.StatusProblem{{What: "no rule ends anything while /run/abot-trace/stop exists: a \x1b[31mlong\nreason", Hint: "abot-trace start-rules"}},
+		Stream:   wire.StatusStream{PID: 812, StartedAt: *ago(76 * time.Hour), SeenAt: ago(2 * time.Second), Processes: 412, Orphans: 1},
+		Rules: []wire.StatusRule{{Name: "stale-workers", Mode: "enforce", Action: "kill", Kills: 3},
+			{Name: "unknown-and-large", Mode: "observe", Action: "kill", WouldKill: 7}, {Name: "tell", Mode: "observe", Action: "notify"}},
+		Stop: &wire.Stop{Path: "/run/abot-trace/stop", InForce: true, Since: ago(time.Minute)}, Leaks: wire.StatusLeaks{Open: 2, Leaked: 1, Processes: 7, RSSBytes: 300 << 20},
+		Notices:  []wire.StatusNotices{{Target: "journald", Delivered: 12}, {Target: "webhook[0]", Delivered: 3, Failed: 1}},
+		LastKill: &wire.StatusKill{Time: *ago(2 * time.Hour), Kill: wire.Kill{KillID: "b-k1", Rule: "stale-workers", Mode: "enforce", Outcome: wire.KillDone, FreedBytes: 40 << 20, Processes: []wire.Killed{{Outcome: wire.OutcomeDied}}}}}
+	for _, width := range []int{0, 60, 80, 120} {
+		var b strings.Builder
+		if err := Status(&b, s, now, Style{Width: width}); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(b.String(), "\x1b") {
+			t.Errorf("hostile: %q", b.String())
+		}
+		for line := range strings.Lines(b.String()) {
+			if n := displayWidth(strings.TrimSuffix(line, "\n")); width > 0 && n > width {
+				t.Errorf("at %d: a line of %d columns: %s", width, n, line)
+			}
+		}
+		if width != 60 {
+			continue
+		}
+		want := `abot-trace on h1: 1 problem
+daemon     1.2.3, pid 812, up 3d4h
+stream     alive 2s ago, no record lost; 412 processes, 1
+           orphan
+rules      1 armed: stale-workers (ended 3); 1 observing:
+           unknown-and-large (would have ended 7); 1
+           notifying: tell
+stop file  /run/abot-trace/stop is there, since 1m: no rule
+           ends anything
+leaks      2 open, 1 of them leaked: 7 processes hold 300
+           MiB
+notices    journald: 12 delivered
+           webhook[0]: 3 delivered, 1 failed
+last kill  2h ago, rule stale-workers (enforce): done: 1
+           died, 40 MiB freed (b-k1)
+problem    no rule ends anything while /run/abot-trace/stop
+           exists: a \x1b[31mlong\nreason
+           abot-trace start-rules
+`
+		if got := b.String(); got != want {
+			t.Errorf("got\n%s\nwant\n%s", got, want)
+		}
+	}
+}
+
+func TestWrap(t *testing.T) {
+	for _, test := range []struct {
+		text  string
+		width int
+		want  string
+	}{
+		{"", 10, ""},
+		{"a bc def", 4, "a bc|def"},
+		{"abcdefgh ij", 4, "abcd|efgh|ij"},
+		{"漢字漢字 x", 5, "漢字|漢字|x"},
+		{"漢", 1, ""},
+	} {
+		if got := strings.Join(wrap(test.text, test.width), "|"); got != test.want && test.width > 1 {
+			t.Errorf("%q in %d: got %q, want %q", test.text, test.width, got, test.want)
+		}
+	}
+}
