@@ -259,7 +259,8 @@ func (w *reality) mayEnd(by string, target policy.Target, leaker event.UIDs, nam
 	p := w.find(target.ID)
 	known, _ := w.c.tracer.TreeOnLoop().Get(p.id)
 	named := namesUser && p.ids == event.UIDs{Real: ruleUser, Effective: ruleUser, Saved: ruleUser}
-	root := leaker.Real == 0 && leaker.Saved == 0
+	// Root reaches anyone, and whoever could have ended the leaker its like.
+	root := leaker.Real == 0 && leaker.Saved == 0 || leaker.Real == p.ids.Real && leaker.Saved == p.ids.Saved
 	switch {
 	case p.runs.keep:
 		w.t.Errorf("%s ends %v, which says that it is to be kept", by, p.id)
