@@ -182,6 +182,36 @@ func startShell(t testing.TB, env []string, line string) *family {
 	return startCommand(t, env, exec.Command("sh", "-c", line))
 }
 
+// TestLeasesOnTheDeaf has one user's 64 leases end above trees that ignore SIGTERM, each with a
+// grace of an hour: rules go on ending others' leaks at once.
+func TestLeasesOnTheDeaf(t *testing.T) {
+	const leases = 64
+	d := startDaemon(t, marked)
+	f := startShell(t, nil, "exec setpriv --reuid=2001 --regid=2001 --clear-groups sh -c '"+fmt.Sprintf(`
+for i in $(seq %d); do
+	sh -c "\$ABOT_TRACE lease --socket %s --grace 1h >/dev/null || exit
+		sh -c \"trap \\\"\\\" TERM; echo deaf \\\$\\\$ >&3; exec sleep 300\" & echo holder \$\$ >&3; wait" &
+done
+wait`, leases, d.socket())+"'")
+	holders, deaf := f.await("holder", leases), f.await("deaf", leases)
+	for _, p := range holders {
+		p.end()
+	}
+	d.await("each lease's kill has begun", func() bool { return strings.Count(d.log.String(), "rule=lease") >= leases })
+	for _, name := range []string{"root's", "root's next"} {
+		p := newPairOf(t, name, mark)
+		p.killMain()
+		p.child.mustDie()
+	}
+	d.endsOf("2002")
+	for _, p := range deaf {
+		p.mustLive()
+	}
+	if _, err := d.client.Status(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 // touch makes a file in the test's directory.
 func (d *daemon) touch(name string) {
 	d.t.Helper()

@@ -61,9 +61,30 @@ func (g *Gatherer) startWaiting() {
 	}
 }
 
-// put asks one question beside the loop and then has take, on the loop, note the answer. The
-// orphan is looked at once more with it.
-func put[T any](g *Gatherer, c *openCase, uid uint32, q *question, what string, ask func(context.Context) (T, error), take func(T, error)) {
+// userNow asks, beside the loop, whose the process is by now: on that user's account it is
+// read. Who has executed as root and is somebody else's since must not keep root's processes
+// from being read. Where it cannot be told, that is uid.
+func (g *Gatherer) userNow(id event.ID, uid uint32) func() uint32 {
+	return func() uint32 {
+		p, err := g.proc.OpenID(id)
+		if err != nil {
+			return uid
+		}
+		defer p.Close()
+		status, err := p.Status() // it needs no lock of the process's
+		if err != nil {
+			return uid
+		}
+		return status.UID
+	}
+}
+
+// userThen is for questions that a process cannot hold up by itself.
+func userThen(uid uint32) func() uint32 { return func() uint32 { return uid } }
+
+// put asks one question on somebody's account, beside the loop, and then has take, on the
+// loop, note the answer. The orphan is looked at once more with it.
+func put[T any](g *Gatherer, c *openCase, account func() uint32, q *question, what string, ask func(context.Context) (T, error), take func(T, error)) {
 	*q = waiting
 	then := func(v T, err error) {
 		*q = answered
@@ -73,7 +94,7 @@ func put[T any](g *Gatherer, c *openCase, uid uint32, q *question, what string, 
 	asked := g.runAsync(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), asyncTimeout)
 		defer cancel()
-		v, err := slowread.Do(ctx, &g.reads, uid, func() (T, error) { return ask(ctx) })
+		v, err := slowread.Do(ctx, &g.reads, account(), func() (T, error) { return ask(ctx) })
 		g.post(func() { then(v, err) })
 	})
 	if !asked {
@@ -87,7 +108,7 @@ func put[T any](g *Gatherer, c *openCase, uid uint32, q *question, what string, 
 func (g *Gatherer) ask(c *openCase, p *tracker.Process, f *verdict.Facts, v verdict.Verdict) {
 	id := c.id
 	if !p.MarksKnown && f.Observed && c.asked.marks == unasked {
-		put(g, c, p.UID, &c.asked.marks, "what its environment says", func(context.Context) (procfs.Marks, error) { return g.readMarks(id) },
+		put(g, c, g.userNow(id, p.UID), &c.asked.marks, "what its environment says", func(context.Context) (procfs.Marks, error) { return g.readMarks(id) },
 			func(m procfs.Marks, err error) {
 				if err == nil {
 					g.tree.SetMarks(id, m.Keep, m.Leash)
@@ -97,7 +118,7 @@ func (g *Gatherer) ask(c *openCase, p *tracker.Process, f *verdict.Facts, v verd
 	}
 	if f.Pending.Unit && c.asked.unit == unasked {
 		unit := f.Unit.Name
-		put(g, c, p.UID, &c.asked.unit, "the word of its manager", func(ctx context.Context) (UnitState, error) { return g.owners.Unit(ctx, id.PID) },
+		put(g, c, userThen(p.UID), &c.asked.unit, "the word of its manager", func(ctx context.Context) (UnitState, error) { return g.owners.Unit(ctx, id.PID) },
 			func(state UnitState, err error) {
 				if err == nil {
 					c.unit = &state
@@ -106,11 +127,11 @@ func (g *Gatherer) ask(c *openCase, p *tracker.Process, f *verdict.Facts, v verd
 			})
 	}
 	if f.Pending.Listens && c.asked.listens == unasked {
-		put(g, c, p.UID, &c.asked.listens, "whether it listens", func(context.Context) (bool, error) { return listens(g.proc, id) },
+		put(g, c, userThen(p.UID), &c.asked.listens, "whether it listens", func(context.Context) (bool, error) { return listens(g.proc, id) },
 			func(yes bool, err error) { c.listens = answerOf(yes, err) })
 	}
 	if server, mayBe := g.launchingServer(p, f); mayBe && f.Pending.Client && v.Provisional && c.asked.client == unasked {
-		put(g, c, p.UID, &c.asked.client, "whom it is connected to", func(context.Context) (bool, error) { return otherend.Client(id, server) },
+		put(g, c, userThen(p.UID), &c.asked.client, "whom it is connected to", func(context.Context) (bool, error) { return otherend.Client(id, server) },
 			func(yes bool, err error) { c.client = answerOf(yes, err) })
 	}
 }
@@ -136,7 +157,7 @@ func answerOf(yes bool, err error) verdict.Answer {
 // is followed by one with the answer.
 func (g *Gatherer) askEnds(c *openCase, p *tracker.Process) {
 	id := c.id
-	put(g, c, p.UID, &c.asked.ends, "who is at the other ends of its standard input, output and error",
+	put(g, c, userThen(p.UID), &c.asked.ends, "who is at the other ends of its standard input, output and error",
 		func(context.Context) ([3]otherend.State, error) { return otherend.Stdio(id) },
 		func(states [3]otherend.State, err error) {
 			if err != nil {

@@ -143,7 +143,7 @@ func (f *backfill) batch(tree *tracker.Tree) []event.ID {
 // A reading is what procfs told of a process's program and marks.
 type reading struct {
 	id        event.ID
-	uid       uint32 // on whose account it is read
+	uid       uint32 // whose it was at its last exec
 	program   uint32 // that it ran before it was read
 	exe, line string
 	truncated bool
@@ -156,7 +156,7 @@ func (g *Gatherer) readProgram(ctx context.Context, r *reading) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	asked := *r
-	read, err := slowread.Do(ctx, &g.reads, asked.uid, func() (reading, error) {
+	read, err := slowread.Do(ctx, &g.reads, g.userNow(asked.id, asked.uid)(), func() (reading, error) {
 		asked.exe, asked.line, asked.truncated, asked.words = readCmdline(g.proc, asked.id)
 		if m, err := g.readMarks(asked.id); err == nil {
 			asked.marks = &m

@@ -3,7 +3,6 @@
 package proctest
 
 import (
-	"bufio"
 	_ "embed"
 	"fmt"
 	"os"
@@ -27,11 +26,7 @@ func Unreadable(t testing.TB) (pid int) {
 	if _, err := os.Stat("/dev/fuse"); (err != nil || os.Geteuid() != 0) && os.Getenv("CI") == "" {
 		t.Skip("needs root and /dev/fuse")
 	}
-	script := filepath.Join(t.TempDir(), "unreadable.py")
-	if err := os.WriteFile(script, unreadable, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command("python3", script)
+	cmd := exec.Command("python3", UnreadableScript(t))
 	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
@@ -45,16 +40,28 @@ func Unreadable(t testing.TB) (pid int) {
 		_ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL) // its own group, with the server
 		_ = cmd.Wait()
 	})
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
+	var server int
+	if _, err := fmt.Fscanf(out, "server %d\nready %d\n", &server, &pid); err != nil {
+		t.Fatalf("it is not ready: %v", err)
+	}
+	Eventually(t, "it blocks", func() bool { return Blocked(pid) })
+	return pid
+}
+
+// UnreadableScript writes the program that python3 runs as root to become such a process, of
+// the user whose id is its argument, if any. It says "server PID" and "ready PID" right before it blocks, which
+// ends with the server.
+func UnreadableScript(t testing.TB) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "unreadable.py")
+	if err := os.WriteFile(path, unreadable, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := fmt.Sscanf(line, "ready %d", &pid); err != nil {
-		t.Fatalf("it says %q: %v", line, err)
-	}
-	Eventually(t, "it blocks", func() bool {
-		p, err := descend.Read(pid)
-		return err == nil && p.State == 'D'
-	})
-	return pid
+	return path
+}
+
+// Blocked reports whether the process sleeps where no signal ends that.
+func Blocked(pid int) bool {
+	p, err := descend.Read(pid)
+	return err == nil && p.State == 'D'
 }

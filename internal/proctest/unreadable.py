@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Is blocked in mmap of a file on a file system of its own, which never answers, and holds its
 memory map lock: who reads its environment or its arguments, from outside, waits for ever.
-Says "ready" right before. It needs root for the mount, which is its own namespace's, and ends
-with the server, its child, after 20 s at most: nobody on the machine can list it meanwhile."""
+Says "server PID" and "ready PID" right before. It needs root for the mount, which is its own namespace's, and ends
+with the server, its child, after a minute at most: nobody on the machine can list it meanwhile. An
+argument is the id of the user that it becomes first."""
 import ctypes
 import os
 import signal
@@ -27,7 +28,7 @@ def must(result, what):
 
 def serve(dev, reading):
     """Answers all but reads. The root of the file system is the one file."""
-    signal.alarm(20)
+    signal.alarm(60)
     opened = 0
     while True:
         request = os.read(dev, 1 << 18)
@@ -55,7 +56,8 @@ dev = os.open("/dev/fuse", os.O_RDWR)
 options = f"fd={dev},rootmode=100000,user_id=0,group_id=0,allow_other".encode()
 must(libc.mount(b"unreadable", place.name.encode(), b"fuse", 0, options), "mount")
 read, reading = os.pipe()
-if os.fork() == 0:
+server = os.fork()
+if server == 0:
     serve(dev, reading)
 os.close(dev)
 if os.fork() == 0:
@@ -63,5 +65,7 @@ if os.fork() == 0:
     os._exit(0)
 os.read(read, 1)
 file = os.open(place.name, os.O_RDONLY)
-os.write(1, f"ready {os.getpid()}\n".encode())
+if len(sys.argv) > 1:
+    os.setresuid(*[int(sys.argv[1])] * 3)
+os.write(1, f"server {server}\nready {os.getpid()}\n".encode())
 libc.mmap(None, PAGE, 1, 2, file, 0)  # waits for the locked page, which nobody can end
