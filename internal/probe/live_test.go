@@ -100,7 +100,8 @@ func checkRecords(t *testing.T, p *Probe, noArgs bool) {
 			if e.Comm.String() != "sh" || e.Subject != id {
 				t.Errorf("exec: %s %v, want sh %v", e.Comm, e.Subject, id)
 			}
-			if o := e.Exec.Origin; o.SessionOwn || o.Session != session || o.StdioKnown != !noArgs {
+			// As at the fork: without probe reads stdio is known while the table is small.
+			if o := e.Exec.Origin; o.SessionOwn || o.Session != session || !o.StdioKnown && !noArgs {
 				t.Errorf("origin at the exec: %+v", o)
 			}
 			want := event.Exec{Origin: e.Exec.Origin, Cgroup: e.Exec.Cgroup, MarksKnown: true, Keep: true, Filename: "/bin/sh",
@@ -135,6 +136,7 @@ func TestLivePrograms(t *testing.T) {
 	}
 	pid := int32(cmd.Process.Pid)
 	var executed uint32
+	execs := 0 // of sh and sleep; what busybox executes is named in another way
 	until(t, p, func(e *event.Event) bool {
 		if e.Subject.PID != pid {
 			return false
@@ -143,7 +145,10 @@ func TestLivePrograms(t *testing.T) {
 			t.Errorf("fork: program %d, want ours, %d", e.ExecID, self.ExecID)
 		}
 		executed = e.ExecID
-		return e.Kind == event.KindExec && e.Comm.String() == "sleep"
+		if e.Kind == event.KindExec {
+			execs++
+		}
+		return execs == 2
 	})
 	if executed != self.ExecID+2 {
 		t.Errorf("two execs after the fork it runs program %d, want %d", executed, self.ExecID+2)
@@ -188,8 +193,18 @@ func taskOf(t *testing.T, p *Probe, pid int32) event.Task {
 
 // TestLiveUserIDs looks for all three user ids of a process, alive and at its exit.
 func TestLiveUserIDs(t *testing.T) {
+	const child = "ABOT_TRACE_TEST_USER_IDS"
+	if os.Getenv(child) != "" {
+		if err := unix.Setresuid(71, 72, 73); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = os.Stdout.WriteString("set")
+		_, _ = os.Stdin.Read(make([]byte, 1))
+		return
+	}
 	p := open(t, Options{})
-	cmd := exec.Command("python3", "-c", "import os; os.setresuid(71, 72, 73); print('set', flush=True); input()")
+	cmd := exec.Command(os.Args[0], "-test.run=^TestLiveUserIDs$")
+	cmd.Env = append(os.Environ(), child+"=1")
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
