@@ -3,10 +3,10 @@
 package main
 
 import (
-	"bytes"
-	"context"
+	"errors"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -39,18 +39,25 @@ func TestStoppedDaemon(t *testing.T) {
 		{"events", 1, "waited 10s for GET /v1/events"},
 		{"cleanup", 1, "waited 10s for POST /v1/cleanup"},
 		{"doctor", 1, "waited 5s for GET /v1/status"},
-		{"lease", 1, "waited 1s for POST /v1/lease"},
+		{"supervise", 125, "waited 1s for POST /v1/lease"},
 	} {
-		args := []string{"abot-trace", test.command, "--socket", socket}
-		if test.command == "monitor" {
+		args := []string{test.command, "--socket", socket}
+		switch test.command {
+		case "monitor":
 			args = append(args, "--config", config)
+		case "supervise":
+			args = append(args, "--", "true")
 		}
 		work.Add(1)
 		go func() {
 			defer work.Done()
-			var stdout, stderr bytes.Buffer
-			code := run(context.Background(), args, &stdout, &stderr)
-			text := stdout.String() + stderr.String()
+			cmd := exec.Command("abot-trace", args...) // TestMain has put it into the path
+			out, err := cmd.CombinedOutput()
+			if exit := new(exec.ExitError); err != nil && !errors.As(err, &exit) {
+				t.Error(err)
+				return
+			}
+			code, text := cmd.ProcessState.ExitCode(), string(out)
 			// However busy the host is: a critical value is worse than one that is not known.
 			if test.command == "monitor" && strings.Contains(text, "CRITICAL ") {
 				code = test.code
