@@ -3,8 +3,10 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,62 +26,156 @@ func eventsCommand() *cli.Command {
 		Description: `Prints what the daemon remembers of the stream. Without a daemon there is no past:
 --follow then traces by itself.
 
-A reader that is too slow misses events and is told so by an event of type lost.
+A reader that is too slow misses events and is told so by an event of type lost. A line
+names pid, program and unit; below orphans, verdicts, leaks and kills stand the reasons,
+the deciding one first, and the command that tells more.
 
 Examples:
+   abot-trace events -n 20
    abot-trace events --type orphan,kill --since 1h
+   abot-trace events --type kill,leak --unit 'web*.service'
    abot-trace events --follow --type orphan
    abot-trace events --follow --json | jq -c 'select(.type == "exit")'`,
-		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on with new events until interrupted"},
+		Flags: append([]cli.Flag{
+			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on with new events until interrupted; begins with the last 10"},
+			&cli.IntFlag{Name: "n", Usage: "only the last `N` events, before new ones"},
 			&cli.StringFlag{Name: "type", Usage: "only these `TYPES`, separated by commas: " + strings.Join(wire.Types, ", ")},
 			&cli.StringFlag{Name: "since", Usage: "only events since `T`: an age as 90s, 1h or 7d, or a time as 2026-01-31T15:04:05Z"},
 			jsonFlag(), colorFlag(), socketFlag(), noDaemonFlag(),
-		},
+		}, filterFlags()...),
 		Action: showEvents,
 	}
 }
 
+// followedPast is how many past events --follow begins with.
+const followedPast = 10
+
 func showEvents(c *cli.Context) error {
-	if err := noArgs(c); err != nil {
-		return err
-	}
-	var types []string
-	if list := c.String("type"); list != "" {
-		types = strings.Split(list, ",")
-	}
-	if err := api.CheckTypes(types); err != nil {
-		return usageError("--type: %w", err)
-	}
-	since, err := parseSince(c.String("since"))
+	q, err := readEventQuery(c)
 	if err != nil {
-		return usageError("--since: %w", err)
+		return err
 	}
 	ctx, stop := interruptible(c)
 	defer stop()
-	if c.Bool("no-daemon") && !c.Bool("follow") {
-		return usageError("events: --no-daemon wants --follow: without a daemon there is no past")
-	}
 	from, closer, err := openInspector(ctx, c)
 	if err != nil {
 		return err
 	}
 	defer closer()
-	if _, own := from.(*local); own && !c.Bool("follow") {
+	if _, own := from.(*local); own && !q.follow {
 		return withHint(errors.New("no daemon runs here, and without one there is no past"),
 			"--follow traces from now on")
 	}
-	if c.Bool("json") {
+	if c.Bool("json") && q.whole() {
 		out := rawWriter(c.App.Writer)
-		return explained(from.Lines(ctx, types, since, c.Bool("follow"), func(lines []byte) error {
+		return explained(from.Lines(ctx, q.types, q.since, q.follow, func(lines []byte) error {
 			_, err := out.Write(lines)
 			return err
 		}))
 	}
-	style := styleOf(c)
-	return explained(from.Events(ctx, types, since, c.Bool("follow"), func(e *wire.Event) error {
-		return render.Event(c.App.Writer, e, style)
-	}))
+	return explained(q.run(ctx, from, eventPrinter(c)))
+}
+
+// eventPrinter prints one event, as text or as a line of JSON.
+func eventPrinter(c *cli.Context) func(*wire.Event) error {
+	if !c.Bool("json") {
+		style := styleOf(c)
+		return func(e *wire.Event) error { return render.Event(c.App.Writer, e, style) }
+	}
+	var line []byte
+	return func(e *wire.Event) error {
+		line = wire.AppendEvent(line[:0], e)
+		_, err := c.App.Writer.Write(line)
+		return err
+	}
+}
+
+// An eventQuery is which events are to be shown.
+type eventQuery struct {
+	types  []string
+	since  uint64 // CLOCK_BOOTTIME, ns
+	last   int    // of the past, the last so many; -1 is all
+	follow bool
+	pick   *filter
+}
+
+func readEventQuery(c *cli.Context) (q eventQuery, err error) {
+	if err := noArgs(c); err != nil {
+		return q, err
+	}
+	if list := c.String("type"); list != "" {
+		q.types = strings.Split(list, ",")
+	}
+	if err := api.CheckTypes(q.types); err != nil {
+		return q, usageError("--type: %w", err)
+	}
+	if q.since, err = parseSince(c.String("since")); err != nil {
+		return q, usageError("--since: %w", err)
+	}
+	if q.pick, err = newFilter(c); err != nil {
+		return q, err
+	}
+	q.follow, q.last = c.Bool("follow"), -1
+	switch {
+	case c.IsSet("n") && c.Int("n") < 0:
+		return q, usageError("-n %d: want a number of 0 or more", c.Int("n"))
+	case c.IsSet("n"):
+		q.last = c.Int("n")
+	case q.follow && !c.IsSet("since"):
+		q.last = followedPast
+	}
+	if c.Bool("no-daemon") && !q.follow {
+		return q, usageError("events: --no-daemon wants --follow: without a daemon there is no past")
+	}
+	return q, nil
+}
+
+// whole reports whether everything from since on is to be shown, as it comes.
+func (q *eventQuery) whole() bool { return q.last < 0 && !q.pick.active }
+
+// run calls fn with each event that is to be shown.
+func (q *eventQuery) run(ctx context.Context, from inspector, fn func(*wire.Event) error) error {
+	picked := func(e *wire.Event) error {
+		if !q.pick.event(e) {
+			return nil
+		}
+		return fn(e)
+	}
+	if q.last < 0 {
+		return from.Events(ctx, q.types, q.since, q.follow, picked)
+	}
+	var past []*wire.Event
+	seen := uint64(0)
+	err := from.Events(ctx, q.types, q.since, false, func(e *wire.Event) error {
+		seen = max(seen, e.Seq)
+		if q.pick.event(e) {
+			past = append(past, e)
+		}
+		if len(past) > 2*q.last {
+			past = slices.Delete(past, 0, len(past)-q.last)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	since := q.since
+	for _, e := range past[max(0, len(past)-q.last):] {
+		since = max(since, e.TimeNS)
+		if err := fn(e); err != nil {
+			return err
+		}
+	}
+	if !q.follow {
+		return nil
+	}
+	// From the last one on, which comes again; what a reader missed has no number.
+	return from.Events(ctx, q.types, since, true, func(e *wire.Event) error {
+		if e.Seq != 0 && e.Seq <= seen {
+			return nil
+		}
+		return picked(e)
+	})
 }
 
 // parseSince returns an instant in CLOCK_BOOTTIME ns: an age before now, or a time.

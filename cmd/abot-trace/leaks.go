@@ -39,20 +39,15 @@ Examples:
    abot-trace leaks --since 7d --by program
    abot-trace leaks L0123456789ab
    abot-trace leaks --json | jq '.leaks[] | {id, name, processes, rss_bytes}'`,
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "open", Usage: "only leaks that have not ended"},
 			&cli.StringFlag{Name: "since", Usage: "leaks that were open since `T`: an age as 90s, 1h or 7d, or a time as 2026-01-31T15:04:05Z"},
 			&cli.StringFlag{Name: "until", Usage: "leaks that were open before `T`"},
 			&cli.StringFlag{Name: "by", Usage: "count and sum them by `KEY`: " + strings.Join(leak.Keys, ", ")},
-			&cli.StringSliceFlag{Name: "verdict", Usage: "only leaks with this `VERDICT`: leaked or unknown; may be repeated"},
-			&cli.StringSliceFlag{Name: "user", Usage: "only leaks that this `USER` left; may be repeated"},
-			&cli.StringSliceFlag{Name: "unit", Usage: "only leaks from this `UNIT`; may be repeated"},
-			&cli.StringSliceFlag{Name: "container", Usage: "only leaks from the container with this `ID`; may be repeated"},
-			&cli.StringSliceFlag{Name: "program", Usage: "only leaks of this `PROGRAM`, by its base name; may be repeated"},
 			&cli.IntFlag{Name: "n", Usage: "at most `N` of them, the latest"},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "wide: all columns, whatever the width"},
 			jsonFlag(), colorFlag(), socketFlag(),
-		},
+		}, filterFlags()...),
 		Action: showLeaks,
 	}
 }
@@ -120,10 +115,9 @@ func leakFilter(c *cli.Context) (func(*wire.Leaks, time.Time), error) {
 	if by := c.String("by"); by != "" && !slices.Contains(leak.Keys, by) {
 		return nil, usageError("--by %q%s: want %s", by, nearest.Hint(by, leak.Keys...), strings.Join(leak.Keys, ", "))
 	}
-	for _, v := range c.StringSlice("verdict") {
-		if want := []string{wire.VerdictLeaked, wire.VerdictUnknown}; !slices.Contains(want, v) {
-			return nil, usageError("--verdict %q%s: want leaked or unknown", v, nearest.Hint(v, want...))
-		}
+	pick, err := newFilter(c)
+	if err != nil {
+		return nil, err
 	}
 	if o := c.String("output"); o != "" && o != "wide" {
 		return nil, usageError("--output %q%s: want wide", o, nearest.Hint(o, "wide"))
@@ -147,20 +141,12 @@ func leakFilter(c *cli.Context) (func(*wire.Leaks, time.Time), error) {
 			doc.Since, doc.Until = timeOrNil(since), timeOrNil(until)
 		}
 		doc.Leaks = slices.DeleteFunc(leak.Within(doc.Leaks, from, until), func(l wire.Leak) bool {
-			return c.Bool("open") && l.State != wire.LeakStateOpen || !chosen(c, "verdict", l.Verdict) ||
-				!chosen(c, "user", l.Leaker.User) || !chosen(c, "unit", l.Leaker.Unit) ||
-				!chosen(c, "container", l.Leaker.Container) || !chosen(c, "program", l.Program, l.Leaker.Comm)
+			return c.Bool("open") && l.State != wire.LeakStateOpen || !pick.leak(&l, now)
 		})
 		if n := c.Int("n"); n > 0 && len(doc.Leaks) > n {
 			doc.Leaks = doc.Leaks[len(doc.Leaks)-n:]
 		}
 	}, nil
-}
-
-// chosen reports whether the flag was not given, or with one of the values.
-func chosen(c *cli.Context, flag string, values ...string) bool {
-	want := c.StringSlice(flag)
-	return len(want) == 0 || slices.ContainsFunc(values, func(v string) bool { return slices.Contains(want, v) })
 }
 
 func timeOrNil(t time.Time) *time.Time {

@@ -3,8 +3,11 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -23,27 +26,62 @@ its living descendants.
 
 Examples:
    abot-trace orphans
-   abot-trace orphans --verdict leaked
+   abot-trace orphans --verdict leaked --sort memory -n 10
+   abot-trace orphans --unit 'web*.service' --min-age 1d --min-memory 500MB
    abot-trace orphans --json | jq '.[] | {pid, verdict: .orphan.verdict}'`,
-		Flags: []cli.Flag{
-			&cli.StringSliceFlag{Name: "verdict", Usage: "only orphans with this `VERDICT`: leaked, deliberate or unknown; may be repeated"},
+		Flags: append([]cli.Flag{
+			&cli.StringFlag{Name: "sort", Value: "age", Usage: "by `KEY`: age, memory, pid or user; the oldest and the largest come first"},
+			&cli.IntFlag{Name: "n", Usage: "at most `N` of them, the first"},
 			jsonFlag(), colorFlag(), socketFlag(), noDaemonFlag(),
-		},
+		}, filterFlags()...),
 		Action: showOrphans,
 	}
 }
 
-var knownVerdicts = []string{wire.VerdictLeaked, wire.VerdictDeliberate, wire.VerdictUnknown}
+// orphanOrders are the orders of --sort.
+var orphanOrders = map[string]func(a, b *wire.Process) int{
+	"age": func(a, b *wire.Process) int { return compareTimes(a.Orphan.Since, b.Orphan.Since) },
+	"memory": func(a, b *wire.Process) int {
+		return cmp.Compare(treeMemory(b), treeMemory(a))
+	},
+	"pid":  func(a, b *wire.Process) int { return cmp.Compare(a.PID, b.PID) },
+	"user": func(a, b *wire.Process) int { return strings.Compare(a.User, b.User) },
+}
+
+func treeMemory(p *wire.Process) uint64 {
+	if p.Orphan.Tree == nil {
+		return 0
+	}
+	return sumOf(p.Orphan.Tree.RSSBytes, p.Orphan.Tree.SwapBytes)
+}
+
+// compareTimes has what is not known come first: it is older than everything that is.
+func compareTimes(a, b *time.Time) int {
+	switch {
+	case a == nil && b == nil:
+		return 0
+	case a == nil:
+		return -1
+	case b == nil:
+		return 1
+	}
+	return a.Compare(*b)
+}
 
 func showOrphans(c *cli.Context) error {
 	if err := noArgs(c); err != nil {
 		return err
 	}
-	verdicts := c.StringSlice("verdict")
-	for _, v := range verdicts {
-		if !slices.Contains(knownVerdicts, v) {
-			return usageError("--verdict %q%s: want leaked, deliberate or unknown", v, nearest.Hint(v, knownVerdicts...))
-		}
+	pick, err := newFilter(c)
+	if err != nil {
+		return err
+	}
+	order, known := orphanOrders[c.String("sort")]
+	if orders := slices.Sorted(maps.Keys(orphanOrders)); !known {
+		return usageError("--sort %q%s: want %s", c.String("sort"), nearest.Hint(c.String("sort"), orders...), strings.Join(orders, ", "))
+	}
+	if c.Int("n") < 0 {
+		return usageError("-n %d: want a number of 1 or more", c.Int("n"))
 	}
 	ctx, stop := interruptible(c)
 	defer stop()
@@ -52,22 +90,27 @@ func showOrphans(c *cli.Context) error {
 		return err
 	}
 	defer closer()
+	now := time.Now()
 	list, err := from.Orphans(ctx)
 	if err != nil {
 		return explained(err)
 	}
 	list = slices.DeleteFunc(list, func(p wire.Process) bool {
-		return len(verdicts) > 0 && !slices.Contains(verdicts, p.Orphan.Verdict)
+		return !pick.process(&p, now)
 	})
+	slices.SortStableFunc(list, func(a, b wire.Process) int { return order(&a, &b) })
+	if n := c.Int("n"); n > 0 {
+		list = list[:min(n, len(list))]
+	}
 	if c.Bool("json") {
 		if list == nil {
 			list = []wire.Process{}
 		}
 		return writeJSON(c.App.Writer, list)
 	}
-	if _, own := from.(*local); own && len(list) == 0 {
+	if _, own := from.(*local); own && len(list) == 0 && !pick.active {
 		_, err := fmt.Fprintln(c.App.Writer, "No orphans were seen since tracing began, a moment ago; older ones are not known.")
 		return err
 	}
-	return render.Orphans(c.App.Writer, list, time.Now(), styleOf(c))
+	return render.Orphans(c.App.Writer, list, now, styleOf(c))
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/abot-trace/abot-trace/internal/wire"
@@ -44,6 +45,19 @@ rules:
 	out, _ := wantRun(t, 0, "status", "--socket", d.socket())
 	wantText(t, out, ": well", "1 armed: all (ended 1)", "1 observing: later", "is not there", "rule all (enforce): done: 1 died")
 
+	out, _ = wantRun(t, 0, "events", "-n", "1", "--type", "kill", "--program", "sl*", "--user", "root", "--socket", d.socket())
+	wantText(t, out, fmt.Sprintf("%d sleep 300", ended.pid), "rule all (enforce): done: 1 died", "- its verdict is leaked", "(SIGTERM,", "see: abot-trace explain L")
+	if n := strings.Count(out, "kill    "); n != 1 {
+		t.Errorf("%d kills:\n%s", n, out)
+	}
+	out, _ = wantRun(t, 0, "events", "-n", "1", "--type", "orphan,kill", "--json", "--socket", d.socket())
+	if n := strings.Count(out, "\n"); n != 1 || !strings.Contains(out, `"type":"kill"`) {
+		t.Errorf("the last of two:\n%s", out)
+	}
+	if out, _ = wantRun(t, 0, "events", "--type", "kill", "--program", "gunicorn", "--socket", d.socket()); out != "" {
+		t.Errorf("filtered: %s", out)
+	}
+
 	out, _ = wantRun(t, 0, "stop-rules", "--reason", "release of Friday", "--socket", d.socket())
 	wantText(t, out, "The rules are stopped", filepath.Join(d.dir, "stop"))
 	d.await("the notice", func() bool {
@@ -69,6 +83,10 @@ rules:
 		t.Errorf("leaks: %+v", s.Leaks)
 	}
 	leaf.mustLive()
+	out, _ = wantRun(t, 0, "orphans", "--sort", "memory", "-n", "1", "--program", "sleep", "--min-memory", "1KB", "--socket", d.socket())
+	wantText(t, out, fmt.Sprint(leaf.pid), "sleep 300")
+	out, _ = wantRun(t, 0, "orphans", "--min-age", "1h", "--socket", d.socket())
+	wantText(t, out, "No orphans.")
 	out, _ = wantRun(t, 0, "explain", "--socket", d.socket(), fmt.Sprint(leaf.pid))
 	wantText(t, out, "held back by the stop file", "release of Friday")
 

@@ -6,29 +6,106 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
+	"time"
 
+	"github.com/abot-trace/abot-trace/internal/quantity"
 	"github.com/abot-trace/abot-trace/internal/safetext"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
-// Event prints one event as a line, and an orphan's evidence below it.
+// timeWidth is the width of the time and the type that an event's line begins with.
+const timeWidth = len("2006-01-02 15:04:05.000  orphan  ")
+
+// Event prints one event as a line that names pid, program and unit, and says what happened
+// and why. Of orphans, verdicts, leaks and kills a short block follows: the reasons, the
+// deciding one first, and the command that tells more.
 func Event(w io.Writer, e *wire.Event, style Style) error {
 	at := e.Time.Local().Format("2006-01-02 15:04:05.000")
-	head := fmt.Sprintf("%s  %-6s  ", at, e.Type)
-	text := cut(about(e), style.room(len(head)))
-	if _, err := fmt.Fprintf(w, "%s  %s  %s\n", style.paint(dim, at), style.paint(typeColor(e), fmt.Sprintf("%-6s", e.Type)), text); err != nil {
-		return err
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s  %s", style.paint(dim, at), style.paint(typeColor(e), fmt.Sprintf("%-6s", e.Type)))
+	indent := strings.Repeat(" ", timeWidth)
+	for i, line := range style.lines(about(e, style), timeWidth) {
+		if i > 0 {
+			b.WriteString(indent)
+		} else {
+			b.WriteString("  ")
+		}
+		b.WriteString(line + "\n")
 	}
-	if e.Type != wire.TypeOrphan && !changesVerdict(e) || e.Process == nil || e.Process.Orphan == nil {
-		return nil
-	}
-	for _, line := range e.Process.Orphan.Evidence {
-		if _, err := fmt.Fprintln(w, style.paint(dim, strings.Repeat(" ", len(head))+"- "+line)); err != nil {
-			return err
+	for _, text := range block(e) {
+		for i, line := range style.lines(text, timeWidth+2) {
+			lead := "- "
+			if i > 0 {
+				lead = "  "
+			}
+			b.WriteString(style.paint(dim, indent+lead+line) + "\n")
 		}
 	}
-	return nil
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// lines wraps text that begins at a column; a style without width keeps it whole.
+func (s Style) lines(text string, column int) []string {
+	if s.Width <= 0 {
+		return []string{text}
+	}
+	return wrap(text, max(s.Width-column, minFlex))
+}
+
+// maxBlock is how many processes of a kill a block names.
+const maxBlock = 8
+
+// block is what is told below an event's line.
+func block(e *wire.Event) (lines []string) {
+	switch {
+	case e.Kill != nil:
+		return killBlock(e)
+	case e.Leak != nil:
+		for _, text := range e.Leak.Evidence {
+			lines = append(lines, safetext.Terminal(text))
+		}
+		return append(lines, "see: abot-trace explain "+safetext.Field(e.Leak.ID))
+	case e.Process == nil || e.Process.Orphan == nil || e.Type != wire.TypeOrphan && !changesVerdict(e):
+		return nil
+	}
+	for _, text := range e.Process.Orphan.Evidence {
+		lines = append(lines, safetext.Terminal(text))
+	}
+	return append(lines, fmt.Sprintf("see: abot-trace explain %d", e.Process.PID))
+}
+
+func killBlock(e *wire.Event) (lines []string) {
+	k := e.Kill
+	if k.Reason != "" {
+		lines = append(lines, safetext.Terminal(k.Reason))
+	}
+	for i := range k.Processes[:min(len(k.Processes), maxBlock)] {
+		p := &k.Processes[i]
+		text := fmt.Sprintf("%d %s %s", p.PID, safetext.Name(p.Comm), strings.ReplaceAll(p.Outcome, "_", " "))
+		if p.Signal != "" {
+			text += fmt.Sprintf(" (%s, %s)", p.Signal, quantity.FormatDuration(time.Duration(p.WaitMS*float64(time.Millisecond))))
+		}
+		if p.RSSBytes != nil {
+			text += ", " + Memory(p.RSSBytes, p.SwapBytes)
+		}
+		if p.Error != "" {
+			text += ": " + safetext.Terminal(p.Error)
+		}
+		lines = append(lines, text)
+	}
+	if more := len(k.Processes) - maxBlock; more > 0 {
+		lines = append(lines, "and "+count(more, "process")+" more")
+	}
+	switch {
+	case k.Leak != "":
+		lines = append(lines, "see: abot-trace explain "+safetext.Field(k.Leak))
+	case e.Process != nil:
+		lines = append(lines, fmt.Sprintf("see: abot-trace explain %d", e.Process.PID))
+	}
+	return lines
 }
 
 // changesVerdict reports whether the event tells of another verdict, and not only that the
@@ -63,8 +140,44 @@ func typeColor(e *wire.Event) color {
 	}
 }
 
-// about says what happened.
-func about(e *wire.Event) string {
+// about says to whom what happened. The command gives way before what is said of it.
+func about(e *wire.Event, style Style) string {
+	p := e.Process
+	what := happened(e)
+	switch {
+	case p == nil:
+		return what
+	case e.Type == wire.TypeFork && p.SpawnedBy != nil:
+		return fmt.Sprintf("%d %s spawned %d", p.SpawnedBy.PID, safetext.Name(p.SpawnedBy.Comm), p.PID)
+	}
+	if where := unitOf(p); where != "" {
+		what = strings.TrimSuffix("in "+where+": "+what, ": ")
+	} else if what != "" {
+		what = ": " + what
+	}
+	pid := strconv.Itoa(int(p.PID)) + " "
+	command := Command(p)
+	if style.Width > 0 {
+		command = FitCommand(p.Cmdline, command, max(style.Width-timeWidth-len(pid)-displayWidth(what)-1, 2*minFlex))
+	}
+	if strings.HasPrefix(what, ":") || what == "" {
+		return pid + command + what
+	}
+	return pid + command + " " + what
+}
+
+// unitOf is where a process ran: its container, or its unit; empty where that is not known.
+func unitOf(p *wire.Process) string {
+	where := cmp.Or(p.Container, p.Unit)
+	if where == "" {
+		return ""
+	}
+	return safetext.Field(where)
+}
+
+// happened says what happened, without to whom.
+func happened(e *wire.Event) string {
+	p := e.Process
 	switch {
 	case e.Type == wire.TypeLost && e.Lost != nil:
 		return fmt.Sprintf("%d records lost: lineage is inferred from a snapshot until it is made up", e.Lost.Records)
@@ -76,47 +189,43 @@ func about(e *wire.Event) string {
 		}
 		return aboutKill(e.Kill)
 	case e.Type == wire.TypeAlert && e.Alert != nil:
-		return fmt.Sprintf("%s: %s", e.Alert.Name, safetext.Terminal(e.Alert.Message))
+		return fmt.Sprintf("%s: %s", safetext.Field(e.Alert.Name), safetext.Terminal(e.Alert.Message))
 	case e.Type == wire.TypeLeak && e.Leak != nil:
 		return aboutLeak(e.Leak, e.Time)
-	case e.Process == nil:
+	case p == nil:
 		return ""
 	}
-	p := e.Process
-	who := fmt.Sprintf("%d %s", p.PID, Command(p))
-	switch e.Type {
-	case wire.TypeFork:
-		if p.SpawnedBy != nil {
-			return fmt.Sprintf("%d %s spawned %d", p.SpawnedBy.PID, safetext.Name(p.SpawnedBy.Comm), p.PID)
-		}
-	case wire.TypeExit:
-		return fmt.Sprintf("%s: %s", who, Exit(p.Exit))
-	case wire.TypeSignal:
-		if e.Signal != nil {
-			return aboutSignal(who, e.Signal)
-		}
-	case wire.TypeCaught:
-		if e.Caught != nil {
-			return aboutSignal(who, e.Caught)
-		}
-	case wire.TypeVerdict:
-		switch {
-		case p.Orphan != nil && e.Verdict != nil:
-			return who + ": " + verdictNote(p.Orphan, e.Verdict)
-		case e.Verdict != nil:
-			return who + ": another verdict"
-		}
-	case wire.TypeOrphan:
-		if p.Orphan != nil {
-			return who + ": " + orphanNote(p.Orphan, e.Time)
-		}
-	case wire.TypeOOM:
-		if e.OOM != nil && e.OOM.RSSBytes > 0 {
-			return fmt.Sprintf("%s: chosen by the OOM killer, %s resident", who, Bytes(e.OOM.RSSBytes))
-		}
-		return who + ": chosen by the OOM killer"
+	switch {
+	case e.Type == wire.TypeExit:
+		return Exit(p.Exit)
+	case e.Type == wire.TypeSignal && e.Signal != nil:
+		return aboutSignal(e.Signal)
+	case e.Type == wire.TypeCaught && e.Caught != nil:
+		return aboutSignal(e.Caught)
+	case e.Type == wire.TypeVerdict && p.Orphan != nil && e.Verdict != nil:
+		return verdictNote(p.Orphan, e.Verdict) + memoryNote(p)
+	case e.Type == wire.TypeVerdict && e.Verdict != nil:
+		return "another verdict"
+	case e.Type == wire.TypeOrphan && p.Orphan != nil:
+		return orphanNote(p.Orphan, e.Time) + memoryNote(p)
+	case e.Type == wire.TypeOOM && e.OOM != nil && e.OOM.RSSBytes > 0:
+		return fmt.Sprintf("chosen by the OOM killer, %s resident", Bytes(e.OOM.RSSBytes))
+	case e.Type == wire.TypeOOM:
+		return "chosen by the OOM killer"
 	}
-	return who
+	return ""
+}
+
+// memoryNote is what a process, or an orphan's tree, holds.
+func memoryNote(p *wire.Process) string {
+	rss, swap := p.RSSBytes, p.SwapBytes
+	if p.Orphan != nil && p.Orphan.Tree != nil {
+		rss, swap = p.Orphan.Tree.RSSBytes, p.Orphan.Tree.SwapBytes
+	}
+	if rss == nil {
+		return ""
+	}
+	return ", holds " + Memory(rss, swap)
 }
 
 // verdictNote tells what is held of an orphan now, and why.
@@ -131,15 +240,15 @@ func verdictNote(o *wire.Orphan, v *wire.VerdictChange) string {
 	return s + " (" + safetext.Terminal(v.Reason) + ")"
 }
 
-func aboutSignal(who string, s *wire.Signal) string {
+func aboutSignal(s *wire.Signal) string {
 	effect := ""
 	if s.Effect != "" {
 		effect = ", " + s.Effect
 	}
 	if s.Sender == nil {
-		return fmt.Sprintf("%s: %s from the kernel%s", who, s.Signal, effect)
+		return s.Signal + " from the kernel" + effect
 	}
-	return fmt.Sprintf("%s: %s from %d %s%s", who, s.Signal, s.Sender.PID, safetext.Name(s.Sender.Comm), effect)
+	return fmt.Sprintf("%s from %d %s%s", s.Signal, s.Sender.PID, safetext.Name(s.Sender.Comm), effect)
 }
 
 func aboutKill(k *wire.Kill) string {

@@ -24,8 +24,8 @@ func TestEveryTypeIsTold(t *testing.T) {
 		}
 		other := *e
 		other.Type = "other"
-		if kind.Object != "" && about(e) == about(&other) {
-			t.Errorf("%s: nothing is told but %q", kind.Name, about(e))
+		if kind.Object != "" && about(e, Style{}) == about(&other, Style{}) {
+			t.Errorf("%s: nothing is told but %q", kind.Name, about(e, Style{}))
 		}
 	}
 }
