@@ -53,6 +53,9 @@ func (t *Tree) report(c Change) { t.changes = append(t.changes, c) }
 // Apply applies one event and returns what it changed, in order. A record that was
 // applied before changes nothing. The slice is valid until the next call.
 func (t *Tree) Apply(e *event.Event) []Change {
+	if t.recorder != nil {
+		t.recorder.Applying(e)
+	}
 	t.changes = t.changes[:0]
 	t.settle()
 	if e.Refused > t.refused {
@@ -87,6 +90,7 @@ func (t *Tree) NoteRefused(total uint64) uint64 {
 	if total <= t.refused {
 		return 0
 	}
+	t.input(InputRefused, event.ID{}, func(w *writer) { w.uint(total) })
 	news := total - t.refused
 	t.refused = total
 	return news

@@ -25,12 +25,15 @@ var ErrMerging = errors.New("tracker: a snapshot is being merged")
 // it leaves out programs, arguments and evidence: of the living the next reader asks again.
 //
 // The bytes carry no checksum: whoever stores them adds one.
-func (t *Tree) Export(dst []byte) ([]byte, error) {
+func (t *Tree) Export(dst []byte) ([]byte, error) { return t.export(dst, nil) }
+
+// export is Export with command lines that hide, unless it is nil, has taken secrets from.
+func (t *Tree) export(dst []byte, hide func(string) string) ([]byte, error) {
 	if t.merging {
 		return dst, ErrMerging
 	}
 	t.settle()
-	w := writer{b: dst, tree: t}
+	w := writer{b: dst, tree: t, hide: hide}
 	w.uint(ExportVersion)
 	w.uint(t.refused)
 	w.uint(t.bootAt)
@@ -39,7 +42,7 @@ func (t *Tree) Export(dst []byte) ([]byte, error) {
 
 	w.order()
 	w.short = w.estimate() > t.limits.export
-	writeTable(&w, w.words, t.words.get, func(v words) { w.text(v.filename); w.text(v.cmdline) })
+	writeTable(&w, w.words, t.words.get, func(v words) { w.text(v.filename); w.text(w.hidden(v.cmdline)) })
 	writeTable(&w, w.origins, t.origins.get, w.origin)
 	writeTable(&w, w.cgroups, t.cgroups.get, w.uint)
 	w.uint(uint64(len(w.leakers)))
@@ -71,7 +74,8 @@ type writer struct {
 	leakers                 []*Leaker
 	leakersAt               map[*Leaker]uint32
 
-	short bool // without words and evidence, which would be too much
+	short bool                // without words and evidence, which would be too much
+	hide  func(string) string // takes secrets from a command line; nil is that all is written
 }
 
 // nodeBytes is what a node takes in an export without words and evidence, at most.
@@ -169,6 +173,13 @@ func (w *writer) text(s string) {
 	w.string(s)
 }
 
+func (w *writer) hidden(cmdline string) string {
+	if w.hide == nil || cmdline == "" {
+		return cmdline
+	}
+	return w.hide(cmdline)
+}
+
 func (w *writer) string(s string) {
 	w.uint(uint64(len(s)))
 	w.b = append(w.b, s...)
@@ -220,7 +231,7 @@ func (w *writer) sent(s *Sent) {
 	w.uint(s.Time)
 	w.bool(s.BySpawner)
 	w.bool(s.ByInit)
-	w.string(s.Cmdline)
+	w.string(w.hidden(s.Cmdline))
 	w.uint(uint64(len(s.Ancestors)))
 	for _, a := range s.Ancestors {
 		w.id(a.ID)
@@ -252,7 +263,7 @@ func (w *writer) leaker(l *Leaker) {
 	w.id(l.ID)
 	w.comm(l.Comm)
 	w.text(l.Filename)
-	w.text(l.Cmdline)
+	w.text(w.hidden(l.Cmdline))
 	w.uint(uint64(l.UID))
 	w.uint(l.Cgroup)
 	w.end(l.End)

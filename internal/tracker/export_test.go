@@ -22,8 +22,14 @@ func anyID() *rapid.Generator[event.ID] {
 
 // anyTree returns a tree after a stream that no kernel would send.
 func anyTree(t *rapid.T, history int) *Tree {
-	id := anyID()
 	tree := New(history)
+	tell(t, tree)
+	return tree
+}
+
+// tell tells a tree what no kernel would send.
+func tell(t *rapid.T, tree *Tree) {
+	id := anyID()
 	for range rapid.IntRange(0, 60).Draw(t, "records") {
 		switch rapid.IntRange(0, 9).Draw(t, "step") {
 		case 0:
@@ -40,7 +46,6 @@ func anyTree(t *rapid.T, history int) *Tree {
 			tree.Apply(&e)
 		}
 	}
-	return tree
 }
 
 func mustExport(t complainer, tree *Tree) []byte {

@@ -20,7 +20,10 @@ var ErrMalformed = errors.New("tracker: malformed export")
 // Import returns the tree that Export wrote. history is as for New; where it is
 // smaller than what was exported, the oldest dead are forgotten. Any bytes may come:
 // the result is a whole tree or an error, and takes a small multiple of len(b).
-func Import(b []byte, history int) (*Tree, error) {
+func Import(b []byte, history int) (*Tree, error) { return importTree(b, history, flagPinned) }
+
+// importTree is Import without the flags of others.
+func importTree(b []byte, history int, others uint32) (*Tree, error) {
 	r := reader{b: b, tree: New(history)}
 	t := r.tree
 	if v := r.uint(math.MaxUint64); r.err == nil && v != ExportVersion {
@@ -48,7 +51,7 @@ func Import(b []byte, history int) (*Tree, error) {
 		return nil, r.err
 	}
 	for at := ref(1); at < t.count; at++ {
-		t.at(at).flags &^= flagPinned // by a lease, which whoever knows it takes again
+		t.at(at).flags &^= others // a pin is a lease's: whoever knows that takes it again
 	}
 	for at := ref(1); at < t.count; at++ {
 		if t.at(at).is(flagDead) {
@@ -66,9 +69,9 @@ func Import(b []byte, history int) (*Tree, error) {
 // Replace makes t the tree that other is, which is not to be used any more. Whoever holds
 // t goes on with it.
 func (t *Tree) Replace(other *Tree) {
-	self := t.self
+	self, recorder, hide := t.self, t.recorder, t.hide
 	*t = *other
-	t.self = self
+	t.self, t.recorder, t.hide = self, recorder, hide
 }
 
 // A reader takes from b until the first error.

@@ -143,10 +143,16 @@ func (t *Tree) settle() {
 
 // Pin keeps the node of a process from being forgotten while it has living descendants,
 // however long the line of the dead is that it stands in; Unpin ends that.
-func (t *Tree) Pin(id event.ID) { t.setFlag(id, flagPinned, true) }
+func (t *Tree) Pin(id event.ID) {
+	t.input(InputPin, id, nil)
+	t.setFlag(id, flagPinned, true)
+}
 
 // Unpin takes back [Tree.Pin].
-func (t *Tree) Unpin(id event.ID) { t.setFlag(id, flagPinned, false) }
+func (t *Tree) Unpin(id event.ID) {
+	t.input(InputUnpin, id, nil)
+	t.setFlag(id, flagPinned, false)
+}
 
 func (t *Tree) setFlag(id event.ID, flag uint32, set bool) {
 	if r := t.find(id); r != 0 {

@@ -263,6 +263,14 @@ func (t *Tree) SetVerdict(id event.ID, verdict string, provisional bool, evidenc
 	if o == nil {
 		return
 	}
+	t.input(InputVerdict, id, func(w *writer) {
+		w.string(verdict)
+		w.bool(provisional)
+		w.uint(uint64(len(evidence)))
+		for _, line := range evidence {
+			w.string(line)
+		}
+	})
 	o.Verdict, o.Provisional, o.Evidence = verdict, provisional, evidence
 	if t.at(r).is(flagDead) {
 		t.noteDead(r)
@@ -273,6 +281,7 @@ func (t *Tree) SetVerdict(id event.ID, verdict string, provisional bool, evidenc
 // or error.
 func (t *Tree) SetAbandoned(id event.ID) {
 	if o := t.orphans[t.living(t.find(id))]; o != nil {
+		t.input(InputAbandoned, id, nil)
 		o.Abandoned = true
 	}
 }
@@ -281,6 +290,7 @@ func (t *Tree) SetAbandoned(id event.ID) {
 func (t *Tree) SetLeak(id event.ID, leak string) {
 	r := t.find(id)
 	if o := t.orphanOf(r); r != 0 && o != nil {
+		t.input(InputLeak, id, func(w *writer) { w.string(leak) })
 		o.Leak = leak
 	}
 }
@@ -296,6 +306,7 @@ func (t *Tree) ConfirmParent(id event.ID, ppid int32) bool {
 	if r == 0 || !known && ppid != 0 || known && !t.older(parent, r) {
 		return false
 	}
+	t.input(InputParent, id, func(w *writer) { w.uint(uint64(uint32(ppid))) })
 	t.setKernelParent(r, parent)
 	o := t.orphans[r]
 	if o == nil || !o.Direct {

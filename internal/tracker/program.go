@@ -69,6 +69,11 @@ func (t *Tree) forgetProgram(r ref, program uint32) {
 // SetCmdline records the program and arguments of a process whose exec was not seen, and of
 // those that were copied from it since. It changes nothing where they are known.
 func (t *Tree) SetCmdline(id event.ID, filename, cmdline string, truncated bool) {
+	t.input(InputCmdline, id, func(w *writer) {
+		w.string(filename)
+		w.string(w.hidden(cmdline))
+		w.bool(truncated)
+	})
 	t.learn(t.find(id), func(r ref) bool {
 		n := t.at(r)
 		if n.words != 0 {
@@ -84,6 +89,10 @@ func (t *Tree) SetCmdline(id event.ID, filename, cmdline string, truncated bool)
 // SetMarks records the marks in the environment of a process where its exec did not
 // tell them, and of those that were copied from it since.
 func (t *Tree) SetMarks(id event.ID, keep, leash bool) {
+	t.input(InputMarks, id, func(w *writer) {
+		w.bool(keep)
+		w.bool(leash)
+	})
 	t.learn(t.find(id), func(r ref) bool {
 		if t.at(r).is(flagMarksKnown) {
 			return false

@@ -27,6 +27,13 @@ type Snapshot struct {
 
 // Begin merges tasks, a pass that began at the CLOCK_BOOTTIME instant began.
 func (t *Tree) Begin(tasks []event.Task, began uint64) *Snapshot {
+	t.input(InputBegin, event.ID{}, func(w *writer) {
+		w.uint(began)
+		w.uint(uint64(len(tasks)))
+		for i := range tasks {
+			w.task(&tasks[i])
+		}
+	})
 	t.settle()
 	s := &Snapshot{tree: t, began: began, seen: make(map[event.ID]struct{}, len(tasks)), tasks: tasks}
 	first := !t.synced
@@ -156,6 +163,7 @@ func adopted(task, parent *event.Task) bool {
 // tree.
 func (s *Snapshot) End() (found, vanished int, changes []Change) {
 	t := s.tree
+	t.input(InputEnd, event.ID{}, nil)
 	t.merging = false
 	t.changes = t.changes[:0]
 	t.settle()

@@ -11,6 +11,11 @@ import (
 // Tie makes the nearest living ancestor of an orphan, whose launcher left it in order, the
 // one whose death it is judged by next. No init is one: it reports whether there is any.
 func (t *Tree) Tie(id event.ID) bool {
+	t.input(InputTie, id, nil)
+	return t.tie(id)
+}
+
+func (t *Tree) tie(id event.ID) bool {
 	r := t.living(t.find(id))
 	o := t.orphans[r]
 	if o == nil {
@@ -34,7 +39,8 @@ func (t *Tree) Tie(id event.ID) bool {
 // Untie ends what Tie made.
 func (t *Tree) Untie(id event.ID) {
 	r := t.find(id)
-	if o := t.orphanOf(r); r != 0 && o != nil {
+	if o := t.orphanOf(r); r != 0 && o != nil && !o.Tied.IsZero() {
+		t.input(InputUntie, id, nil)
 		t.untie(r, o)
 	}
 }
@@ -78,7 +84,7 @@ func (t *Tree) releaseTied(r ref, how end) {
 			continue
 		}
 		if !how.known || t.Ours(&leaker.End) {
-			t.Tie(t.at(child).id())
+			t.tie(t.at(child).id())
 			continue
 		}
 		o := *old

@@ -162,11 +162,16 @@ type Tree struct {
 	path       []ref // scratch of shorten
 
 	refused uint64
-	bootAt  uint64 // what started before is older than the tracer
-	synced  bool   // a first snapshot was merged
-	merging bool   // between Begin and End
-	unseen  uint64 // children that only the kernel's list knew
+	bootAt  uint64    // what started before is older than the tracer
+	synced  bool      // a first snapshot was merged
+	merging bool      // between Begin and End
+	redoing *Snapshot // begun by Redo, and not ended
+	unseen  uint64    // children that only the kernel's list knew
 	changes []Change
+
+	recorder  Recorder // nil where nothing is recorded
+	hide      func(string) string
+	inputData []byte // scratch of input
 }
 
 // New returns an empty tree that remembers at most history dead processes without
