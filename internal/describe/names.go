@@ -37,6 +37,9 @@ type Names struct {
 	since uint64
 	// now is the time of the last look at the ring; zero where there is no tree.
 	now time.Time
+	// kept, unless it is nil, is called with each answer.
+	kept func(*KnownGroup)
+	past bool // nobody is asked
 }
 
 // A Group is the control group that a process is in.
@@ -85,6 +88,9 @@ const maxGroups = 16384
 
 // User returns the name of uid, or its number where it has none.
 func (r *Names) User(uid uint32) string {
+	if r.past {
+		return r.users.known(uid)
+	}
 	now := r.now
 	if r.tree == nil {
 		now = time.Now()
@@ -161,6 +167,7 @@ func (r *Names) learn(id event.ID) (g Group, ok bool) {
 			clear(r.byID)
 		}
 		r.byID[st.Ino] = g
+		r.keep(&KnownGroup{Cgroup: st.Ino, Path: g.Path})
 	}
 	return g, true
 }
@@ -172,7 +179,9 @@ func (r *Names) place(id event.ID) Group {
 		if len(r.byProc) > maxGroups {
 			r.Forget()
 		}
-		r.byProc[id] = place{g, boottime.Now()}
+		now := boottime.Now()
+		r.byProc[id] = place{g, now}
+		r.keep(&KnownGroup{ID: id, Path: g.Path, Known: now})
 	}
 	return g
 }
@@ -181,7 +190,7 @@ func (r *Names) place(id event.ID) Group {
 func (r *Names) ask(id event.ID) (g Group, ok bool) {
 	// A short-lived process is often reaped before its records are read, and this takes a
 	// tenth of what procfs takes to say so.
-	if !rawsys.Exists(id.PID) {
+	if r.past || !rawsys.Exists(id.PID) {
 		return g, false
 	}
 	p, err := r.proc.OpenID(id)
@@ -250,10 +259,13 @@ func (r *Names) Moved(id event.ID, cgroup uint64) {
 
 // Forget is for when records were lost, those of moves perhaps: whoever lives now may have
 // been moved.
-func (r *Names) Forget() {
+func (r *Names) Forget() { r.ForgetAt(boottime.Now()) }
+
+// ForgetAt is Forget at a CLOCK_BOOTTIME instant.
+func (r *Names) ForgetAt(now uint64) {
 	clear(r.byProc)
 	r.lastAnswers = [len(r.lastAnswers)]groupAnswer{}
-	r.since = boottime.Now()
+	r.since = now
 }
 
 // UnitName is the unit that the process belongs to, a user's own where there is one.

@@ -48,6 +48,11 @@ func (u *users) name(uid uint32, now time.Time) string {
 			u.read()
 		}()
 	}
+	return u.known(uid)
+}
+
+// known is name of the names that were read last.
+func (u *users) known(uid uint32) string {
 	if name, ok := (*u.names.Load())[uid]; ok {
 		return name
 	}

@@ -183,6 +183,8 @@ func (t *Tree) Checkpoint(dst []byte) ([]byte, error) {
 	if t.merging {
 		return dst, ErrMerging
 	}
+	// Who was described before is described anew by whoever goes on from here.
+	t.lastSent, t.lastSender = nil, 0
 	w := writer{b: dst, tree: t}
 	w.uint(uint64(uint32(t.self)))
 	var leaky []event.ID
