@@ -103,13 +103,7 @@ func (v *View) Entries(r Range, fn func(*SegmentHead, Entry) bool) error {
 		plans := plan(seg.head.Columns)
 		more := true
 		err := decodeRows(body, ref.seq, seg.head.Columns, &plans, func(e Entry) bool {
-			ns := uint64(0)
-			if e.Event != nil {
-				ns = e.Event.Time
-			} else {
-				ns = e.Note.Time
-			}
-			if r.has(seg.head, e.Seq, ns) && (r.PID == 0 || e.about(r.PID)) {
+			if r.has(seg.head, e.Seq, e.Time()) && (r.PID == 0 || e.about(r.PID)) {
 				more = fn(seg.head, e)
 			}
 			return more

@@ -21,11 +21,19 @@ func (s *Store) sealAll() {
 	defer s.sealing.Unlock()
 	for _, class := range []Class{Stream, Notable} {
 		for _, seg := range s.unsealed(class) {
-			if err := s.sealSegment(seg); err != nil {
+			if err := s.sealSegment(seg); err != nil && !errors.Is(err, errClosing) {
 				s.log.Warn("history: segment not sealed", "file", seg.name, "error", err)
 			}
 		}
 	}
+}
+
+var errClosing = errors.New("the store is closing")
+
+func (s *Store) isClosing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closing
 }
 
 func (s *Store) unsealed(class Class) (list []*segment) {
@@ -97,6 +105,9 @@ func (s *Store) rewrite(seg *segment, in, out *os.File) (*segment, error) {
 		return nil, err
 	}
 	for i := range seg.refs {
+		if s.isClosing() {
+			return nil, errClosing // the next one seals it
+		}
 		ref := seg.refs[i]
 		body, err := readBody(in, ref.offset, &ref.blockHead)
 		if err != nil {
@@ -173,52 +184,63 @@ func (s *Store) roomFor(j *job) error {
 
 // freeOldest unlinks the oldest segment of the stream that is not being written.
 func (s *Store) freeOldest() bool {
+	seg := s.oldest(Stream)
+	return seg != nil && s.unlink(seg)
+}
+
+// oldest is the oldest segment of a class that is not being written; nil where there is none.
+func (s *Store) oldest(class Class) *segment {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	list := s.segments[Stream]
-	return len(list) > 0 && !list[0].active && s.unlink(list[0])
+	if list := s.segments[class]; len(list) > 0 && !list[0].active {
+		return list[0]
+	}
+	return nil
 }
 
 // retain unlinks what is beyond the limits: by size first, then by age.
 func (s *Store) retain() {
 	_, total, err := s.opt.free()
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	size, notable := s.limits.Size, s.limits.NotableSize
+	l := s.limits
+	s.mu.Unlock()
 	if err == nil && total > 0 {
-		size = min(size, total*maxShare/100)
-		notable = min(notable, total*maxShare/100)
+		l.Size = min(l.Size, total*maxShare/100)
+		l.NotableSize = min(l.NotableSize, total*maxShare/100)
 	}
-	s.retainClass(Stream, size, s.limits.Age)
-	s.retainClass(Notable, notable, s.limits.NotableAge)
+	s.retainClass(Stream, l.Size, l.Age)
+	s.retainClass(Notable, l.NotableSize, l.NotableAge)
 }
 
 func (s *Store) retainClass(class Class, limit int64, age time.Duration) {
-	sum := int64(0)
-	for _, seg := range s.segments[class] {
-		sum += seg.size
-	}
-	oldest := s.opt.wall().Add(-age)
-	for list := s.segments[class]; len(list) > 0 && !list[0].active; list = s.segments[class] {
-		seg := list[0]
-		if sum <= limit && (age <= 0 || seg.head.Wall(seg.last()).After(oldest)) {
-			return
-		}
-		sum -= seg.size
-		if !s.unlink(seg) {
+	expired := s.opt.wall().Add(-age)
+	for seg := s.oldest(class); seg != nil; seg = s.oldest(class) {
+		if s.size(class) <= limit && (age <= 0 || seg.head.Wall(seg.last()).After(expired)) || !s.unlink(seg) {
 			return
 		}
 	}
 }
 
-// unlink removes the oldest segment of its class. s.mu is held.
+func (s *Store) size(class Class) (sum int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, seg := range s.segments[class] {
+		sum += seg.size
+	}
+	return sum
+}
+
+// unlink removes the oldest segment of its class, which is not being written. The loop may
+// want s.mu meanwhile: it is not held while the disk is waited for.
 func (s *Store) unlink(seg *segment) bool {
 	if err := s.dir.Remove(seg.name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		s.log.Warn("history: segment not removed", "file", seg.name, "error", err)
 		return false
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	class := seg.head.Class
-	s.segments[class] = s.segments[class][1:]
+	s.segments[class] = slices.DeleteFunc(s.segments[class], func(o *segment) bool { return o.name == seg.name })
 	s.stats.Expired++
 	return true
 }

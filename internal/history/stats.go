@@ -51,6 +51,13 @@ func (s *Store) Stats() Stats {
 	return st
 }
 
+// Failing reports whether the last entry of the stream could not be written.
+func (s *Store) Failing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failing[Stream] != ""
+}
+
 // TakeDropped returns how many entries of the stream were dropped since it was called
 // last: they are told as lost.
 func (s *Store) TakeDropped() uint64 {
