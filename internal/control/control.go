@@ -245,7 +245,7 @@ func (c *Controller) bind() *view {
 // OnEvent is the tracer's hook for notable events.
 func (c *Controller) OnEvent(e *wire.Event) {
 	switch {
-	case e.Type == wire.TypeLost:
+	case e.Type == wire.TypeLost && e.Lost.Where == "":
 		// From here to the end of the resync the tree is known to be incomplete.
 		c.budget.Hold("loss of records", boottime.Now())
 	case e.Type == wire.TypeResync:

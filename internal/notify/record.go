@@ -245,6 +245,8 @@ func Summary(e *Event) string {
 		s = killSummary(who, e.Kill)
 	case e.Alert != nil:
 		s = e.Alert.Message
+	case e.Lost != nil && e.Lost.Where == wire.LostFromHistory:
+		s = fmt.Sprintf("%d entries are missing from the history: the disk did not take them", e.Lost.Records)
 	case e.Lost != nil:
 		s = fmt.Sprintf("%d events were lost; the process tree is read again", e.Lost.Records)
 	case e.Resync != nil:

@@ -179,6 +179,8 @@ func unitOf(p *wire.Process) string {
 func happened(e *wire.Event) string {
 	p := e.Process
 	switch {
+	case e.Type == wire.TypeLost && e.Lost != nil && e.Lost.Where == wire.LostFromHistory:
+		return fmt.Sprintf("%d entries are missing from the history: the disk did not take them", e.Lost.Records)
 	case e.Type == wire.TypeLost && e.Lost != nil:
 		return fmt.Sprintf("%d records lost: lineage is inferred from a snapshot until it is made up", e.Lost.Records)
 	case e.Type == wire.TypeResync && e.Resync != nil:

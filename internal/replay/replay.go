@@ -197,7 +197,7 @@ func (p *Player) count(e *wire.Event) {
 		p.summary.From = e.Time
 	}
 	p.summary.To = e.Time
-	if e.Lost != nil {
+	if e.Lost != nil && e.Lost.Where == "" {
 		p.summary.Lost += e.Lost.Records
 	}
 	if e.Process != nil && e.Process.RSSBytes != nil {

@@ -46,6 +46,7 @@ type Stream struct {
 	lifecycle recent[record]
 	notable   recent[*wire.Event]
 	hub       hub
+	keep      func(*wire.Event) // see KeepNotable
 
 	mu     sync.Mutex
 	values *describe.Converter // with mu: for who asks for what is remembered
@@ -95,10 +96,20 @@ func (s *Stream) Publish(e *wire.Event, ns uint64) {
 	}
 	s.seq++
 	s.complete(e, s.seq, ns, s.conv)
+	if s.keep != nil {
+		s.keep(e)
+	}
 	s.notable.add(e)
 	s.hub.publish(e)
 	s.hub.flush()
 }
+
+// KeepNotable has keep called with each notable event from now on, before anyone gets it: it
+// may number it. On the loop.
+func (s *Stream) KeepNotable(keep func(*wire.Event)) { s.keep = keep }
+
+// Seq is the number of the last event. On the loop.
+func (s *Stream) Seq() uint64 { return s.seq }
 
 // complete adds what every event has.
 func (s *Stream) complete(e *wire.Event, seq, ns uint64, conv *describe.Converter) {

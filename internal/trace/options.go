@@ -7,9 +7,12 @@ import (
 	"reflect"
 	"time"
 
+	"github.com/abot-trace/abot-trace/internal/describe"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/evidence"
 	"github.com/abot-trace/abot-trace/internal/lease"
+	"github.com/abot-trace/abot-trace/internal/past"
+	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -68,6 +71,28 @@ type Options struct {
 	// OnRead is called on the loop when programs and marks were read of processes whose exec
 	// did not tell them. It must not block.
 	OnRead func([]event.ID)
+	// Recorder is told of everything that changes the tree, and of what is told of it; nil
+	// records nothing.
+	Recorder Recorder
+}
+
+// A Recorder keeps what the past is made again from. It is called on the loop, and must not
+// block.
+type Recorder interface {
+	tracker.Recorder
+	// Hide takes likely secrets from a NUL-separated command line.
+	Hide(cmdline string) string
+	// Group keeps what was found out of a control group.
+	Group(*describe.KnownGroup)
+	// Told numbers a notable event that is complete but for that, and keeps it.
+	Told(*wire.Event)
+	// NeedsCheckpoint reports whether Checkpoint is to be called.
+	NeedsCheckpoint() bool
+	Checkpoint(*tracker.Tree, past.Start) error
+	// Tick is called after each look at the ring, as OnTick is.
+	Tick(now uint64) uint64
+	// TakeLost returns how many entries could not be kept since it was called last.
+	TakeLost(now uint64) uint64
 }
 
 // withDefaults returns the options with a hook that does nothing where there is none.

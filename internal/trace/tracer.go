@@ -92,6 +92,7 @@ type Tracer struct {
 	evidence   *evidence.Gatherer
 
 	missing   wire.Lost // not told yet
+	lossTold  uint64    // when losses of the recorder's were told, CLOCK_BOOTTIME ns
 	offsetAt  time.Time // when the wall clock was last asked
 	drained   bool      // the last drain left nothing in the ring
 	draining  bool      // news wait until it is done
@@ -139,6 +140,7 @@ func (t *Tracer) Run(ctx context.Context) error {
 		t.waking.Unlock()
 	}()
 	defer context.AfterFunc(ctx, t.wake)()
+	t.beginRecording()
 	t.resyncWhy = "start"
 	for rested := false; ctx.Err() == nil; {
 		n := t.read()
@@ -250,7 +252,7 @@ func (t *Tracer) tick() {
 	t.evidence.ReadNext()
 	t.stats.note(t)
 	t.publishNews()
-	t.wakeAt = earlier(t.opt.OnTick(), t.publishLeaks())
+	t.wakeAt = earlier(earlier(t.opt.OnTick(), t.publishLeaks()), t.keepRecord())
 }
 
 // Ready is closed when the first snapshot is in the tree. Records are not missed

@@ -20,6 +20,10 @@ func AppendEvent(b []byte, e *Event) []byte {
 	b = appendText(b, `,"id":`, e.ID)
 	b = append(b, `,"seq":`...)
 	b = strconv.AppendUint(b, e.Seq, 10)
+	if e.NotableSeq != 0 {
+		b = append(b, `,"notable_seq":`...)
+		b = strconv.AppendUint(b, e.NotableSeq, 10)
+	}
 	b = appendTime(b, `,"time":`, e.Time)
 	b = append(b, `,"time_ns":`...)
 	b = strconv.AppendUint(b, e.TimeNS, 10)

@@ -147,13 +147,16 @@ const StdioAbandoned = "abandoned"
 // Event is one record of the stream. It carries its own object under the name of
 // its type.
 type Event struct {
-	Schema  int       `json:"schema"`
-	ID      string    `json:"id"` // unique: machine, boot, epoch, sequence
-	Seq     uint64    `json:"seq"`
-	Time    time.Time `json:"time"`
-	TimeNS  uint64    `json:"time_ns"`
-	Type    string    `json:"type"`
-	Process *Process  `json:"process,omitempty"`
+	Schema int    `json:"schema"`
+	ID     string `json:"id"` // unique: machine, boot, epoch, sequence
+	Seq    uint64 `json:"seq"`
+	// NotableSeq counts the notable events of one machine without a gap, as long as its history
+	// is not purged; 0 where none is kept, and of others.
+	NotableSeq uint64    `json:"notable_seq,omitempty"`
+	Time       time.Time `json:"time"`
+	TimeNS     uint64    `json:"time_ns"`
+	Type       string    `json:"type"`
+	Process    *Process  `json:"process,omitempty"`
 	// Own objects, in the order of EventTypes.
 	OOM     *OOM           `json:"oom,omitempty"`
 	Signal  *Signal        `json:"signal,omitempty"`
@@ -203,6 +206,8 @@ type OOM struct {
 type Lost struct {
 	Records uint64 `json:"records"`
 	SinceNS uint64 `json:"since_ns"`
+	// Where is what they were lost from: LostFromHistory, or the stream, where it is empty.
+	Where string `json:"where,omitempty"`
 }
 
 // Resync says what a new snapshot changed.

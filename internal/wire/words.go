@@ -21,6 +21,10 @@ var (
 	Severities = []string{"debug", "info", "notice", "warning", "error", "critical"}
 )
 
+// LostFromHistory is where entries were lost that the disk did not take: whoever reads the
+// stream has had them.
+const LostFromHistory = "history"
+
 // Outcomes of a kill for one process.
 const (
 	OutcomeDied            = "died"

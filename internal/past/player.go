@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package past
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/abot-trace/abot-trace/internal/describe"
+	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/history"
+	"github.com/abot-trace/abot-trace/internal/tracker"
+)
+
+// A Player makes the tree again from what a Recorder has kept. It implements history.Player.
+type Player struct {
+	// OnChange, unless it is nil, is called with what an entry changed that is asked for. The
+	// changes are valid until it returns; false ends the playing.
+	OnChange func(changes []tracker.Change, seq uint64) bool
+	// OnTold is called where a notable event was told, with its notable sequence.
+	OnTold func(notable, seq uint64) bool
+
+	// Of the segment that is played: its head, the tree as far as it was played, the names
+	// that were known, and what the events of it are numbered from.
+	Head  *history.SegmentHead
+	Tree  *tracker.Tree
+	Names *describe.Names
+	Begun Start
+	// Skipped counts inputs that made no sense.
+	Skipped uint64
+
+	repeats uint64
+}
+
+var errCheckpoint = errors.New("checkpoint makes no sense")
+
+// Start implements history.Player.
+func (p *Player) Start(head *history.SegmentHead, checkpoint []byte) error {
+	n, size := binary.Uvarint(checkpoint)
+	if size <= 0 || n > uint64(len(checkpoint)-size) {
+		return errCheckpoint
+	}
+	var start Start
+	if err := json.Unmarshal(checkpoint[size:size+int(n)], &start); err != nil {
+		return fmt.Errorf("%w: %w", errCheckpoint, err)
+	}
+	if start.Names == nil {
+		return errCheckpoint
+	}
+	tree, err := tracker.FromCheckpoint(checkpoint[size+int(n):], 0)
+	if err != nil {
+		return err
+	}
+	p.Head, p.Begun, p.Tree, p.repeats = head, start, tree, 0
+	p.Names = describe.NewPastNames(tree, start.Names)
+	return nil
+}
+
+// Play implements history.Player.
+func (p *Player) Play(e *history.Entry, asked bool) bool {
+	if e.Event == nil {
+		return p.note(e, asked)
+	}
+	changes := p.Tree.Apply(e.Event)
+	if e.Event.Kind == event.KindMove {
+		p.Names.Moved(e.Event.Subject, e.Event.Move.Cgroup)
+	}
+	if p.repeats > 0 {
+		p.repeats--
+		asked = false
+	}
+	return p.changed(changes, e.Seq, asked)
+}
+
+func (p *Player) changed(changes []tracker.Change, seq uint64, asked bool) bool {
+	for i := range changes {
+		if changes[i].Kind == tracker.Lost {
+			p.Names.ForgetAt(changes[i].Time)
+		}
+	}
+	return len(changes) == 0 || !asked || p.OnChange == nil || p.OnChange(changes, seq)
+}
+
+func (p *Player) note(e *history.Entry, asked bool) bool {
+	n := e.Note
+	switch n.Type {
+	case noteTold:
+		seq, size := binary.Uvarint(n.Data)
+		if size > 0 && asked && p.OnTold != nil {
+			return p.OnTold(seq, e.Seq)
+		}
+	case noteGroup:
+		var g describe.KnownGroup
+		if json.Unmarshal(n.Data, &g) == nil {
+			p.Names.Learn(&g)
+		}
+	case noteRepeats:
+		p.repeats, _ = binary.Uvarint(n.Data)
+	default:
+		if n.Type >= noteTold {
+			return true // a later version's
+		}
+		changes, err := p.Tree.Redo(tracker.InputKind(n.Type), n.ID, n.Data)
+		if err != nil {
+			p.Skipped++
+			return true
+		}
+		return p.changed(changes, e.Seq, asked)
+	}
+	return true
+}
