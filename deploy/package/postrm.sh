@@ -5,8 +5,13 @@ set -e
 
 case "$1" in
 remove | 0)
-	# State and socket directory belong to one boot; a later install starts anew.
-	rm -rf /run/abot-trace /run/abot-trace-notify /var/lib/abot-trace
+	# State and socket directory belong to one boot; a later install starts anew. The history
+	# stays for it, until it is purged.
+	rm -rf /run/abot-trace /run/abot-trace-notify
+	for kept in /var/lib/abot-trace/* /var/lib/abot-trace/.[!.]*; do
+		[ "$kept" = /var/lib/abot-trace/history ] || rm -rf "$kept"
+	done
+	rmdir /var/lib/abot-trace 2>/dev/null || true
 	journalctl --update-catalog >/dev/null 2>&1 || true
 	if [ -d /run/systemd/system ]; then
 		systemctl daemon-reload || true
@@ -16,6 +21,7 @@ remove | 0)
 	;;
 purge)
 	# The operator's own drop-ins go with the configuration that dpkg purges.
+	rm -rf /var/lib/abot-trace
 	rm -rf /etc/abot-trace /var/lib/systemd/timers/stamp-abot-trace-cleanup.timer
 	;;
 esac

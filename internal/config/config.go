@@ -23,6 +23,7 @@ type Config struct {
 	Protect Protect `yaml:"protect"`
 	Budget  Budget  `yaml:"budget"`
 	Monitor Monitor `yaml:"monitor"`
+	History History `yaml:"history"`
 	Notify  Notify  `yaml:"notify"`
 	Metrics Metrics `yaml:"metrics"`
 
@@ -84,6 +85,17 @@ type Threshold struct {
 	Warning  Percent `yaml:"warning"`
 	Critical Percent `yaml:"critical"`
 }
+
+// History says how much of the past is kept; the word off in its place keeps none.
+type History struct {
+	Off         bool
+	Size        Size     `yaml:"size"`
+	Age         Duration `yaml:"age"`
+	NotableSize Size     `yaml:"notable_size"`
+	NotableAge  Duration `yaml:"notable_age"`
+}
+
+func (h *History) switchOff() { h.Off = true }
 
 // Notify says who is told what.
 type Notify struct {
@@ -147,6 +159,10 @@ func Default() *Config {
 			Disk:          Threshold{percent(80), percent(90)},
 			OrphanAge:     Duration{Value: 24 * time.Hour},
 			ProcessMemory: Size{Bytes: 500e6},
+		},
+		History: History{
+			Size: Size{Bytes: 512 << 20}, Age: Duration{Value: 14 * 24 * time.Hour},
+			NotableSize: Size{Bytes: 64 << 20}, NotableAge: Duration{Value: 90 * 24 * time.Hour},
 		},
 		Notify: Notify{Journald: Journald{MinSeverity: Text{Value: "info"}}, PerUser: Int{Value: 600}},
 	}

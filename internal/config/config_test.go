@@ -101,6 +101,7 @@ notify:
   webhook: [{url: "https://example.org/x", min_severity: critical, hmac_secret_file: /etc/x, template: slack}]
   exec: [{command: [/bin/mail, root], timeout: 3s}]
 metrics: {textfile: /var/x.prom, listen: "[::1]:9733"}
+history: {size: 1GiB, age: 3d, notable_size: 8MiB}
 `
 
 func TestParse(t *testing.T) {
@@ -136,11 +137,30 @@ func TestParse(t *testing.T) {
 		n.Webhook[0].Timeout.Value != DefaultTimeout || n.Exec[0].Command[1].Value != "root" || n.Exec[0].Timeout.Value != 3*time.Second {
 		t.Errorf("notify: got %+v", n)
 	}
+	if h := c.History; h.Off || h.Size.Bytes != 1<<30 || h.Age.Value != 72*time.Hour || h.NotableSize.Bytes != 8<<20 || h.NotableAge.Value != 90*24*time.Hour {
+		t.Errorf("history %+v", h)
+	}
 	if c.Metrics.Listen.Value != "[::1]:9733" || c.Socket.Group.Value != "abot-trace" {
 		t.Errorf("metrics %+v, socket %+v", c.Metrics, c.Socket)
 	}
 	if _, err := c.Engine(false); err != nil {
 		t.Errorf("engine: %v", err)
+	}
+}
+
+// TestHistoryOff has the word off stand where a map could.
+func TestHistoryOff(t *testing.T) {
+	for text, off := range map[string]bool{"history: off": true, `history: "off"`: true, "history:": false, "history: {age: 1d}": false} {
+		c, err := Parse("config.yaml", []byte(text+"\n"))
+		if err != nil || c.History.Off != off {
+			t.Errorf("%s: %v, off %v", text, err, c != nil && c.History.Off)
+		}
+	}
+	for _, text := range []string{"history: on", "history: 512MiB", "history: {size: 1MiB}", "history: {age: 3s}", "history: {notable_size: 1kB}",
+		"history: {size: 512}", "monitor: off", "history: {size: off}"} {
+		if _, err := Parse("config.yaml", []byte(text+"\n")); err == nil {
+			t.Errorf("%s: accepted", text)
+		}
 	}
 }
 

@@ -218,6 +218,9 @@ func kindOf(node ast.Node) string {
 	}
 }
 
+// switchable is what the word off can stand for.
+type switchable interface{ switchOff() }
+
 func (d *decoder) structure(node ast.Node, v reflect.Value, path string) {
 	if _, ok := node.(*ast.NullNode); ok {
 		return // every key below it is commented out
@@ -228,6 +231,13 @@ func (d *decoder) structure(node ast.Node, v reflect.Value, path string) {
 		values = n.Values
 	case *ast.MappingValueNode:
 		values = []*ast.MappingValueNode{n}
+	case *ast.StringNode:
+		if s, ok := v.Addr().Interface().(switchable); ok && n.Value == "off" {
+			s.switchOff()
+			return
+		}
+		d.add(d.pos(node), "%s wants a map of keys and values, not %s", cmp.Or(path, "the file"), kindOf(node))
+		return
 	default:
 		d.add(d.pos(node), "%s wants a map of keys and values, not %s", cmp.Or(path, "the file"), kindOf(node))
 		return

@@ -36,6 +36,7 @@ func (c *Config) validate(r *report) {
 	c.validateProtect(r)
 	c.validateBudget(r)
 	c.validateMonitor(r)
+	c.validateHistory(r)
 	c.validateNotify(r)
 	c.validateMetrics(r)
 }
@@ -182,6 +183,33 @@ func (c *Config) validateMonitor(r *report) {
 	}
 	if m.ProcessMemory.Bytes == 0 {
 		r.add(m.ProcessMemory.At, "monitor.process_memory: must be more than nothing")
+	}
+}
+
+// minHistory is the least that is worth keeping: one segment of the stream, in compressed form.
+const minHistory = 16 << 20
+
+func (c *Config) validateHistory(r *report) {
+	h := &c.History
+	for _, s := range []struct {
+		name string
+		size Size
+		min  uint64
+	}{{"size", h.Size, minHistory}, {"notable_size", h.NotableSize, minHistory / 16}} {
+		if s.size.Bytes < s.min {
+			r.add(s.size.At, "history.%s: less than %d MiB: to keep nothing, write history: off", s.name, s.min>>20)
+		}
+		if s.size.Bytes > 1<<50 {
+			r.add(s.size.At, "history.%s: more than any disk", s.name)
+		}
+	}
+	for _, a := range []struct {
+		name string
+		age  Duration
+	}{{"age", h.Age}, {"notable_age", h.NotableAge}} {
+		if a.age.Value < time.Minute {
+			r.add(a.age.At, "history.%s: less than a minute: to keep nothing, write history: off", a.name)
+		}
 	}
 }
 

@@ -80,6 +80,14 @@ func Run(ctx context.Context, s Settings) error {
 	}
 	defer d.stateSaver.close()
 	d.recordCrash()
+	if d.stateSaver.dir != nil {
+		if d.history, err = openHistory(d.State, &d.cfg.History, d.Log); err != nil {
+			d.historyFailed = err
+			d.Log.Warn("what happens is forgotten soon", "err", err)
+		}
+		d.stateSaver.history = d.history
+		defer d.history.close()
+	}
 	err = d.trace(ctx, listener)
 	d.endedInOrder()
 	return err
@@ -118,6 +126,8 @@ type daemon struct {
 	hostConditions []string
 	cfg            *config.Config
 	stateSaver     *stateSaver
+	history        *historyKeeper  // nil where none is kept
+	historyFailed  error           // why none is kept, where one was to be
 	leaseFile      *leaseFile      // nil where nothing is saved
 	crashed        *state.Crash    // how the daemon before ended; nil where that was in order
 	stopped        *dirlock.Lock   // of the notes on who is stopped; nil where there are none
@@ -158,7 +168,8 @@ func (d *daemon) build(p *probe.Probe) error {
 	d.tracer = trace.New(p, trace.Options{
 		Log: d.Log, Owners: owners,
 		OnOrphans: d.control.OnOrphans, OnEvent: d.onEvent, OnTick: d.onTick, OnLeaseEnd: d.control.OnLeaseEnd, OnRead: d.control.OnRead,
-		OnLag: func(lag time.Duration) { d.counters.metrics.ObserveLatency(lag) },
+		Recorder: d.history.recorder(),
+		OnLag:    func(lag time.Duration) { d.counters.metrics.ObserveLatency(lag) },
 	})
 	d.control.Attach(d.tracer)
 	if err := d.control.Configure(d.cfg); err != nil {

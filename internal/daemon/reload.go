@@ -80,6 +80,7 @@ func (d *daemon) reload(ctx context.Context) error {
 		return cmp.Or(err, configured)
 	}
 	d.notices.Configure(notices)
+	d.history.configure(&cfg.History)
 	d.samplerLoop.configure(monitor.FromConfig(cfg.Monitor), cfg.Metrics.Textfile.Value)
 	return nil
 }

@@ -88,7 +88,7 @@ func alive(s trace.Stats, began time.Time) bool {
 // goroutine.
 func (d *daemon) conditions() []string {
 	var list []string
-	for _, err := range []error{d.tracer.Stats().CanaryError, d.stateSaver.condition()} {
+	for _, err := range []error{d.tracer.Stats().CanaryError, d.stateSaver.condition(), d.historyFailed, d.history.condition()} {
 		if err != nil {
 			list = append(list, err.Error())
 		}

@@ -56,8 +56,9 @@ type stateSaver struct {
 	alert        func(wire.Alert)
 	flushNotices func() // on the loop: what the state will take for told
 
-	probe  *probe.Probe
-	tracer *trace.Tracer
+	probe   *probe.Probe
+	tracer  *trace.Tracer
+	history *historyKeeper
 }
 
 // openStateSaver takes the places where things are kept. An error says that another daemon
@@ -169,9 +170,12 @@ func (k *stateSaver) restore(p *probe.Probe, t *trace.Tracer) {
 	}
 	if k.loaded != nil {
 		k.loaded[trace.SectionLeases] = k.leases(k.loaded[trace.SectionLeases])
+		saved := k.loaded[sectionHistory]
 		err := t.Restore(k.loaded, 0)
 		if err != nil {
 			k.discard(err)
+		} else if past.Continued && past.Missing == 0 && past.Replaced == 0 {
+			k.history.resume(saved)
 		}
 		restored = err == nil
 	}
@@ -254,17 +258,24 @@ func (k *stateSaver) finish() {
 func (k *stateSaver) save(onLoop func(func()) error) {
 	sections := make(state.Sections)
 	var position probe.Position
+	var kept []byte
 	var exported error
 	err := onLoop(func() {
 		k.flushNotices()
 		position = k.probe.Position()
 		exported = k.tracer.Save(sections, k.buf)
+		kept = k.history.mark()
 	})
 	if err != nil {
 		return // stopping: finish is next
 	}
 	if err = exported; err == nil {
 		k.buf = sections[trace.SectionTree]
+		if kept != nil {
+			// The ring gives back what is in the state: the history is to have it first.
+			sections[sectionHistory] = kept
+			k.history.wait()
+		}
 		err = k.write(sections, position)
 	}
 	k.reportSave(err)

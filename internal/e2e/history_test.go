@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/history"
+	"github.com/abot-trace/abot-trace/internal/past"
+	"github.com/abot-trace/abot-trace/internal/rootfile"
+	"github.com/abot-trace/abot-trace/internal/tracker"
+)
+
+// pastOf opens what the daemon has kept of a class.
+func (d *daemon) pastOf(class history.Class) *history.View {
+	d.t.Helper()
+	dir, err := rootfile.Own.OpenDir(filepath.Join(d.state(), "history"))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.t.Cleanup(func() { _ = dir.Close() })
+	v, err := history.OpenView(dir, class)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return v
+}
+
+// TestHistoryAcrossKills kills the daemon in the middle of a storm, again and again: the
+// history has each life of the storm once, from its fork to its exit, and each leak.
+func TestHistoryAcrossKills(t *testing.T) {
+	d := newKept(t, ruleless)
+	d.start()
+	var mu sync.Mutex
+	var pids []int32
+	families := []*pair{}
+	for _, how := range []unix.Signal{unix.SIGKILL, unix.SIGKILL, unix.SIGTERM, unix.SIGKILL, 0} {
+		var storm sync.WaitGroup
+		begun := make(chan struct{}, either(400, 2000))
+		for range 2 {
+			storm.Go(func() {
+				for range cap(begun) / 2 {
+					cmd := exec.Command("/bin/true")
+					if err := cmd.Run(); err != nil {
+						t.Error(err)
+						return
+					}
+					mu.Lock()
+					pids = append(pids, int32(cmd.Process.Pid))
+					mu.Unlock()
+					begun <- struct{}{}
+				}
+			})
+		}
+		for range cap(begun) / 2 {
+			<-begun
+		}
+		if how != 0 {
+			d.endBy(how)
+			d.start()
+		}
+		storm.Wait()
+		f := newPair(t, how.String())
+		f.killMain()
+		d.reported(f)
+		families = append(families, f)
+	}
+	d.endBy(unix.SIGTERM)
+
+	type life struct{ forks, execs, exits int }
+	lives := make(map[event.ID]*life)
+	player := &past.Player{}
+	player.OnChange = func(changes []tracker.Change, _ uint64) bool {
+		for _, c := range changes {
+			l := lives[c.ID]
+			if l == nil {
+				l = new(life)
+				lives[c.ID] = l
+			}
+			switch c.Kind {
+			case tracker.Forked:
+				l.forks++
+			case tracker.Execed:
+				l.execs++
+			case tracker.Exited:
+				l.exits++
+			}
+		}
+		return true
+	}
+	v := d.pastOf(history.Stream)
+	if err := v.Play(history.Range{}, player); err != nil {
+		t.Fatal(err)
+	}
+	if v.Missed != 0 || player.Skipped != 0 {
+		t.Errorf("%d entries missed, %d skipped", v.Missed, player.Skipped)
+	}
+	byPID := make(map[int32][]life)
+	for id, l := range lives {
+		byPID[id.PID] = append(byPID[id.PID], *l)
+	}
+	bad := 0
+	for _, pid := range pids {
+		for _, l := range byPID[pid] {
+			if l.forks > 1 || l.execs > 1 || l.exits > 1 {
+				bad++
+			}
+		}
+		if len(byPID[pid]) != 1 || byPID[pid][0] != (life{1, 1, 1}) {
+			bad++
+			if bad < 10 {
+				t.Errorf("pid %d: %+v", pid, byPID[pid])
+			}
+		}
+	}
+	t.Logf("%d of %d lives are not whole", bad, len(pids))
+	told := make(map[string]bool)
+	last := uint64(0)
+	err := d.pastOf(history.Notable).Lines(history.Range{}, func(_ *history.SegmentHead, l history.Line) bool {
+		if l.Seq != last+1 {
+			t.Errorf("notable event %d follows %d", l.Seq, last)
+		}
+		last = l.Seq
+		told[string(l.JSON)] = true
+		return true
+	})
+	if err != nil || len(told) < len(families) {
+		t.Errorf("%v: %d notable events", err, len(told))
+	}
+}
