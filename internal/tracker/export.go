@@ -173,13 +173,6 @@ func (w *writer) text(s string) {
 	w.string(s)
 }
 
-func (w *writer) hidden(cmdline string) string {
-	if w.hide == nil || cmdline == "" {
-		return cmdline
-	}
-	return w.hide(cmdline)
-}
-
 func (w *writer) string(s string) {
 	w.uint(uint64(len(s)))
 	w.b = append(w.b, s...)

@@ -63,6 +63,14 @@ func (t *Tree) input(kind InputKind, id event.ID, fill func(*writer)) {
 	t.recorder.Input(kind, id, w.b)
 }
 
+// hidden is a command line as the file of whoever writes may have it.
+func (w *writer) hidden(cmdline string) string {
+	if w.hide == nil || cmdline == "" {
+		return cmdline
+	}
+	return w.hide(cmdline)
+}
+
 func (w *writer) task(task *event.Task) {
 	w.id(task.ID)
 	w.uint(uint64(uint32(task.HostPID)))
