@@ -88,7 +88,7 @@ var EventTypes = []EventType{
 	{
 		Name: TypeLost, Host: true, MessageID: "b1cfe3b0d730454fac94bde60b770943",
 		When:   "records found no room",
-		Object: "`records`: how many; `since_ns`: since when",
+		Object: "`records`: how many; `since_ns`: since when; `where`: `history` where only the disk did not take them",
 		own:    object("lost", func(e *Event) *Lost { return e.Lost }),
 	},
 	{
