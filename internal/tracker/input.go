@@ -3,6 +3,7 @@
 package tracker
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -201,6 +202,7 @@ func (t *Tree) Checkpoint(dst []byte) ([]byte, error) {
 			leaky = append(leaky, t.at(r).id())
 		}
 	}
+	slices.SortFunc(leaky, func(a, b event.ID) int { return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(a.PID, b.PID)) })
 	w.uint(uint64(len(leaky)))
 	for _, id := range leaky {
 		w.id(id)

@@ -84,7 +84,11 @@ func TestRedo(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !bytes.Equal(was, is) {
-			t.Error("it is another tree")
+			at := 0
+			for at < min(len(was), len(is)) && was[at] == is[at] {
+				at++
+			}
+			t.Errorf("it is another tree from byte %d on: %q and %q", at, was[max(0, at-40):], is[max(0, at-40):])
 		}
 		same(t, tree, again)
 	})
