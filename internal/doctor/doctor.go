@@ -10,6 +10,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/abot-trace/abot-trace/internal/api"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -82,6 +84,7 @@ func Examine(ctx context.Context, s Settings) *Report {
 	r.kernel(s)
 	r.capabilities(traced)
 	r.memlock()
+	r.otherEnds(unix.PidfdGetfd)
 	r.programs(traced)
 	r.procfs(s)
 	r.namespace(s)

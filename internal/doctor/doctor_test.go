@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/abot-trace/abot-trace/internal/api"
 	"github.com/abot-trace/abot-trace/internal/config"
 	"github.com/abot-trace/abot-trace/internal/proctest"
@@ -46,6 +48,25 @@ func TestCanTrace(t *testing.T) {
 				t.Errorf("got %v, want %v", got, tt.want)
 			}
 		})
+	}
+}
+
+// TestOtherEnds says by name what goes without pidfd_getfd.
+func TestOtherEnds(t *testing.T) {
+	var r Report
+	r.otherEnds(unix.PidfdGetfd)
+	if c := find(t, &r, "other ends"); c.Status != OK {
+		t.Errorf("%+v", c)
+	}
+	for _, errno := range []error{unix.ENOSYS, unix.EPERM} {
+		var r Report
+		r.otherEnds(func(int, int, int) (int, error) { return 0, errno })
+		if c := find(t, &r, "other ends"); c.Status != Degraded || !strings.Contains(c.Detail, errno.Error()) || !strings.Contains(c.Detail, "stay unknown") {
+			t.Errorf("%v: %+v", errno, c)
+		}
+		if !r.CanTrace() {
+			t.Errorf("%v keeps it from tracing", errno)
+		}
 	}
 }
 

@@ -143,6 +143,24 @@ func limitText(limit uint64) string {
 	return fmt.Sprintf("limit of %d KiB", limit>>10)
 }
 
+// otherEnds tries to borrow a descriptor of this process's own: by that it is told who is at
+// the other ends of an orphan's standard input, output and error.
+func (r *Report) otherEnds(getfd func(pidfd, fd, flags int) (int, error)) {
+	const without = "who is at the other ends of an orphan's standard input, output and error is not known, and verdicts that hang on it stay unknown"
+	pidfd, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err == nil {
+		defer unix.Close(pidfd)
+		var own int
+		if own, err = getfd(pidfd, pidfd, 0); err == nil {
+			_ = unix.Close(own)
+			r.add("other ends", OK, "descriptors can be borrowed (pidfd_getfd)", "")
+			return
+		}
+	}
+	r.add("other ends", Degraded, fmt.Sprintf("pidfd_getfd: %v: %s", err, without),
+		"in a container allow pidfd_getfd in its filter of system calls; it is there from Linux 5.6")
+}
+
 // programs tries the load of each program.
 func (r *Report) programs(traced bool) {
 	trials, err := probe.Try()
