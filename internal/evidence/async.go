@@ -113,17 +113,15 @@ func (g *Gatherer) ask(c *openCase, p *tracker.Process, f *verdict.Facts, v verd
 				if err == nil {
 					g.tree.SetMarks(id, m.Keep, m.Leash)
 				}
-				c.failed("environment", err)
+				c.errors = failed(c.errors, "environment", err)
 			})
 	}
 	if f.Pending.Unit && c.asked.unit == unasked {
-		unit := f.Unit.Name
 		put(g, c, userThen(p.UID), &c.asked.unit, "the word of its manager", func(ctx context.Context) (UnitState, error) { return g.owners.Unit(ctx, id.PID) },
 			func(state UnitState, err error) {
-				if err == nil {
+				if c.unitError = err; err == nil {
 					c.unit = &state
 				}
-				c.failed("unit "+unit, err)
 			})
 	}
 	if f.Pending.Listens && c.asked.listens == unasked {
@@ -137,10 +135,11 @@ func (g *Gatherer) ask(c *openCase, p *tracker.Process, f *verdict.Facts, v verd
 }
 
 // failed notes a fact that could not be read. That the process is gone is none.
-func (c *openCase) failed(what string, err error) {
+func failed(errs []string, what string, err error) []string {
 	if err != nil && !errors.Is(err, procfs.ErrGone) {
-		c.errors = append(c.errors, fmt.Sprintf("%s: %v", what, err))
+		errs = append(errs, fmt.Sprintf("%s: %v", what, err))
 	}
+	return errs
 }
 
 func answerOf(yes bool, err error) verdict.Answer {

@@ -110,7 +110,7 @@ func (g *Gatherer) sent(s *tracker.Sent, l *tracker.Leaker, f *verdict.Facts) ve
 		out.By = verdict.ByKernel
 	case s.Sender == l.ID:
 		out.By = verdict.ByItself
-	case g.isManager(s.Sender) && f.LeakerPlace.Unit != "":
+	case g.isManager(s.Sender) && f.LeakerPlace.Unit != "", g.isInitOf(s.Sender, f.LeakerPlace.Container):
 		out.By = verdict.ByManager
 	case s.BySpawner:
 		out.By = verdict.BySpawner
@@ -131,6 +131,13 @@ func (g *Gatherer) isManager(id event.ID) bool {
 		return false
 	}
 	return g.names.Group(p.ID, p.Cgroup, !p.Dead).Unit.UserUnit == "init.scope"
+}
+
+// isInitOf reports whether the process is the init of a container. Who is asked to end by
+// that one is so because the container is to be stopped.
+func (g *Gatherer) isInitOf(id event.ID, container string) bool {
+	p, ok := g.tree.Get(id)
+	return ok && container != "" && p.NSInit && placeOf(g.names.Group(p.ID, p.Cgroup, !p.Dead)).Container == container
 }
 
 // addState adds the state that the process is in. At the first look it is what the kernel's

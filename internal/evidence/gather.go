@@ -122,6 +122,7 @@ type openCase struct {
 	listens    verdict.Answer
 	client     verdict.Answer
 	unit       *UnitState // as it was asked for; nil before
+	unitError  error      // why it could not be, which matters only until it is told
 	errors     []string   // facts that could not be read
 	asked      asked
 	settled    bool // nothing is waited for any more

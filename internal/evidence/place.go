@@ -121,6 +121,7 @@ func (g *Gatherer) addUnit(c *openCase, p *tracker.Process, group describe.Group
 	}
 	state, known := g.unitState(c, name)
 	if !known {
+		f.Errors = failed(f.Errors, "unit "+f.Unit.Name, c.unitError)
 		f.Unit.Candidate = g.owners != nil && leakerByManager && leftOK && f.Direct && !c.settled
 		f.Unit.LeakerMain = c.leakerMain
 		return
