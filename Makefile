@@ -57,11 +57,12 @@ lint: ## gofmt, clang-format, go vet, staticcheck, errorlint, govulncheck where 
 setup: ## install what the tests need (Debian, root); does nothing when it is there
 	test/setup.sh
 
-test: setup ## the whole test suite, with a guest kernel and a container in short form
+test: setup ## the whole test suite, with a guest kernel, a container and verdicts on real software in short form
 	# Not as nohup(1) leaves it: tests look at what is ignored.
 	env --default-signal=HUP CGO_ENABLED=1 CI=true $(GO) test -race -timeout 30m $(TESTFLAGS) ./...
 	$(GO) run ./test/vm -kernels 6.1
 	$(GO) run ./test/service -short
+	$(GO) run ./test/software -small
 
 test-root: ## the packages' own tests, built here and run by root
 	CI=true $(GO) test -timeout 30m -exec sudo $(TESTFLAGS) ./internal/... ./cmd/...

@@ -60,8 +60,9 @@ printf 'worker_processes 2\n' >conf
 unicorn -c conf -l 127.0.0.1:$port 2>log &
 master=$!
 ask worker $(children $master 2)`),
-	killed("celery, the main process is SIGKILLed", celeryApp+`python3 -m celery -A tasks worker -c 2 >log 2>&1 &
+	killed("celery, the main process is SIGKILLed", celeryApp+`python3 -m celery -A tasks worker -c 2 -l info >log 2>&1 &
 master=$!
+until_ok grep -q "ready" log
 ask worker $(children $master 2)`).but("worker", kept), // PR_SET_PDEATHSIG takes them along
 	killed("squid, the master is SIGKILLed", `mkdir log; chmod 777 . log
 printf 'http_port %s\npid_filename %s/pid\ncache_log %s/log/cache\naccess_log none\ncache_effective_user proxy\nacl a src all\nhttp_access allow a\ncoredump_dir /tmp\nshutdown_lifetime 1 seconds\n' $port "$dir" "$dir" >conf

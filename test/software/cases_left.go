@@ -4,7 +4,7 @@ package main
 
 // leftCases leave workers by an exit of their own.
 var leftCases = []testCase{
-	{name: "a master fails with 1 and leaves its worker", script: `program app <<'P'
+	{name: "a master fails with 1 and leaves its worker", places: in(plain, systemd), script: `program app <<'P'
 #!/usr/bin/python3
 import subprocess, sys, time
 p = subprocess.Popen(sys.argv[1].split(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -112,7 +112,7 @@ tmux -S "$dir/socket" -f /dev/null new-session -d "exec python3 app $mark"
 until_ok test -e up
 master=$(tmux -S "$dir/socket" display -p '#{pid}')
 ask worker $(found "^python3 app $mark")` + killMaster, wants: what("worker", leaked)},
-	{name: "os.system('job &'), later the program is SIGKILLed", script: `python3 -c "import os, time; os.system('$job &'); time.sleep(86400)" &
+	{name: "os.system('job &'), later the program is SIGKILLed", places: in(plain, systemd), script: `python3 -c "import os, time; os.system('$job &'); time.sleep(86400)" &
 master=$!
 ask_job worker
 sleep 1.2` + killMaster, wants: what("worker", leaked)},

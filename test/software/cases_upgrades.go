@@ -7,7 +7,7 @@ var upgradeCases = []testCase{
 	{name: "nginx, USR2, then QUIT to the old master", script: nginxUpgrade + `
 kill -QUIT $old
 gone $old`, wants: what("master", deliberate, "worker", kept, "old_worker", kept)},
-	{name: "nginx, USR2, then the old master is SIGKILLed", script: nginxUpgrade + `
+	{name: "nginx, USR2, then the old master is SIGKILLed", places: in(plain, systemd), script: nginxUpgrade + `
 kill -9 $old
 gone $old`, wants: what("master", deliberate, "worker", kept, "old_worker", leaked)},
 	{name: "gunicorn, USR2, then TERM to the old master", script: gunicornUpgrade + `
@@ -36,7 +36,7 @@ old=$(children $master)
 ask worker $old
 kill -USR2 $master
 gone $old
-ask worker $(children $master)`, wants: what("worker", kept)},
+ask_living worker $(children $master)`, wants: what("worker", kept)},
 	{name: "haproxy -D -sf, a new process takes over", script: `printf 'global\n pidfile %s/pid\ndefaults\n mode tcp\n timeout connect 5s\n timeout client 5s\n timeout server 5s\nlisten a\n bind 127.0.0.1:%s\n' "$dir" $port >conf
 haproxy -D -f "$dir/conf"
 old=$(pid_in pid)
@@ -50,7 +50,7 @@ old=$(children $master | head -n 1)
 ask worker $(children $master)
 apache2 -f "$dir/conf" -k graceful
 gone $old
-ask worker $(children $master)`, wants: what("worker", kept)},
+ask_living worker $(children $master)`, wants: what("worker", kept)},
 	{name: "php-fpm, reloaded by USR2", script: phpConf + `setsid /usr/sbin/php-fpm8.2 -F -y "$dir/conf" &
 master=$(pid_in pid)
 old=$(children $master 2 | head -n 1)

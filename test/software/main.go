@@ -6,6 +6,7 @@
 // It fails where a verdict is not the one that an operator wants.
 //
 //	go run ./test/software -short
+//	go run ./test/software -small
 //	go run ./test/software -run nginx -places init -times 1 -v
 //	go run ./test/software -write docs/verdicts.md
 //
@@ -51,6 +52,7 @@ import (
 // options are the command's.
 type options struct {
 	short, verbose bool
+	small          bool
 	run            string
 	places         string
 	jobs, times    int
@@ -60,6 +62,7 @@ type options struct {
 func main() {
 	var o options
 	flag.BoolVar(&o.short, "short", false, "run each row once, where the whole runs it three times, with a race ten")
+	flag.BoolVar(&o.small, "small", false, "run some cases of every kind, which need few packages, each row once")
 	flag.BoolVar(&o.verbose, "v", false, "print every answer")
 	flag.StringVar(&o.run, "run", "", "run only the cases whose names match a regular `expression`")
 	flag.StringVar(&o.places, "places", "init,systemd", "comma-separated `places`")
@@ -94,7 +97,12 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	base, err := debian.RootWith(ctx, cache, packages, progress)
+	installed := packages
+	if o.small {
+		installed = smallPackages
+		cases = slices.DeleteFunc(cases, func(c testCase) bool { return !slices.Contains(smallCases, c.name) })
+	}
+	base, err := debian.RootWith(ctx, cache, installed, progress)
 	if err != nil {
 		return err
 	}
@@ -103,7 +111,7 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	program, deb, err := build(ctx, dir)
+	program, deb, err := debian.Package(ctx, dir)
 	if err != nil {
 		return err
 	}
@@ -161,7 +169,7 @@ func (o *options) runRow(ctx context.Context, w *world, r *row) {
 	switch {
 	case o.times > 0:
 		times = o.times
-	case o.short:
+	case o.short, o.small:
 		times = 1
 	case r.c.race:
 		times = 10
@@ -171,7 +179,13 @@ func (o *options) runRow(ctx context.Context, w *world, r *row) {
 		if ctx.Err() != nil {
 			return
 		}
-		r.trials = append(r.trials, w.try(ctx, r.c))
+		t := w.try(ctx, r.c)
+		if t.err != nil && o.small {
+			// The script itself failed, on a machine that does much else: no verdict is asked twice.
+			progress(fmt.Sprintf("%s: once more, after: %v", r.c.name, t.err))
+			t = w.try(ctx, r.c)
+		}
+		r.trials = append(r.trials, t)
 	}
 	o.print(r, time.Since(began))
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -33,6 +34,29 @@ func TestCases(t *testing.T) {
 			if !roles[role] {
 				t.Errorf("%s: the script does not ask about %s", c.name, role)
 			}
+		}
+	}
+}
+
+// TestSmallCases wants the small form to have cases that there are, for both places.
+func TestSmallCases(t *testing.T) {
+	places := map[place]int{}
+	for _, name := range smallCases {
+		i := slices.IndexFunc(allCases(), func(c testCase) bool { return c.name == name })
+		if i < 0 {
+			t.Errorf("there is no case %q", name)
+			continue
+		}
+		for _, p := range allCases()[i].in() {
+			places[p]++
+		}
+	}
+	if places[plain] < 20 || places[systemd] < 10 {
+		t.Errorf("cases by place: %v", places)
+	}
+	for _, name := range smallPackages {
+		if !slices.Contains(packages, name) {
+			t.Errorf("no case of the long form needs the package %s", name)
 		}
 	}
 }

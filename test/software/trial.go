@@ -23,7 +23,8 @@ const (
 	scriptLimit = 120 * time.Second
 	settled     = 1600 * time.Millisecond
 	enforced    = 2600 * time.Millisecond
-	deathLimit  = 10 * time.Second
+	lateLimit   = 10 * time.Second
+	deathLimit  = 20 * time.Second
 )
 
 // An asked process is one that a run is about.
@@ -176,6 +177,10 @@ func readTold(text, last string) (processes []asked, said bool, err error) {
 func (t *trial) watchOn(ctx context.Context, processes []asked) {
 	begin := time.Now()
 	sleep(ctx, settled)
+	// A slow machine may be late with what is due by now.
+	for late := time.Now(); t.provisional(processes) && time.Since(late) < lateLimit; {
+		sleep(ctx, 20*time.Millisecond)
+	}
 	for _, p := range processes {
 		a := answer{asked: p, told: string(none), settled: string(none)}
 		if words, _ := t.w.watch.of(p.id); len(words) > 0 {
@@ -197,6 +202,14 @@ func (t *trial) watchOn(ctx context.Context, processes []asked) {
 		_, outcome := t.w.watch.of(a.id)
 		a.ended, a.alive, a.lines = outcome != "", t.w.alive(a.id), t.w.watch.told(a.id)
 	}
+}
+
+// provisional reports whether what holds of one that lives is still to be confirmed.
+func (t *trial) provisional(processes []asked) bool {
+	return slices.ContainsFunc(processes, func(p asked) bool {
+		words, _ := t.w.watch.of(p.id)
+		return len(words) > 0 && words[len(words)-1].provisional && t.w.alive(p.id)
+	})
 }
 
 func sleep(ctx context.Context, d time.Duration) {

@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"time"
 
@@ -131,6 +130,10 @@ func (w *world) furnish(program, deb string) error {
 		}
 	}
 	if err := os.Chmod(w.dir, 0o755); err != nil {
+		return err
+	}
+	// No package of the small form brings it.
+	if err := w.c.Write("/etc/hosts", "127.0.0.1 localhost\n"); err != nil {
 		return err
 	}
 	if w.place == systemd {
@@ -253,20 +256,4 @@ func copyFile(from, to string, mode fs.FileMode) error {
 	}
 	_, err = io.Copy(out, in)
 	return errors.Join(err, out.Close())
-}
-
-// build makes the tracer and its package from the tree.
-func build(ctx context.Context, dir string) (program, deb string, err error) {
-	out, err := exec.CommandContext(ctx, "make", "build", "package", "VERSION=v0.0.1", "DIST="+dir, "ARCHES="+runtime.GOARCH).CombinedOutput()
-	if err != nil {
-		return "", "", fmt.Errorf("make package: %w\n%s", err, out[max(0, len(out)-4000):])
-	}
-	debs, err := filepath.Glob(filepath.Join(dir, "*.deb"))
-	if err != nil || len(debs) != 1 {
-		return "", "", fmt.Errorf("make package made %d packages, want 1", len(debs))
-	}
-	if err := copyFile("abot-trace", filepath.Join(dir, "abot-trace"), 0o755); err != nil {
-		return "", "", err
-	}
-	return filepath.Join(dir, "abot-trace"), debs[0], nil
 }

@@ -99,7 +99,9 @@ listening() { ss -Hltn "sport = :$1" | grep -q .; }
 running() {
 	running_now() {
 		local pid
-		pid=$(cat "$2" 2>/dev/null) && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$1" ] && alive "$pid" || { "$1"; false; }
+		pid=$(cat "$2" 2>/dev/null) && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$1" ] && alive "$pid" && return
+		pgrep -x "$1" || "$1"
+		false
 	}
 	until_ok running_now "$@"
 }
