@@ -151,7 +151,7 @@ func cronJob(line string) string {
 if [ $place = systemd ]; then
 	systemctl start cron
 else
-	running cron /run/crond.pid
+	pgrep -x cron >/dev/null || cron
 fi
 for ((i = 0; i < 400; i++)); do jobs_now >/dev/null && break; sleep 0.2; done
 rm -f /etc/cron.d/software$run
