@@ -175,6 +175,7 @@ func (d *daemon) build(p *probe.Probe) error {
 	if err := d.control.Configure(d.cfg); err != nil {
 		return &ConfigError{err}
 	}
+	d.tracer.Leaks().SetThresholds(leakThresholds(d.cfg))
 	settings, err := notify.FromConfig(d.cfg, d.Socket)
 	if err != nil {
 		return &ConfigError{err}

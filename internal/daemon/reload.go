@@ -12,6 +12,8 @@ import (
 	sd "github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
 
+	"github.com/abot-trace/abot-trace/internal/config"
+	"github.com/abot-trace/abot-trace/internal/leak"
 	"github.com/abot-trace/abot-trace/internal/monitor"
 	"github.com/abot-trace/abot-trace/internal/notify"
 	"github.com/abot-trace/abot-trace/internal/tracker"
@@ -74,6 +76,7 @@ func (d *daemon) reload(ctx context.Context) error {
 	err = d.tracer.Do(ctx, func(*tracker.Tree) {
 		if configured = d.control.Configure(cfg); configured == nil {
 			d.cfg = cfg
+			d.tracer.Leaks().SetThresholds(leakThresholds(cfg))
 		}
 	})
 	if err != nil || configured != nil {
@@ -83,6 +86,11 @@ func (d *daemon) reload(ctx context.Context) error {
 	d.history.configure(&cfg.History)
 	d.samplerLoop.configure(monitor.FromConfig(cfg.Monitor), cfg.Metrics.Textfile.Value)
 	return nil
+}
+
+// leakThresholds are what age and what memory of a leak are told.
+func leakThresholds(cfg *config.Config) leak.Thresholds {
+	return leak.Thresholds{Age: cfg.Monitor.OrphanAge.Value, Memory: cfg.Monitor.ProcessMemory.Bytes}
 }
 
 func firstLine(err error) string {

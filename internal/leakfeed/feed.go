@@ -303,14 +303,14 @@ func (f *Feed) Import(records []leak.Record) {
 
 // leak is a leak for people and programs.
 func (f *Feed) leak(l *leak.Leak, now uint64) *wire.Leak {
-	conv, state := f.opt.Conv, wire.LeakStateOpen
+	conv, state, uid := f.opt.Conv, wire.LeakStateOpen, l.Leaker.UID
 	w := &wire.Leak{ID: l.ID, Fingerprint: l.Leaker.Fingerprint.ID, Name: l.Leaker.Fingerprint.Name,
 		Program: l.Leaker.Fingerprint.Program, Verdict: l.Verdict.String(), OpenedAt: conv.Wall(l.OpenedAt), OpenedNS: l.OpenedAt,
 		KillIDs:   slices.Clone(l.KillIDs),
 		Rules:     slices.Clone(l.Rules),
 		Processes: wire.LeakCount{Now: l.Now, Peak: l.Peak, Total: l.Total},
 		Leaker: wire.LeakLeaker{PID: l.Leaker.ID.PID, StartNS: l.Leaker.ID.Start, Comm: l.Leaker.Comm, Cmdline: l.Leaker.Cmdline,
-			Exe: l.Leaker.Exe, User: l.Leaker.User, Unit: l.Leaker.Unit, Container: l.Leaker.Container, Exit: l.Leaker.Exit}}
+			Exe: l.Leaker.Exe, UID: &uid, User: l.Leaker.User, Unit: l.Leaker.Unit, Container: l.Leaker.Container, Exit: l.Leaker.Exit}}
 	if !l.Open() {
 		state, now = wire.LeakStateEnded, l.EndedAt
 		at := conv.Wall(l.EndedAt)

@@ -57,13 +57,14 @@ const unknownUID = ^uint32(0)
 // admit reports whether the event is to be told, at so many a minute for each user, and
 // counts it.
 func (q *quota) admit(e *Event, perUser int) bool {
-	if e.Process == nil || slices.Contains(unlimited, e.Type) {
+	p := accountable(e)
+	if p == nil || slices.Contains(unlimited, e.Type) {
 		return true
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	u := q.user(e.Process)
-	program := programOf(e.Process)
+	u := q.user(p)
+	program := programOf(p)
 	if _, known := u.programs[program]; !known && len(u.programs) >= maxQuotaPrograms {
 		program = ""
 	}
@@ -98,6 +99,14 @@ func (q *quota) user(p *wire.Process) *userQuota {
 	u := &userQuota{name: name, programs: make(map[string]int), leftOut: make(map[string]int)}
 	q.users[uid] = u
 	return u
+}
+
+// accountable is the process on whose account an event goes: of a leak, who left it.
+func accountable(e *Event) *wire.Process {
+	if l := e.Leak; l != nil {
+		return &wire.Process{UID: l.Leaker.UID, User: l.Leaker.User, Comm: l.Leaker.Comm}
+	}
+	return e.Process
 }
 
 // programOf is what a process is a case of: of orphans, who left it.

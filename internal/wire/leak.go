@@ -64,6 +64,7 @@ type LeakLeaker struct {
 	Comm      string   `json:"comm,omitempty"`
 	Cmdline   []string `json:"cmdline,omitempty"`
 	Exe       string   `json:"exe,omitempty"`
+	UID       *uint32  `json:"uid,omitempty"`
 	User      string   `json:"user,omitempty"`
 	Unit      string   `json:"unit,omitempty"`
 	Container string   `json:"container,omitempty"`
