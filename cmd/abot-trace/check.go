@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -72,6 +73,13 @@ func printChecked(w io.Writer, cfg *config.Config) error {
 	}
 	for _, problem := range cfg.Problems() {
 		if _, err := fmt.Fprintf(w, "warning: %s\n", problem); err != nil {
+			return err
+		}
+	}
+	if targets := cfg.NotToldOfOrphans(); len(targets) > 0 {
+		_, err := fmt.Fprintf(w, "%s: told of %s; no more of every orphan, OOM kill, verdict and resync: name these in events to have them\n",
+			strings.Join(targets, ", "), strings.Join(config.DefaultNotifyEvents, ", "))
+		if err != nil {
 			return err
 		}
 	}

@@ -145,11 +145,11 @@ func notifyTest(c *cli.Context) error {
 	// One of each kind, whatever is told otherwise. The metrics' address is the daemon's.
 	settings.Journald, settings.Metrics = notify.SeverityDebug, nil
 	for i := range settings.Webhooks {
-		settings.Webhooks[i].MinSeverity = notify.SeverityDebug
+		settings.Webhooks[i].MinSeverity, settings.Webhooks[i].Events = notify.SeverityDebug, nil
 		settings.Webhooks[i].OwnSecret = os.Geteuid() != 0 // who tries it for himself
 	}
 	for i := range settings.Exec {
-		settings.Exec[i].MinSeverity = notify.SeverityDebug
+		settings.Exec[i].MinSeverity, settings.Exec[i].Events = notify.SeverityDebug, nil
 	}
 	ctx, stop := interruptible(c)
 	defer stop()

@@ -103,7 +103,22 @@ type Notify struct {
 	Webhook  []Webhook `yaml:"webhook"`
 	Exec     []Exec    `yaml:"exec"`
 	PerUser  Int       `yaml:"per_user"` // notices a minute about processes of one user
+	Events   []Text    `yaml:"events"`   // types that webhooks and commands are told of
 }
+
+// DefaultNotifyEvents are the types of events that webhooks and commands are told of where
+// nothing else is said.
+var DefaultNotifyEvents = []string{wire.TypeLeak, wire.TypeKill, wire.TypeAlert, wire.TypeLost}
+
+// Formats of a webhook's body.
+const (
+	FormatGeneric  = "generic"  // the notice as JSON
+	FormatSlack    = "slack"    // for Slack's incoming webhooks, and what takes the same
+	FormatTemplate = "template" // by the webhook's own template
+)
+
+// Formats lists the valid words.
+var Formats = []string{FormatGeneric, FormatSlack, FormatTemplate}
 
 // Journald limits what goes to the journal.
 type Journald struct {
@@ -116,7 +131,9 @@ type Webhook struct {
 	URL            Text     `yaml:"url"`
 	MinSeverity    Text     `yaml:"min_severity"`
 	HMACSecretFile Text     `yaml:"hmac_secret_file"`
+	Format         Text     `yaml:"format"` // generic, or template where there is one
 	Template       Text     `yaml:"template"`
+	Events         []Text   `yaml:"events"` // in the place of notify.events
 	Timeout        Duration `yaml:"timeout"`
 }
 
@@ -126,7 +143,8 @@ type Exec struct {
 	Command     []Text   `yaml:"command"`
 	MinSeverity Text     `yaml:"min_severity"`
 	Timeout     Duration `yaml:"timeout"`
-	User        Text     `yaml:"user"` // who runs it; nobody by default
+	User        Text     `yaml:"user"`   // who runs it; nobody by default
+	Events      []Text   `yaml:"events"` // in the place of notify.events
 }
 
 // Metrics says where metrics go besides the socket.

@@ -25,3 +25,22 @@ func (c *Config) Problems() []string {
 	}
 	return list
 }
+
+// NotToldOfOrphans names the webhooks and commands that say nothing of events and so are told
+// of leaks, as a whole, and no more of every orphan.
+func (c *Config) NotToldOfOrphans() (list []string) {
+	if len(c.Notify.Events) > 0 {
+		return nil
+	}
+	for i, w := range c.Notify.Webhook {
+		if len(w.Events) == 0 {
+			list = append(list, fmt.Sprintf("notify.webhook[%d]", i))
+		}
+	}
+	for i, e := range c.Notify.Exec {
+		if len(e.Events) == 0 {
+			list = append(list, fmt.Sprintf("notify.exec[%d]", i))
+		}
+	}
+	return list
+}

@@ -218,12 +218,14 @@ func (c *Config) validateNotify(r *report) {
 	if n := c.Notify.PerUser; n.Value < 1 {
 		r.add(n.At, "notify.per_user: want 1 or more notices a minute")
 	}
+	validateEvents(r, "notify.events", c.Notify.Events)
 	for i := range c.Notify.Webhook {
 		c.Notify.Webhook[i].validate(r)
 	}
 	for i := range c.Notify.Exec {
 		e := &c.Notify.Exec[i]
 		word(r, "notify.exec.min_severity", e.MinSeverity, wire.Severities)
+		validateEvents(r, "notify.exec.events", e.Events)
 		switch {
 		case len(e.Command) == 0:
 			r.add(e.At, "notify.exec: a command is missing")
@@ -237,7 +239,22 @@ func (c *Config) validateNotify(r *report) {
 	}
 }
 
+// validateEvents wants names of event types.
+func validateEvents(r *report, field string, events []Text) {
+	for _, e := range events {
+		word(r, field, e, wire.Types)
+	}
+}
+
 func (w *Webhook) validate(r *report) {
+	word(r, "notify.webhook.format", w.Format, Formats)
+	validateEvents(r, "notify.webhook.events", w.Events)
+	switch format := w.Format.Value; {
+	case format == FormatTemplate && w.Template.Value == "":
+		r.add(w.Format.At, "notify.webhook.format: template, and there is no template")
+	case format != FormatTemplate && format != "" && w.Template.Value != "":
+		r.add(w.Template.At, "notify.webhook.template: is for format template, not %s", format)
+	}
 	word(r, "notify.webhook.min_severity", w.MinSeverity, wire.Severities)
 	timeout(r, "notify.webhook.timeout", &w.Timeout)
 	if f := w.HMACSecretFile; f.At.IsSet() && !filepath.IsAbs(f.Value) {

@@ -17,14 +17,17 @@ func FromConfig(c *config.Config, socket string) (Settings, error) {
 		return s, fmt.Errorf("notify.journald: %w", err)
 	}
 	for i, w := range c.Notify.Webhook {
-		hook := Webhook{URL: w.URL.Value, HMACSecretFile: w.HMACSecretFile.Value, Template: w.Template.Value, Timeout: w.Timeout.Value}
+		hook := Webhook{URL: w.URL.Value, Events: eventsOf(w.Events, c.Notify.Events), HMACSecretFile: w.HMACSecretFile.Value, Template: w.Template.Value, Timeout: w.Timeout.Value}
 		if hook.MinSeverity, err = severity(w.MinSeverity); err != nil {
 			return s, fmt.Errorf("notify.webhook[%d]: %w", i, err)
+		}
+		if w.Format.Value == config.FormatSlack {
+			hook.Format = FormatSlack
 		}
 		s.Webhooks = append(s.Webhooks, hook)
 	}
 	for i, e := range c.Notify.Exec {
-		run := Exec{Timeout: e.Timeout.Value, User: e.User.Value, Name: fmt.Sprintf("exec[%d]", i)}
+		run := Exec{Events: eventsOf(e.Events, c.Notify.Events), Timeout: e.Timeout.Value, User: e.User.Value, Name: fmt.Sprintf("exec[%d]", i)}
 		for _, arg := range e.Command {
 			run.Command = append(run.Command, arg.Value)
 		}
@@ -37,6 +40,20 @@ func FromConfig(c *config.Config, socket string) (Settings, error) {
 		s.Metrics = &MetricsProxy{Listen: listen, Socket: socket}
 	}
 	return s, s.Validate()
+}
+
+// eventsOf are the types that a target is told of: its own, else those of all, else the default.
+func eventsOf(own, all []config.Text) (types []string) {
+	if len(own) == 0 {
+		own = all
+	}
+	for _, e := range own {
+		types = append(types, e.Value)
+	}
+	if types == nil {
+		return config.DefaultNotifyEvents
+	}
+	return types
 }
 
 // severity reads a word of the configuration; none is info.

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"os"
+	"slices"
 	"sync/atomic"
 
 	"github.com/abot-trace/abot-trace/internal/safetext"
@@ -43,9 +44,9 @@ func (d *Dispatcher) Configure(settings Settings) {
 }
 
 // wants reports whether an event of that severity is told to anyone.
-func (d *Dispatcher) wants(s Severity) bool {
+func (d *Dispatcher) wants(s Severity, e *Event) bool {
 	settings := d.settings.Load()
-	return s >= settings.Journald || settings.helperWants(s)
+	return s >= settings.Journald || settings.helperWants(s, e)
 }
 
 // Notify tells an event, and reports whether it did: of one user's processes no more are
@@ -53,7 +54,7 @@ func (d *Dispatcher) wants(s Severity) bool {
 // reference to it.
 func (d *Dispatcher) Notify(e *Event) bool {
 	settings, severity := d.settings.Load(), SeverityOf(e)
-	if !d.wants(severity) {
+	if !d.wants(severity, e) {
 		return true
 	}
 	if !d.quota.admit(e, cmp.Or(settings.PerUser, DefaultPerUser)) {
@@ -62,7 +63,7 @@ func (d *Dispatcher) Notify(e *Event) bool {
 	if severity >= settings.Journald {
 		d.records.Send(RecordOf(e))
 	}
-	if d.helpers != nil && settings.helperWants(severity) {
+	if d.helpers != nil && settings.helperWants(severity, e) {
 		d.helpers.Send(&Notice{Severity: severity, Host: d.host, Text: Summary(e), Event: Redacted(e)})
 	}
 	return true
@@ -75,18 +76,9 @@ const DigestInterval = quotaPeriod
 // every user a new share.
 func (d *Dispatcher) Digest() []Digest { return d.quota.digest() }
 
-func (s *Settings) helperWants(severity Severity) bool {
-	for _, w := range s.Webhooks {
-		if severity >= w.MinSeverity {
-			return true
-		}
-	}
-	for _, e := range s.Exec {
-		if severity >= e.MinSeverity {
-			return true
-		}
-	}
-	return false
+func (s *Settings) helperWants(severity Severity, e *Event) bool {
+	return slices.ContainsFunc(s.Webhooks, func(w Webhook) bool { return w.Wants(severity, e) }) ||
+		slices.ContainsFunc(s.Exec, func(x Exec) bool { return x.Wants(severity, e) })
 }
 
 // Redacted returns a copy of an event whose command lines are without likely

@@ -112,7 +112,7 @@ func (h *Helpers) Send(n *Notice) bool {
 	defer h.mu.Unlock()
 	sent := true
 	for _, link := range h.links {
-		if link.wants(n.Severity) && !link.Send(n) {
+		if link.wants(n) && !link.Send(n) {
 			sent = false
 		}
 	}

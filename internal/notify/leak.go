@@ -61,6 +61,10 @@ func LeakSummary(l *wire.Leak) string {
 	case wire.LeakThreshold:
 		s += " passes the threshold of its " + l.Threshold
 	case wire.LeakOpened:
+		s += ", left by pid " + strconv.Itoa(int(l.Leaker.PID))
+		if how := exitText(l.Leaker.Exit); how != "" {
+			s += " (" + how + ")"
+		}
 		s += ": " + l.Verdict
 		if len(l.Evidence) > 0 {
 			s += ", " + safetext.Terminal(l.Evidence[0])
@@ -96,4 +100,28 @@ func plural(n int, one, many string) string {
 		return "1 " + one
 	}
 	return strconv.Itoa(n) + " " + many
+}
+
+// LeakFacts are what is to be known of a leak, one by one, in the order of their weight: what
+// it is a case of, where it ran and as whom, how the leaker died, what lives and holds memory,
+// the verdict with the deciding fact, and what to type next. Values are printable.
+func LeakFacts(l *wire.Leak) (facts []Field) {
+	add := func(name, value string) {
+		if value != "" {
+			facts = append(facts, Field{name, printable(value)})
+		}
+	}
+	add("Command", cmp.Or(commandLine(l.Leaker.Cmdline), l.Name, l.Leaker.Comm))
+	add("Container", l.Leaker.Container)
+	add("Unit", l.Leaker.Unit)
+	add("User", l.Leaker.User)
+	add("Died", exitText(l.Leaker.Exit))
+	add("Holds", heldText(l))
+	verdict := l.Verdict
+	if len(l.Evidence) > 0 {
+		verdict += ": " + l.Evidence[0]
+	}
+	add("Verdict", verdict)
+	add("Next", "abot-trace explain "+l.ID)
+	return facts
 }

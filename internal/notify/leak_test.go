@@ -17,6 +17,10 @@ func TestLeakSummary(t *testing.T) {
 		change func(*wire.Leak)
 		want   string
 	}{
+		{"opened", func(l *wire.Leak) {
+			l.Change, l.Evidence, l.Leaker.PID = wire.LeakOpened, []string{"it was killed", "more"}, 7
+			l.Leaker.Exit = &wire.Exit{Signal: "SIGKILL", KilledBy: &wire.Ref{PID: 9, Comm: "ba\nsh"}}
+		}, `leak L1 of x, left by pid 7 (SIGKILL by 9 (ba\nsh)): leaked, it was killed: 2 processes, 3 GiB; see abot-trace explain L1`},
 		{"members", func(l *wire.Leak) { l.Change = wire.LeakMembers },
 			"leak L1 of x: 2 processes, 3 GiB; see abot-trace explain L1"},
 		{"another verdict", func(l *wire.Leak) { l.Change, l.Previous = wire.LeakVerdict, wire.VerdictUnknown },
@@ -42,5 +46,53 @@ func TestLeakSummary(t *testing.T) {
 		if strings.ContainsAny(LeakSummary(l), "\x1b\n\u202e") {
 			t.Errorf("%s: not escaped", tt.name)
 		}
+	}
+}
+
+// TestWhoIsTold: people are told of leaks as a whole, of orphans where they ask for each, and of
+// no members that come and go.
+func TestWhoIsTold(t *testing.T) {
+	changed := func(change string) *Event { return &Event{Type: wire.TypeLeak, Leak: &wire.Leak{Change: change}} }
+	orphan := &Event{Type: wire.TypeOrphan}
+	for _, tt := range []struct {
+		name   string
+		events []string
+		e      *Event
+		want   bool
+	}{
+		{"opened", []string{"leak"}, changed(wire.LeakOpened), true},
+		{"threshold", []string{"leak"}, changed(wire.LeakThreshold), true},
+		{"ended", []string{"leak"}, changed(wire.LeakEnded), true},
+		{"members", []string{"leak"}, changed(wire.LeakMembers), false},
+		{"verdict", nil, changed(wire.LeakVerdict), false},
+		{"an orphan", []string{"leak", "kill"}, orphan, false},
+		{"an orphan that is asked for", []string{"orphan"}, orphan, true},
+		{"all", nil, orphan, true},
+	} {
+		w, x := Webhook{Events: tt.events}, Exec{Events: tt.events}
+		if w.Wants(SeverityWarning, tt.e) != tt.want || x.Wants(SeverityWarning, tt.e) != tt.want {
+			t.Errorf("%s: want %v", tt.name, tt.want)
+		}
+		if w.MinSeverity = SeverityCritical; w.Wants(SeverityWarning, tt.e) {
+			t.Errorf("%s: below the severity", tt.name)
+		}
+	}
+}
+
+// TestLeaksHaveAQuota: nobody fills the journal with leaks.
+func TestLeaksHaveAQuota(t *testing.T) {
+	uid := uint32(1000)
+	var q quota
+	told := 0
+	for range 100 {
+		if q.admit(&Event{Type: wire.TypeLeak, Leak: &wire.Leak{Leaker: wire.LeakLeaker{UID: &uid, User: "bob", Comm: "x"}}}, 10) {
+			told++
+		}
+	}
+	if told != 10 {
+		t.Errorf("%d of 100 are told, want 10", told)
+	}
+	if d := q.digest(); len(d) != 1 || d[0].User != "bob" || d[0].LeftOut != 90 {
+		t.Errorf("%+v", d)
 	}
 }

@@ -151,11 +151,11 @@ func (l *Link) Close(ctx context.Context) {
 	l.cancel()
 }
 
-// wants reports whether the helper would tell anyone of an event of that severity.
-func (l *Link) wants(s Severity) bool {
+// wants reports whether the helper would tell anyone of the notice.
+func (l *Link) wants(n *Notice) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.settings.helperWants(s)
+	return l.settings.helperWants(n.Severity, &n.Event)
 }
 
 func (l *Link) wanted() (Settings, bool) {

@@ -95,7 +95,7 @@ func TestRecordOf(t *testing.T) {
 			[]string{"ABOT_SIGNAL=SIGTERM", "ABOT_SENDER_PID=9", `ABOT_SENDER_COMM=k\n`, "ABOT_SENDER_CMDLINE=k -TERM"}},
 		{wire.TypeVerdict, "warning: " + who + ` is leaked, and not unknown: its exec\n`, true,
 			[]string{"ABOT_VERDICT_PREVIOUS=unknown", `ABOT_REASON=its exec\n`}},
-		{wire.TypeLeak, `warning: leak L0123456789ab of x --id {n} in a.service (user bob): leaked, one\n: 3 processes, 128 MiB; see abot-trace explain L0123456789ab`,
+		{wire.TypeLeak, `warning: leak L0123456789ab of x --id {n} in a.service (user bob), left by pid 6 (exit 1): leaked, one\n: 3 processes, 128 MiB; see abot-trace explain L0123456789ab`,
 			false, []string{"ABOT_LEAK_ID=L0123456789ab", "ABOT_LEAK_CHANGE=opened", "ABOT_FINGERPRINT=Fba9876543210", "ABOT_VERDICT=leaked",
 				`ABOT_EVIDENCE=one\n`, "ABOT_CMDLINE=x --id {n}", "ABOT_LEAKER_PID=6", `ABOT_LEAKER_COMM=sh\xff`, "ABOT_LEAKER_EXIT=exit 1",
 				"ABOT_USER=bob", "ABOT_UNIT=a.service", "ABOT_PROCESSES=3", "ABOT_MEMORY_BYTES=134217728"}},
@@ -298,15 +298,15 @@ func TestDispatcher(t *testing.T) {
 	d := NewDispatcher(&sink, nil, Settings{})
 	d.Notify(full(wire.TypeOrphan))
 	d.Notify(full(wire.TypeFork))
-	if len(sink.records) != 1 || d.wants(SeverityDebug) {
-		t.Errorf("%d records, wants debug %v: lifecycle is told only when asked for", len(sink.records), d.wants(SeverityDebug))
+	if len(sink.records) != 1 || d.wants(SeverityDebug, &Event{Type: wire.TypeFork}) {
+		t.Errorf("%d records, wants debug %v: lifecycle is told only when asked for", len(sink.records), d.wants(SeverityDebug, &Event{Type: wire.TypeFork}))
 	}
 	d.Configure(Settings{Journald: SeverityDebug})
 	d.Notify(full(wire.TypeFork))
-	if len(sink.records) != 2 || !d.wants(SeverityDebug) {
+	if len(sink.records) != 2 || !d.wants(SeverityDebug, &Event{Type: wire.TypeFork}) {
 		t.Error("lifecycle is not told though asked for")
 	}
-	if !NewDispatcher(&sink, nil, Settings{Journald: SeverityCritical, Exec: []Exec{{MinSeverity: SeverityDebug}}}).wants(SeverityDebug) {
+	if !NewDispatcher(&sink, nil, Settings{Journald: SeverityCritical, Exec: []Exec{{MinSeverity: SeverityDebug}}}).wants(SeverityDebug, &Event{Type: wire.TypeFork}) {
 		t.Error("a hook that wants everything is forgotten")
 	}
 }

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/notify/template"
+	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
 // Settings say who is told what. They travel to the helper as JSON.
@@ -35,7 +37,12 @@ type Webhook struct {
 	// reads it. It is root's, or with OwnSecret that of the helper's own user.
 	HMACSecretFile string `json:"hmac_secret_file,omitempty"`
 	OwnSecret      bool   `json:"own_secret,omitempty"`
-	// Template makes the body, see [template.Parse]; empty for the event's JSON.
+	// Events are the types that it is told of; nil is all.
+	Events []string `json:"events,omitempty"`
+	// Format is how the body is made: FormatSlack, or the event's JSON where it is empty and
+	// there is no Template.
+	Format string `json:"format,omitempty"`
+	// Template makes the body, see [template.Parse].
 	Template string `json:"template,omitempty"`
 	// Timeout is for one attempt; zero is DefaultTimeout.
 	Timeout time.Duration `json:"timeout,omitempty"`
@@ -46,11 +53,31 @@ type Exec struct {
 	Command     []string      `json:"command"` // an argv; no shell
 	MinSeverity Severity      `json:"min_severity"`
 	Timeout     time.Duration `json:"timeout,omitempty"` // zero is DefaultTimeout
+	// Events are the types that it is told of; nil is all.
+	Events []string `json:"events,omitempty"`
 	// User runs it, by name or number. Empty is nobody, and whoever the helper is where
 	// that is a service of its own, or a person's.
 	User string `json:"user,omitempty"`
 	// Name is what it is called in messages: its place in the configuration.
 	Name string `json:"name"`
+}
+
+// FormatSlack makes the body of a webhook as Slack's incoming webhooks take it.
+const FormatSlack = "slack"
+
+// Wants reports whether the webhook is told of an event of that severity.
+func (w *Webhook) Wants(s Severity, e *Event) bool { return wants(w.MinSeverity, w.Events, s, e) }
+
+// Wants reports whether the command is told of an event of that severity.
+func (x *Exec) Wants(s Severity, e *Event) bool { return wants(x.MinSeverity, x.Events, s, e) }
+
+// wants reports whether a target with these settings is told of an event. That members of a
+// leak came and went, and what is held of them now, is nobody's news.
+func wants(least Severity, events []string, s Severity, e *Event) bool {
+	if l := e.Leak; l != nil && (l.Change == wire.LeakMembers || l.Change == wire.LeakVerdict) {
+		return false
+	}
+	return s >= least && (events == nil || slices.Contains(events, e.Type))
 }
 
 // MetricsProxy is a loopback address and the daemon's socket behind it.

@@ -112,11 +112,11 @@ func (h *helper) start(ctx context.Context, s notify.Settings) {
 	var targets []*pendingTarget
 	for i, w := range s.Webhooks {
 		label := fmt.Sprintf("webhook[%d]", i)
-		targets = append(targets, &pendingTarget{label: label, minSeverity: w.MinSeverity,
+		targets = append(targets, &pendingTarget{label: label, wants: w.Wants,
 			create: func() (target, error) { return newWebhook(label, w) }})
 	}
 	for _, e := range s.Exec {
-		targets = append(targets, &pendingTarget{label: e.Name, minSeverity: e.MinSeverity,
+		targets = append(targets, &pendingTarget{label: e.Name, wants: e.Wants,
 			create: func() (target, error) { return newHook(e, &hooks) }})
 	}
 	for _, t := range targets {
@@ -141,7 +141,7 @@ func (h *helper) accept(n *notify.Notice) {
 	defer h.mu.Unlock()
 	j := &job{notice: n, left: 1}
 	for _, q := range h.queues {
-		if !q.target.wants(n.Severity) {
+		if !q.target.wants(n.Severity, &n.Event) {
 			continue
 		}
 		select {
@@ -166,24 +166,46 @@ func (h *helper) finish(j *job) {
 }
 
 func (h *helper) run(ctx context.Context, q *queue) {
-	for j := range q.jobs {
-		err := q.target.deliver(ctx, j.notice)
-		h.mu.Lock()
-		stats := h.stats[q.target.name()]
-		if q.target.created != nil {
-			stats.Unusable = ""
+	d := &q.target.digest
+	for {
+		select {
+		case j, more := <-q.jobs:
+			if !more {
+				h.tell(ctx, q.target, d.take())
+				return
+			}
+			if d.admit(j.notice, time.Now()) {
+				h.tell(ctx, q.target, j.notice)
+			}
+			h.mu.Lock()
+			h.finish(j)
+			h.mu.Unlock()
+		case <-d.due():
+			h.tell(ctx, q.target, d.take())
 		}
-		if err == nil {
-			stats.Delivered++
-		} else {
-			stats.Failed++
-			stats.Error = err.Error()
-		}
-		h.finish(j)
-		h.mu.Unlock()
-		if err != nil {
-			h.log.Warn("notice was not delivered", "target", q.target.name(), "event_id", j.notice.Event.ID, "error", err)
-		}
+	}
+}
+
+// tell delivers one notice, nil for none, and counts what came of it.
+func (h *helper) tell(ctx context.Context, t *pendingTarget, n *notify.Notice) {
+	if n == nil {
+		return
+	}
+	err := t.deliver(ctx, n)
+	h.mu.Lock()
+	stats := h.stats[t.name()]
+	if t.created != nil {
+		stats.Unusable = ""
+	}
+	if err == nil {
+		stats.Delivered++
+	} else {
+		stats.Failed++
+		stats.Error = err.Error()
+	}
+	h.mu.Unlock()
+	if err != nil {
+		h.log.Warn("notice was not delivered", "target", t.name(), "event_id", n.Event.ID, "error", err)
 	}
 }
 

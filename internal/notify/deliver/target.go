@@ -12,14 +12,14 @@ import (
 // notice until that succeeds: what keeps one from being made, as a secret that cannot be
 // read, concerns no other target, and may be mended meanwhile. One goroutine uses it.
 type pendingTarget struct {
-	label       string
-	minSeverity notify.Severity
-	create      func() (target, error)
-	created     target
+	label   string
+	wants   func(notify.Severity, *notify.Event) bool
+	create  func() (target, error)
+	created target
+	digest  digest
 }
 
-func (t *pendingTarget) name() string                 { return t.label }
-func (t *pendingTarget) wants(s notify.Severity) bool { return s >= t.minSeverity }
+func (t *pendingTarget) name() string { return t.label }
 
 // prepare makes the target where that is not done.
 func (t *pendingTarget) prepare() error {

@@ -152,7 +152,10 @@ func sleep(ctx context.Context, d time.Duration) bool {
 }
 
 func (w *webhook) body(n *notify.Notice) ([]byte, error) {
-	if w.template == nil {
+	switch {
+	case w.settings.Format == notify.FormatSlack:
+		return slackBody(n)
+	case w.template == nil:
 		return json.Marshal(n)
 	}
 	out := limitedBuffer{limit: maxBody}

@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -265,4 +266,39 @@ func TestListenLoopbackOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Close()
+}
+
+// TestSlack: a message with blocks, within Slack's limits, in which no name is markup.
+func TestSlack(t *testing.T) {
+	n := leakNotice("L1", wire.LeakOpened, "x")
+	n.Text = "leak of <!channel> & co " + strings.Repeat("long ", 2000)
+	l := n.Event.Leak
+	l.Name, l.Verdict, l.Evidence = "<!channel>", wire.VerdictLeaked, []string{"it was killed"}
+	l.Leaker = wire.LeakLeaker{Comm: "x", Cmdline: []string{"x", "<!here>\x1b"}, User: "bob", Unit: "a.service", Exit: &wire.Exit{Signal: "SIGKILL"}}
+	body, err := quick(t, notify.Webhook{URL: "http://h/", Format: notify.FormatSlack}).body(n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m slackMessage
+	if err := json.Unmarshal(body, &m); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(m.Text, "<") || !strings.HasPrefix(m.Text, "leak of &lt;!channel&gt; &amp; co") {
+		t.Errorf("fallback: %.80s", m.Text)
+	}
+	if len(m.Blocks) != 3 || len(m.Blocks[0].Text.Text) > maxSlackText || m.Blocks[0].Text.Type != "plain_text" {
+		t.Errorf("%+v", m.Blocks)
+	}
+	var facts []string
+	for _, f := range m.Blocks[1].Fields {
+		if f.Type != "plain_text" {
+			t.Errorf("markup: %+v", f)
+		}
+		facts = append(facts, f.Text)
+	}
+	want := []string{`Command: x $'<!here>\x1b'`, "Unit: a.service", "User: bob", "Died: SIGKILL", "Holds: 2 processes, 1 MiB",
+		"Verdict: leaked: it was killed", "Next: abot-trace explain L1"}
+	if !slices.Equal(facts, want) {
+		t.Errorf("got  %q\nwant %q", facts, want)
+	}
 }
