@@ -169,7 +169,7 @@ class ShutdownHandler:
         """Start a multiprocessing.Process and register it, with no signal in between.
 
         A signal that comes meanwhile is acted on afterwards, by the program's own handler,
-        too. RuntimeError in a thread beside the one that ends the program.
+        too. In a thread beside the one that ends the program it ends the thread (SystemExit).
         """
         self._install()
         with _Start(self):
@@ -638,7 +638,8 @@ class _Start:
         handler._starting.add(_thread_id())  # first: the end waits for those that it does not stop
         if handler._leaving and handler._closing_thread != _thread_id():
             self.__exit__()
-            raise RuntimeError("the program is ending: it starts no more children")
+            # Silent: to print an exception while the interpreter ends may abort it.
+            raise SystemExit("the program is ending: it starts no more children")
 
     def __exit__(self, *_):
         self.handler._starting.discard(_thread_id())
