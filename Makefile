@@ -64,6 +64,10 @@ test: setup ## the whole test suite, with a guest kernel, a container and verdic
 	$(GO) run ./test/service -short
 	$(GO) run ./test/software -small
 
+verify: lint ## lint, check that the generated files are up to date, and the manifests by Kubernetes' own types
+	test/generated.sh
+	cd test/kubernetes && $(GO) test -count=1 ./...
+
 test-root: ## the packages' own tests, built here and run by root
 	CI=true $(GO) test -timeout 30m -exec sudo $(TESTFLAGS) ./internal/... ./cmd/...
 
@@ -105,10 +109,6 @@ bench: setup ## what it costs, beside other tracers (BENCHFLAGS='-full -write do
 
 demo: setup build ## leak a Python worker and watch it being seen, judged and shown
 	test/demo.sh
-
-verify: lint ## lint, check that the generated files are up to date, and the manifests by Kubernetes' own types
-	test/generated.sh
-	cd test/kubernetes && $(GO) test -count=1 ./...
 
 dist/host/abot-trace: build
 	mkdir -p $(@D)
