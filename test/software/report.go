@@ -178,7 +178,7 @@ func writeDocument(path string, rows []*row) error {
 		}
 		for _, c := range r.cells() {
 			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s |\n", escape(r.c.name), r.place, c.role, c.want,
-				strings.Join(c.told, "; "), strings.Join(c.settled, "; "), yes(c.ended))
+				orNoAnswer(c.told), orNoAnswer(c.settled), yes(c.ended))
 		}
 	}
 	b.WriteString("\n## Rows that stay unknown, and why\n\n")
@@ -189,6 +189,14 @@ func writeDocument(path string, rows []*row) error {
 		}
 	}
 	return os.WriteFile(path, []byte(b.String()), 0o644)
+}
+
+// orNoAnswer lists what was told; nothing was where the script itself failed.
+func orNoAnswer(words []string) string {
+	if len(words) == 0 {
+		return "(the script failed)"
+	}
+	return strings.Join(words, "; ")
 }
 
 func yes(b bool) string {
