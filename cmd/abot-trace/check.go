@@ -14,6 +14,7 @@ import (
 
 	"github.com/abot-trace/abot-trace/internal/config"
 	"github.com/abot-trace/abot-trace/internal/daemon"
+	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
 func checkCommand() *cli.Command {
@@ -24,7 +25,8 @@ func checkCommand() *cli.Command {
 		Description: "Reads FILE and conf.d/*.yaml beside it as the daemon would, and lists every fault\n" +
 			"with file, line and column. Exits 2 if there is one. Run by root it also refuses\n" +
 			"files that others than root can write, as the daemon does, and a group that does\n" +
-			"not exist. A secret that cannot be read is a warning: only its webhook suffers.\n\n" +
+			"not exist. A secret that cannot be read is a warning: only its webhook suffers.\n" +
+			"What the rules would end now, cleanup --config FILE shows.\n\n" +
 			"Examples:\n\n" +
 			"   abot-trace check /etc/abot-trace/config.yaml\n" +
 			"   abot-trace check --json deploy/config.yaml",
@@ -57,10 +59,12 @@ func invalidConfig(err error) error {
 // printChecked says what a valid configuration amounts to.
 func printChecked(w io.Writer, cfg *config.Config) error {
 	rules, _ := cfg.Policy()
-	armed := 0
+	var armed, observing []string
 	for _, r := range rules {
-		if r.Mode == "enforce" {
-			armed++
+		if r.Mode == wire.ModeEnforce {
+			armed = append(armed, r.Name)
+		} else {
+			observing = append(observing, r.Name)
 		}
 	}
 	for _, name := range cfg.Files {
@@ -68,8 +72,19 @@ func printChecked(w io.Writer, cfg *config.Config) error {
 			return err
 		}
 	}
-	if _, err := fmt.Fprintf(w, "%d rules, %d of them armed\n", len(rules), armed); err != nil {
+	if _, err := fmt.Fprintf(w, "%d rules, %d of them armed\n", len(rules), len(armed)); err != nil {
 		return err
+	}
+	for _, group := range []struct {
+		word  string
+		names []string
+	}{{"armed", armed}, {"observing", observing}} {
+		if len(group.names) == 0 {
+			continue
+		}
+		if _, err := fmt.Fprintf(w, "%s: %s\n", group.word, strings.Join(group.names, ", ")); err != nil {
+			return err
+		}
 	}
 	for _, problem := range cfg.Problems() {
 		if _, err := fmt.Fprintf(w, "warning: %s\n", problem); err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -16,6 +17,7 @@ import (
 	"github.com/abot-trace/abot-trace/internal/monitor"
 	"github.com/abot-trace/abot-trace/internal/render"
 	"github.com/abot-trace/abot-trace/internal/sample"
+	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
 const (
@@ -36,10 +38,12 @@ running daemon: where one is expected and does not answer that is unknown, too.
 Examples:
    abot-trace monitor
    abot-trace monitor --watch
+   */30 * * * * root abot-trace monitor --quiet
    abot-trace monitor --json | jq '.checks[] | select(.status != "ok")'`,
 		Flags: []cli.Flag{
 			configFlag(), jsonFlag(),
 			&cli.BoolFlag{Name: "watch", Usage: "look again every two seconds, until interrupted"},
+			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print only what is not ok, and nothing where all is: for cron"},
 			colorFlag(), socketFlag(), noDaemonFlag(),
 		},
 		Action: func(c *cli.Context) error {
@@ -86,6 +90,12 @@ func runMonitor(c *cli.Context) error {
 		status = doc.Status
 		if m.trouble != nil {
 			printError(c.App.ErrWriter, fmt.Errorf("nothing is known of orphans: %w", m.trouble), c.Command.Name)
+		}
+		if c.Bool("quiet") {
+			if doc.Status == wire.AlertOK {
+				return nil
+			}
+			doc.Checks = slices.DeleteFunc(doc.Checks, func(check wire.Check) bool { return check.Status == wire.AlertOK })
 		}
 		if c.Bool("json") {
 			return writeJSON(c.App.Writer, doc)

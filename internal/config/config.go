@@ -17,18 +17,22 @@ const DefaultPath = "/etc/abot-trace/config.yaml"
 
 // Config is a whole configuration, merged and checked.
 type Config struct {
-	Socket  Socket  `yaml:"socket"`
-	Enforce []Text  `yaml:"enforce"` // names of rules to arm
-	Rules   []Rule  `yaml:"rules"`
-	Protect Protect `yaml:"protect"`
-	Budget  Budget  `yaml:"budget"`
-	Monitor Monitor `yaml:"monitor"`
-	History History `yaml:"history"`
-	Notify  Notify  `yaml:"notify"`
-	Metrics Metrics `yaml:"metrics"`
+	Socket  Socket `yaml:"socket"`
+	Enforce []Text `yaml:"enforce"` // names of rules to arm
+	Rules   []Rule `yaml:"rules"`
+	// Override is what was read of it. It is applied to Rules already.
+	Override []Override `yaml:"override"`
+	Protect  Protect    `yaml:"protect"`
+	Budget   Budget     `yaml:"budget"`
+	Monitor  Monitor    `yaml:"monitor"`
+	History  History    `yaml:"history"`
+	Notify   Notify     `yaml:"notify"`
+	Metrics  Metrics    `yaml:"metrics"`
 
 	// Files are the files that were read, in their order.
 	Files []string
+
+	off []string // names of rules that an override has removed
 }
 
 // Socket says who may talk to the daemon.

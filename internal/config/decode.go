@@ -186,6 +186,12 @@ func (d *decoder) scalar(node ast.Node, s scalar, path string) {
 		text = strings.TrimSuffix(n.Value.Value, "\n")
 	case *ast.IntegerNode, *ast.FloatNode:
 		text = node.GetToken().Value
+	case *ast.BoolNode:
+		if _, ok := s.(*Bool); !ok {
+			d.add(at, "%s wants a single value, not %s", path, kindOf(node))
+			return
+		}
+		text = node.GetToken().Value
 	case *ast.NullNode:
 		d.add(at, "%s has no value", path)
 		return

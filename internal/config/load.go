@@ -168,6 +168,7 @@ func (c *Config) finish(r *report) (*Config, error) {
 	if err := r.err(); err != nil {
 		return nil, err
 	}
+	c.off = c.override(r)
 	c.validate(r)
 	if err := r.err(); err != nil {
 		return nil, err

@@ -66,7 +66,7 @@ func (c *Config) validateRules(r *report) {
 		rule.validate(r)
 	}
 	for _, name := range c.Enforce {
-		if !slices.Contains(names, name.Value) {
+		if !slices.Contains(names, name.Value) && !slices.Contains(c.off, name.Value) {
 			r.add(name.At, "enforce: no rule is named %q%s", name.Value, nearest.Hint(name.Value, names...))
 		}
 	}

@@ -23,6 +23,12 @@ type Int struct {
 	At    Pos
 }
 
+// Bool is true or false and knows where it was written.
+type Bool struct {
+	Value bool
+	At    Pos
+}
+
 // Duration is a time span, written with a unit: 250ms, 90s, 1h30m, 24h, 7d.
 type Duration struct {
 	Value time.Duration
@@ -65,6 +71,18 @@ func (n *Int) parse(text string) error {
 	return nil
 }
 
+func (b *Bool) parse(text string) error {
+	switch text {
+	case "true":
+		b.Value = true
+	case "false":
+		b.Value = false
+	default:
+		return fmt.Errorf("%q: want true or false", text)
+	}
+	return nil
+}
+
 func (d *Duration) parse(text string) (err error) {
 	d.Value, err = quantity.ParseDuration(text)
 	return err
@@ -82,6 +100,7 @@ func (p *Percent) parse(text string) (err error) {
 
 func (t *Text) setPos(p Pos)     { t.At = p }
 func (n *Int) setPos(p Pos)      { n.At = p }
+func (b *Bool) setPos(p Pos)     { b.At = p }
 func (d *Duration) setPos(p Pos) { d.At = p }
 func (s *Size) setPos(p Pos)     { s.At = p }
 func (p *Percent) setPos(at Pos) { p.At = at }
