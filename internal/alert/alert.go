@@ -65,6 +65,9 @@ func (t Thresholds) at(l Level) float64 {
 	return v
 }
 
+// lowest is the threshold below which nothing is wrong.
+func (t Thresholds) lowest() float64 { return min(t.at(Warning), t.at(Critical)) }
+
 // Units of readings.
 const (
 	UnitPercent = "percent"
@@ -81,7 +84,8 @@ type Reading struct {
 	Value      float64
 	Thresholds Thresholds
 	Unit       string
-	Detail     string // more for people, such as the name of a process: hostile input
+	For        time.Duration // how long it has to be at a level before that is told
+	Detail     string        // more for people, such as the name of a process: hostile input
 }
 
 // Settings say how steady a state must be. The zero value of a field takes its
@@ -96,6 +100,8 @@ type Settings struct {
 	// Repeat is how often an alert that lasts is told again. Default 4 hours; less
 	// than zero never.
 	Repeat time.Duration
+	// Hold is how long after the first readings nothing comes to a worse level. Default 0.
+	Hold time.Duration
 }
 
 func (s Settings) withDefaults() Settings {
@@ -122,6 +128,7 @@ type Instant struct {
 type Engine struct {
 	settings Settings
 	states   map[string]*state
+	began    Instant // of the first readings; zero before
 }
 
 // state is one alert. The runs count readings in a row.
@@ -130,8 +137,11 @@ type state struct {
 	since         Instant // when it came to the level
 	began         Instant // when it last left OK
 	lastPublished time.Duration
-	over          [Critical + 1]int // at or over the level's threshold
-	under         [Critical + 1]int // under it by more than the margin
+	over          [Critical + 1]int           // at or over the level's threshold
+	overSince     [Critical + 1]time.Duration // the first of these
+	toldAt        [Critical + 1]time.Duration // when people were told that it came to the level or a worse one; 0 is never
+	told          Level                       // what people were told last
+	under         [Critical + 1]int           // under it by more than the margin
 	absent        int
 	last          Reading
 	measured      bool
@@ -149,6 +159,9 @@ func (e *Engine) Configure(settings Settings) { e.settings = settings.withDefaul
 // by name. An alert whose name is missing from Samples sets in a row is gone, and
 // recovers.
 func (e *Engine) Observe(now Instant, readings []Reading) []wire.Alert {
+	if e.began == (Instant{}) {
+		e.began = now
+	}
 	var out []wire.Alert
 	seen := make(map[string]bool, len(readings))
 	for _, r := range readings {
@@ -186,14 +199,33 @@ func (e *Engine) read(s *state, now Instant, r Reading) []wire.Alert {
 	s.last, s.measured = r, true
 	for l := Warning; l <= Critical; l++ {
 		threshold := r.Thresholds.at(l)
-		count(&s.over[l], r.Value >= threshold)
+		if count(&s.over[l], r.Value >= threshold); s.over[l] == 1 {
+			s.overSince[l] = now.Boot
+		}
 		count(&s.under[l], r.Value < threshold*(1-e.settings.Margin) || math.IsInf(threshold, 1))
 	}
-	next := e.next(s)
+	next := e.next(s, now)
 	if next == s.level {
 		return e.remind(s, now)
 	}
-	return []wire.Alert{s.move(next, now, "")}
+	return e.tell(s, next, now, "")
+}
+
+// tell changes the level, and returns a notice of that; none of a level that people were told
+// of within the repeat interval: what goes up and down is told once in it.
+func (e *Engine) tell(s *state, next Level, now Instant, why string) []wire.Alert {
+	s.move(next, now)
+	if next == s.told || next > s.told && e.toldLately(s, now) {
+		return nil
+	}
+	return []wire.Alert{s.publish(now, why)}
+}
+
+// toldLately reports whether people were told of the present level, or of a worse one, within
+// the repeat interval.
+func (e *Engine) toldLately(s *state, now Instant) bool {
+	last := s.toldAt[s.level]
+	return last != 0 && e.settings.Repeat > 0 && now.Boot-last < e.settings.Repeat
 }
 
 func count(run *int, holds bool) {
@@ -205,10 +237,10 @@ func count(run *int, holds bool) {
 }
 
 // next is the level that the last readings in a row agree on.
-func (e *Engine) next(s *state) Level {
+func (e *Engine) next(s *state, now Instant) Level {
 	n := e.settings.Samples
-	for l := Critical; l > s.level; l-- {
-		if s.over[l] >= n {
+	for l := Critical; l > s.level && now.Boot-e.began.Boot >= e.settings.Hold; l-- {
+		if s.over[l] >= n && now.Boot-s.overSince[l] >= s.last.For {
 			return l
 		}
 	}
@@ -228,25 +260,35 @@ func (e *Engine) miss(name string, s *state, now Instant) []wire.Alert {
 	if s.level == OK {
 		return nil
 	}
-	return []wire.Alert{s.move(OK, now, "no longer there")}
+	return e.tell(s, OK, now, "no longer there")
 }
 
-// remind repeats an alert that lasts.
+// remind repeats an alert that lasts, and tells of one that nobody was told of before.
 func (e *Engine) remind(s *state, now Instant) []wire.Alert {
-	if s.level == OK || e.settings.Repeat < 0 || now.Boot-s.lastPublished < e.settings.Repeat {
+	switch {
+	case s.level == OK || e.settings.Repeat < 0:
+		return nil
+	case s.level != s.told && e.toldLately(s, now), s.level == s.told && now.Boot-s.lastPublished < e.settings.Repeat:
 		return nil
 	}
-	s.lastPublished = now.Boot
-	return []wire.Alert{s.notice(s.level, now, "")}
+	return []wire.Alert{s.publish(now, "")}
 }
 
-// move changes the level and returns its notice.
-func (s *state) move(next Level, now Instant, why string) wire.Alert {
-	previous := s.level
-	if previous == OK {
+// move changes the level.
+func (s *state) move(next Level, now Instant) {
+	if s.level == OK {
 		s.began = now
 	}
-	s.level, s.since, s.lastPublished = next, now, now.Boot
+	s.level, s.since = next, now
+}
+
+// publish returns a notice of the present level, after the one that was told last.
+func (s *state) publish(now Instant, why string) wire.Alert {
+	previous := s.told
+	s.told, s.lastPublished = s.level, now.Boot
+	for l := Warning; l <= s.level; l++ {
+		s.toldAt[l] = max(now.Boot, 1)
+	}
 	return s.notice(previous, now, why)
 }
 

@@ -5,6 +5,7 @@ package alert
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -43,7 +44,7 @@ func TestStates(t *testing.T) {
 		{"up in steps and down in one", Settings{}, []float64{80, 80, 90, 90, 10, 10},
 			[]string{"1 warning<ok memory is warning: 80 %, threshold 75 %",
 				"3 critical<warning memory is critical: 90 %, threshold 85 %",
-				"5 ok<critical memory is ok again after 4m: 10 %"}},
+				"5 ok<critical memory back below 75 %: 10 %, after 4m"}},
 		{"one low sample is no recovery", Settings{}, []float64{90, 90, 10, 90, 10, 90},
 			[]string{"1 critical<ok memory is critical: 90 %, threshold 85 %"}},
 		{"down to warning", Settings{}, []float64{90, 90, 80, 80},
@@ -54,13 +55,21 @@ func TestStates(t *testing.T) {
 		{"mixed levels give the lower one", Settings{}, []float64{80, 90},
 			[]string{"1 warning<ok memory is warning: 90 %, threshold 75 %"}},
 		{"one sample where so set", Settings{Samples: 1}, []float64{90, 10},
-			[]string{"0 critical<ok memory is critical: 90 %, threshold 85 %", "1 ok<critical memory is ok again after 1m: 10 %"}},
+			[]string{"0 critical<ok memory is critical: 90 %, threshold 85 %", "1 ok<critical memory back below 75 %: 10 %, after 1m"}},
 		{"repeat", Settings{Repeat: 2 * time.Minute}, []float64{80, 80, 80, 80, 81},
 			[]string{"1 warning<ok memory is warning: 80 %, threshold 75 %", "3 warning<warning memory is still warning after 2m: 80 %"}},
 		{"never repeat", Settings{Repeat: -1}, []float64{80, 80, 80, 80, 80},
 			[]string{"1 warning<ok memory is warning: 80 %, threshold 75 %"}},
 		{"not measurable changes nothing", Settings{}, []float64{90, 90, nan, nan, nan, 10, 10},
-			[]string{"1 critical<ok memory is critical: 90 %, threshold 85 %", "6 ok<critical memory is ok again after 5m: 10 %"}},
+			[]string{"1 critical<ok memory is critical: 90 %, threshold 85 %", "6 ok<critical memory back below 75 %: 10 %, after 5m"}},
+		{"up and down is told once a repeat interval", Settings{Samples: 1, Repeat: 5 * time.Minute}, []float64{80, 10, 80, 10, 90, 80, 80, 80, 80, 80},
+			[]string{"0 warning<ok memory is warning: 80 %, threshold 75 %", "1 ok<warning memory back below 75 %: 10 %, after 1m",
+				"4 critical<ok memory is critical: 90 %, threshold 85 %", "5 warning<critical memory is no longer critical after 1m, still warning: 80 %"}},
+		{"told late where it lasts", Settings{Samples: 1, Repeat: 3 * time.Minute}, []float64{80, 10, 80, 80, 80},
+			[]string{"0 warning<ok memory is warning: 80 %, threshold 75 %", "1 ok<warning memory back below 75 %: 10 %, after 1m",
+				"4 warning<ok memory is warning: 80 %, threshold 75 %"}},
+		{"held after the start", Settings{Samples: 1, Hold: 3 * time.Minute}, []float64{90, 90, 10, 90, 10},
+			[]string{"3 critical<ok memory is critical: 90 %, threshold 85 %", "4 ok<critical memory back below 75 %: 10 %, after 1m"}},
 		{"gone recovers", Settings{}, []float64{90, 90, gone, gone, gone},
 			[]string{"1 critical<ok memory is critical: 90 %, threshold 85 %", "3 ok<critical memory is ok again after 2m: no longer there"}},
 		{"gone once", Settings{}, []float64{90, 90, gone, 90},
@@ -176,7 +185,7 @@ func TestNoticesAreTransitions(t *testing.T) {
 			Repeat: time.Duration(rapid.IntRange(1, 30).Draw(t, "repeat")) * time.Minute}
 		engine := NewEngine(settings)
 		values := rapid.SliceOfN(rapid.OneOf(rapid.Float64Range(0, 100), rapid.SampledFrom([]float64{72.7, 74.9, 75, 84.9, 85, math.NaN()})), 0, 60).Draw(t, "values")
-		state, told, boot := "ok", time.Duration(0), time.Duration(0)
+		state, told, raised, boot := "ok", time.Duration(0), time.Duration(0), time.Duration(0)
 		observe := func(v float64) {
 			// Suspend makes a step long; the wall clock jumps as it likes.
 			boot += time.Duration(rapid.IntRange(1, 600).Draw(t, "step")) * time.Second
@@ -195,10 +204,13 @@ func TestNoticesAreTransitions(t *testing.T) {
 				if strings.Contains(n.Message, "-") {
 					t.Fatalf("negative duration: %s", n.Message)
 				}
+				if n.State != "ok" {
+					raised = boot
+				}
 				state, told = n.State, boot
 			}
-			if got := engine.Level("memory").String(); got != state {
-				t.Fatalf("level %s, told %s", got, state)
+			if got := engine.Level("memory"); got.String() != state && (got == OK || boot-raised >= settings.Repeat) {
+				t.Fatalf("level %s, told %s, which was worse %v ago", got, state, boot-raised)
 			}
 		}
 		for _, v := range values {
@@ -226,4 +238,20 @@ func TestNoFlapping(t *testing.T) {
 			t.Fatalf("%d notices around one threshold", notices)
 		}
 	})
+}
+
+// TestFor: what has to last is told when it has, and not when it came and went.
+func TestFor(t *testing.T) {
+	engine := NewEngine(Settings{Samples: 1, Repeat: -1})
+	var got []string
+	for i, v := range []float64{95, 95, 10, 95, 95, 95, 95, 10} {
+		r := reading(v)
+		r[0].For = 2 * time.Minute
+		for _, a := range engine.Observe(at(i), r) {
+			got = append(got, fmt.Sprintf("%d %s", i, a.State))
+		}
+	}
+	if want := []string{"5 critical", "7 ok"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
 }

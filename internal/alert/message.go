@@ -21,7 +21,8 @@ func (s *state) message(previous Level, now Instant, why string) string {
 	case s.level == OK && why != "":
 		return fmt.Sprintf("%s is ok again after %s: %s", r.Name, quantity.FormatDuration(lasted), why)
 	case s.level == OK:
-		return fmt.Sprintf("%s is ok again after %s: %s%s", r.Name, quantity.FormatDuration(lasted), Format(r.Value, r.Unit), detail)
+		return fmt.Sprintf("%s back below %s: %s%s, after %s", r.Name, Format(r.Thresholds.lowest(), r.Unit), Format(r.Value, r.Unit), detail,
+			quantity.FormatDuration(lasted))
 	case s.level == previous:
 		return fmt.Sprintf("%s is still %s after %s: %s%s", r.Name, s.level, quantity.FormatDuration(lasted), Format(r.Value, r.Unit), detail)
 	case s.level < previous:

@@ -76,19 +76,25 @@ type Budget struct {
 
 // Monitor holds what the host's figures are held against.
 type Monitor struct {
-	Interval      Duration  `yaml:"interval"`
-	Memory        Threshold `yaml:"memory"`
-	CPU           Threshold `yaml:"cpu"`
-	Disk          Threshold `yaml:"disk"`
-	OrphanAge     Duration  `yaml:"orphan_age"`
-	ProcessMemory Size      `yaml:"process_memory"` // RSS plus swap of one process
+	Interval      Duration      `yaml:"interval"`
+	Memory        Threshold     `yaml:"memory"`
+	CPU           Threshold     `yaml:"cpu"`
+	Disk          Threshold     `yaml:"disk"`
+	OrphanAge     DurationOrOff `yaml:"orphan_age"`
+	ProcessMemory SizeOrOff     `yaml:"process_memory"` // RSS plus swap of one process
+	Hold          Duration      `yaml:"hold"`           // nothing is alerted on so soon after a start
 }
 
 // Threshold is where a figure becomes a warning and where it becomes critical.
 type Threshold struct {
-	Warning  Percent `yaml:"warning"`
-	Critical Percent `yaml:"critical"`
+	Off      bool
+	Warning  Percent  `yaml:"warning"`
+	Critical Percent  `yaml:"critical"`
+	For      Duration `yaml:"for"`     // how long it has to be so
+	Exclude  []Text   `yaml:"exclude"` // globs on mount points, of disk alone
 }
+
+func (t *Threshold) switchOff() { *t = Threshold{Off: true} }
 
 // History says how much of the past is kept; the word off in its place keeps none.
 type History struct {
@@ -176,11 +182,12 @@ func Default() *Config {
 		},
 		Monitor: Monitor{
 			Interval:      Duration{Value: 30 * time.Second},
-			Memory:        Threshold{percent(75), percent(85)},
-			CPU:           Threshold{percent(80), percent(90)},
-			Disk:          Threshold{percent(80), percent(90)},
-			OrphanAge:     Duration{Value: 24 * time.Hour},
-			ProcessMemory: Size{Bytes: 500e6},
+			Memory:        Threshold{Warning: percent(75), Critical: percent(85)},
+			CPU:           Threshold{Warning: percent(80), Critical: percent(90), For: Duration{Value: 5 * time.Minute}},
+			Disk:          Threshold{Warning: percent(80), Critical: percent(90)},
+			OrphanAge:     DurationOrOff{Duration: Duration{Value: 24 * time.Hour}},
+			ProcessMemory: SizeOrOff{Size: Size{Bytes: 500e6}},
+			Hold:          Duration{Value: time.Minute},
 		},
 		History: History{
 			Size: Size{Bytes: 512 << 20}, Age: Duration{Value: 14 * 24 * time.Hour},

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -169,7 +170,15 @@ func (c *Config) validateMonitor(r *report) {
 		name string
 		Threshold
 	}{{"memory", m.Memory}, {"cpu", m.CPU}, {"disk", m.Disk}} {
-		if t.Warning.Value < t.Critical.Value {
+		if t.name != "disk" && len(t.Exclude) > 0 {
+			r.add(t.Exclude[0].At, "monitor.%s.exclude: is for disk alone", t.name)
+		}
+		for _, glob := range t.Exclude {
+			if _, err := path.Match(glob.Value, ""); err != nil {
+				r.add(glob.At, "monitor.%s.exclude: %q: syntax error in pattern", t.name, glob.Value)
+			}
+		}
+		if t.Off || t.Warning.Value < t.Critical.Value {
 			continue
 		}
 		at := t.Warning.At
@@ -178,10 +187,10 @@ func (c *Config) validateMonitor(r *report) {
 		}
 		r.add(at, "monitor.%s: warning at %g%% is not below critical at %g%%", t.name, t.Warning.Value, t.Critical.Value)
 	}
-	if m.OrphanAge.Value <= 0 {
+	if m.OrphanAge.Value <= 0 && !m.OrphanAge.Off {
 		r.add(m.OrphanAge.At, "monitor.orphan_age: must be more than nothing")
 	}
-	if m.ProcessMemory.Bytes == 0 {
+	if m.ProcessMemory.Bytes == 0 && !m.ProcessMemory.Off {
 		r.add(m.ProcessMemory.At, "monitor.process_memory: must be more than nothing")
 	}
 }

@@ -104,3 +104,31 @@ func (b *Bool) setPos(p Pos)     { b.At = p }
 func (d *Duration) setPos(p Pos) { d.At = p }
 func (s *Size) setPos(p Pos)     { s.At = p }
 func (p *Percent) setPos(at Pos) { p.At = at }
+
+// DurationOrOff is a Duration, or the word off: then its value is 0.
+type DurationOrOff struct {
+	Duration
+	Off bool
+}
+
+func (d *DurationOrOff) parse(text string) error {
+	if d.Off = text == "off"; d.Off {
+		d.Value = 0
+		return nil
+	}
+	return d.Duration.parse(text)
+}
+
+// SizeOrOff is a Size, or the word off: then it has no bytes.
+type SizeOrOff struct {
+	Size
+	Off bool
+}
+
+func (s *SizeOrOff) parse(text string) error {
+	if s.Off = text == "off"; s.Off {
+		s.Bytes = 0
+		return nil
+	}
+	return s.Size.parse(text)
+}

@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"path"
 	"slices"
 	"time"
 
@@ -27,10 +28,12 @@ type Settings struct {
 	Interval time.Duration
 	// Memory is on what MemAvailable leaves, CPU on all cores, Disk on space and
 	// inodes of each file system.
-	Memory, CPU, Disk alert.Thresholds
-	OrphanAge         time.Duration // orphans older than this are listed
-	ProcessMemory     uint64        // processes over this (RSS and swap, bytes) are listed
-	Alerts            alert.Settings
+	Memory, CPU, Disk          alert.Thresholds
+	MemoryFor, CPUFor, DiskFor time.Duration // how long it has to be so
+	DiskExclude                []string      // globs on mount points that are not looked at
+	OrphanAge                  time.Duration // orphans older than this are listed; 0 is none
+	ProcessMemory              uint64        // processes over this (RSS and swap, bytes) are listed; 0 is none
+	Alerts                     alert.Settings
 }
 
 // A Snapshot is everything that was measured at one time.
@@ -62,14 +65,17 @@ func Readings(s Settings, l Snapshot) []alert.Reading {
 // measure lists every figure, in the order of a report.
 func measure(s Settings, l Snapshot) []alert.Reading {
 	out := append(hostReadings(s, l), diskReadings(s, l.Host.Disks)...)
-	if l.OrphansKnown {
+	if l.OrphansKnown && s.OrphanAge > 0 {
 		old := OldOrphans(s, l)
 		out = append(out, alert.Reading{Name: "orphans", Unit: alert.UnitCount, Value: float64(len(old)),
 			Thresholds: alert.Thresholds{Warning: 1}, Detail: orphanDetail(s, old)})
 	}
-	if l.OrphansError != "" {
+	if l.OrphansError != "" && s.OrphanAge > 0 {
 		out = append(out, alert.Reading{Name: "orphans", Unit: alert.UnitCount, Value: math.NaN(),
 			Thresholds: alert.Thresholds{Warning: 1}, Detail: l.OrphansError})
+	}
+	if s.ProcessMemory == 0 {
+		return out
 	}
 	value, detail := math.NaN(), ""
 	if l.Pass != nil {
@@ -85,7 +91,7 @@ func measure(s Settings, l Snapshot) []alert.Reading {
 }
 
 func hostReadings(s Settings, l Snapshot) []alert.Reading {
-	memory := alert.Reading{Name: "memory", Unit: alert.UnitPercent, Thresholds: s.Memory, Value: math.NaN()}
+	memory := alert.Reading{Name: "memory", Unit: alert.UnitPercent, Thresholds: s.Memory, For: s.MemoryFor, Value: math.NaN()}
 	if m := l.Host.Memory; m != nil {
 		memory.Value, memory.Detail = m.Percent(), ofTotal(m)+pressureDetail(l.Host, "memory")
 	}
@@ -93,7 +99,7 @@ func hostReadings(s Settings, l Snapshot) []alert.Reading {
 	if m := l.Host.Swap; m != nil {
 		out = append(out, alert.Reading{Name: "swap", Unit: alert.UnitPercent, Value: m.Percent(), Detail: ofTotal(m)})
 	}
-	cpu := alert.Reading{Name: "cpu", Unit: alert.UnitPercent, Thresholds: s.CPU, Value: math.NaN()}
+	cpu := alert.Reading{Name: "cpu", Unit: alert.UnitPercent, Thresholds: s.CPU, For: s.CPUFor, Value: math.NaN()}
 	if c := l.Host.CPU; c != nil {
 		cpu.Value, cpu.Detail = c.Percent, fmt.Sprintf("%d cores", c.Cores)
 		if load := l.Host.Load; load != nil {
@@ -114,8 +120,11 @@ func hostReadings(s Settings, l Snapshot) []alert.Reading {
 func diskReadings(s Settings, disks []sample.Disk) []alert.Reading {
 	var out []alert.Reading
 	for _, d := range disks {
+		if slices.ContainsFunc(s.DiskExclude, func(glob string) bool { ok, _ := path.Match(glob, d.Mount); return ok }) {
+			continue
+		}
 		mount := safetext.Terminal(d.Mount)
-		r := alert.Reading{Name: "disk:" + mount, Unit: alert.UnitPercent, Thresholds: s.Disk, Value: d.Percent}
+		r := alert.Reading{Name: "disk:" + mount, Unit: alert.UnitPercent, Thresholds: s.Disk, For: s.DiskFor, Value: d.Percent}
 		r.Detail = fmt.Sprintf("%s of %s", quantity.FormatSize(uint64(d.Used)), quantity.FormatSize(uint64(d.Total)))
 		if d.Tmpfs {
 			r.Name = "tmpfs:" + mount
@@ -126,7 +135,7 @@ func diskReadings(s Settings, disks []sample.Disk) []alert.Reading {
 		}
 		out = append(out, r)
 		if d.Err == nil && d.InodesPercent >= 0 && !d.Tmpfs {
-			out = append(out, alert.Reading{Name: "inodes:" + mount, Unit: alert.UnitPercent, Thresholds: s.Disk, Value: d.InodesPercent})
+			out = append(out, alert.Reading{Name: "inodes:" + mount, Unit: alert.UnitPercent, Thresholds: s.Disk, For: s.DiskFor, Value: d.InodesPercent})
 		}
 	}
 	return out
@@ -151,6 +160,9 @@ func name(u sample.Usage) string {
 // oldest first; one whose age is not known is not among them.
 func OldOrphans(s Settings, l Snapshot) []wire.Process {
 	var out []wire.Process
+	if s.OrphanAge == 0 {
+		return nil
+	}
 	for _, p := range l.Orphans {
 		o := p.Orphan
 		if o != nil && o.Verdict != wire.VerdictDeliberate && o.Since != nil && l.Time.Sub(*o.Since) > s.OrphanAge {
@@ -179,7 +191,7 @@ func Report(s Settings, l Snapshot) wire.Monitor {
 	if len(doc.Checks) > 0 {
 		doc.Status = doc.Checks[0].Status
 	}
-	if l.Pass != nil {
+	if l.Pass != nil && s.ProcessMemory > 0 {
 		for _, u := range l.Pass.Above(s.ProcessMemory) {
 			doc.HighMemory = append(doc.HighMemory, sample.Describe(u, l.Pass.Boot, l.Time))
 		}

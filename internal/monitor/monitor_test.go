@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -140,5 +142,37 @@ func TestSilentDaemonIsUnknown(t *testing.T) {
 	}
 	if l.OrphansError = ""; Report(defaults(), l).Status != wire.AlertOK {
 		t.Error("without a daemon that is expected it is not ok")
+	}
+}
+
+// TestSwitchedOff: what is off, and disks that are excluded, are neither alerted on nor listed.
+func TestSwitchedOff(t *testing.T) {
+	c, err := config.Parse("test.yaml", []byte("monitor: {memory: off, orphan_age: off, process_memory: off, cpu: {for: 90s}, disk: {exclude: [/mnt/*]}}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := FromConfig(c.Monitor)
+	l := Snapshot{Time: time.Now(), OrphansKnown: true, Pass: &sample.Pass{},
+		Host: sample.Host{CPU: &sample.CPU{Percent: 95}, Disks: []sample.Disk{{Mount: "/mnt/a", Percent: 99}, {Mount: "/", Percent: 50}}}}
+	var names []string
+	for _, r := range Readings(s, l) {
+		if names = append(names, r.Name); r.Name == "cpu" && r.For != 90*time.Second {
+			t.Errorf("cpu for %v", r.For)
+		}
+	}
+	if want := []string{"cpu", "disk:/", "inodes:/"}; !slices.Equal(names, want) {
+		t.Errorf("got %q, want %q", names, want)
+	}
+	if doc := Report(s, l); len(doc.Orphans) != 0 || len(doc.HighMemory) != 0 {
+		t.Errorf("%+v", doc)
+	}
+	for text, want := range map[string]string{
+		"monitor: {cpu: {exclude: [/mnt]}}": "is for disk alone",
+		"monitor: {disk: {exclude: ['[']}}": "syntax error",
+		"monitor: {disk: {for: 5}}":         "no unit",
+	} {
+		if _, err := config.Parse("test.yaml", []byte(text+"\n")); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
 	}
 }
