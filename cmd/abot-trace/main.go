@@ -103,6 +103,7 @@ func commands() []*cli.Command {
 	return []*cli.Command{
 		daemonCommand(),
 		statusCommand(),
+		historyCommand(),
 		treeCommand(),
 		eventsCommand(),
 		orphansCommand(),

@@ -63,6 +63,7 @@ func (f *counters) Snapshot() metrics.Snapshot {
 		Kills:     make(map[metrics.Kill]uint64),
 		Notices:   f.d.noticeCounts(),
 	}
+	s.History = f.d.history.figures()
 	for i := range look.Orphans {
 		addOrphan(s.Orphans, &look.Orphans[i])
 	}

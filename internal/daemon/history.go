@@ -14,9 +14,11 @@ import (
 
 	"github.com/abot-trace/abot-trace/internal/config"
 	"github.com/abot-trace/abot-trace/internal/history"
+	"github.com/abot-trace/abot-trace/internal/metrics"
 	"github.com/abot-trace/abot-trace/internal/past"
 	"github.com/abot-trace/abot-trace/internal/rootfile"
 	"github.com/abot-trace/abot-trace/internal/trace"
+	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
 // historyDir is the directory of the history in that of the state.
@@ -152,6 +154,49 @@ func (k *historyKeeper) close() {
 	if err := errors.Join(k.store.Close(), k.dir.Close()); err != nil {
 		k.log.Warn("close the history", "err", err)
 	}
+}
+
+// status is what is kept, and how fast it grows; nil where nothing is.
+func (k *historyKeeper) status() *wire.StatusHistory {
+	if k == nil {
+		return nil
+	}
+	st := k.store.Stats()
+	return &wire.StatusHistory{Epoch: k.store.Epoch(), Lost: st.Dropped + st.NotableDropped, Damaged: st.Damaged, SetAside: st.SetAside, Error: st.Error,
+		Stream:  keptStatus(&st, history.Stream, st.Limits.Size, st.Limits.Age),
+		Notable: keptStatus(&st, history.Notable, st.Limits.NotableSize, st.Limits.NotableAge)}
+}
+
+// figures is what is counted for Prometheus; nil where nothing is kept.
+func (k *historyKeeper) figures() *metrics.History {
+	if k == nil {
+		return nil
+	}
+	st := k.store.Stats()
+	h := &metrics.History{Bytes: make(map[string]int64), Since: make(map[string]time.Time), Lost: st.Dropped + st.NotableDropped}
+	for class, n := range st.Bytes {
+		h.Bytes[string(class)], h.Since[string(class)] = n, st.Oldest[class]
+	}
+	return h
+}
+
+// leastSpan is what must be kept to say how fast it grows.
+const leastSpan = 10 * time.Minute
+
+func keptStatus(st *history.Stats, class history.Class, size int64, age time.Duration) wire.StatusKept {
+	kept := wire.StatusKept{Bytes: uint64(st.Bytes[class]), LimitBytes: uint64(size), LimitAge: age.Seconds(), Segments: st.Segments[class]}
+	since, ok := st.Oldest[class]
+	if !ok {
+		return kept
+	}
+	until := st.Newest[class]
+	kept.Since, kept.Until = &since, &until
+	if span := until.Sub(since); span >= leastSpan && kept.Bytes > 0 {
+		perSecond := float64(kept.Bytes) / span.Seconds()
+		perDay, left := perSecond*86400, max(0, float64(size)-float64(kept.Bytes))/perSecond
+		kept.BytesPerDay, kept.SecondsLeft = &perDay, &left
+	}
+	return kept
 }
 
 // condition says why nothing is kept at present, nil where all is well.

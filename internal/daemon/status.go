@@ -25,7 +25,7 @@ const recentLoss = time.Hour
 func (d *daemon) statusDocument(ctx context.Context) (*wire.Status, error) {
 	host, _ := os.Hostname()
 	s := &wire.Status{Schema: wire.Schema, Host: host, Version: d.Version, Stop: d.stopFile(), Notices: d.noticeStatus(),
-		Problems: []wire.StatusProblem{}, Rules: []wire.StatusRule{}}
+		History: d.history.status(), Problems: []wire.StatusProblem{}, Rules: []wire.StatusRule{}}
 	stats := d.tracer.Stats()
 	s.Stream = wire.StatusStream{PID: os.Getpid(), StartedAt: d.startedAt, Lost: stats.Refused, Processes: stats.Living, Orphans: stats.Orphans}
 	if !stats.CanarySeen.IsZero() {
@@ -104,7 +104,7 @@ func lastKill(told []*wire.Event) *wire.StatusKill {
 // lostLately counts the records that were lost less than recentLoss ago.
 func lostLately(told []*wire.Event, now uint64) (records uint64) {
 	for _, e := range told {
-		if e.Lost != nil && e.TimeNS+uint64(recentLoss) > now {
+		if e.Lost != nil && e.Lost.Where == "" && e.TimeNS+uint64(recentLoss) > now {
 			records += e.Lost.Records
 		}
 	}

@@ -93,5 +93,6 @@ func Examine(ctx context.Context, s Settings) *Report {
 	r.Checks = append(r.Checks, service...)
 	r.journald(s)
 	r.stopFile(r.configuration(s))
+	r.history()
 	return r
 }

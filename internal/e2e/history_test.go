@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"os/exec"
 	"path/filepath"
 	"sync"
@@ -15,6 +16,7 @@ import (
 	"github.com/abot-trace/abot-trace/internal/past"
 	"github.com/abot-trace/abot-trace/internal/rootfile"
 	"github.com/abot-trace/abot-trace/internal/tracker"
+	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
 // pastOf opens what the daemon has kept of a class.
@@ -71,6 +73,15 @@ func TestHistoryAcrossKills(t *testing.T) {
 		d.reported(f)
 		families = append(families, f)
 	}
+	var h wire.StatusHistory
+	out, _ := wantRun(t, 0, "history", "--json", "--socket", d.socket())
+	if err := json.Unmarshal([]byte(out), &h); err != nil || h.Epoch == "" || h.Stream.Since == nil || h.Stream.Bytes == 0 ||
+		h.Notable.Since == nil || h.Lost+h.Damaged+h.SetAside != 0 || h.Error != "" {
+		t.Errorf("%v: history %s", err, out)
+	}
+	out, _ = wantRun(t, 0, "history", "--socket", d.socket())
+	wantText(t, out, "stream     since ", "notable    since ", "of 512 MiB, at most 14d", "lost       none")
+	wantText(t, d.metrics(), "abot_trace_history_lost_total 0", `abot_trace_history_bytes{part="stream"}`)
 	d.endBy(unix.SIGTERM)
 
 	type life struct{ forks, execs, exits int }

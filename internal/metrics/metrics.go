@@ -45,6 +45,14 @@ type Snapshot struct {
 
 	Alerts  map[string]int // by name: 0 ok, 1 warning, 2 critical
 	Notices map[Notice]uint64
+	History *History // nil where none is kept
+}
+
+// History is what is kept of the past.
+type History struct {
+	Bytes map[string]int64 // by part: stream, notable
+	Since map[string]time.Time
+	Lost  uint64 // entries that the disk did not take
 }
 
 // Orphans is what the living orphans of one verdict use, with their trees.
@@ -177,6 +185,9 @@ var (
 	descKills     = desc("kills_total", "Acts of rules upon a tree, by rule, mode and outcome.", "rule", "mode", "outcome")
 	descFreed     = desc("freed_bytes_total", "Memory and swap freed by rules.")
 	descAlert     = desc("alert_state", "State of an alert: 0 ok, 1 warning, 2 critical.", "alert")
+	descHistory   = desc("history_bytes", "Bytes of the history on disk, by part.", "part")
+	descSince     = desc("history_oldest_timestamp_seconds", "When the oldest of the history happened, by part.", "part")
+	descDropped   = desc("history_lost_total", "Entries that the disk did not take.")
 	descNotices   = desc("notices_total", "Notices, by target and result.", "target", "result")
 )
 
@@ -186,7 +197,7 @@ type collector struct{ source Source }
 // Describe implements [prometheus.Collector].
 func (c collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{descEvents, descLost, descLastEvent, descProcesses, descOrphans, descMemory, descCPU,
-		descKills, descFreed, descAlert, descNotices} {
+		descKills, descFreed, descAlert, descNotices, descHistory, descSince, descDropped} {
 		out <- d
 	}
 }
@@ -225,6 +236,15 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	send(descFreed, prometheus.CounterValue, float64(s.FreedBytes))
 	for name, state := range s.Alerts {
 		send(descAlert, prometheus.GaugeValue, float64(state), name)
+	}
+	if h := s.History; h != nil {
+		for part, n := range h.Bytes {
+			send(descHistory, prometheus.GaugeValue, float64(n), part)
+		}
+		for part, t := range h.Since {
+			send(descSince, prometheus.GaugeValue, float64(t.UnixNano())/1e9, part)
+		}
+		send(descDropped, prometheus.CounterValue, float64(h.Lost))
 	}
 	for notice, n := range s.Notices {
 		send(descNotices, prometheus.CounterValue, float64(n), notice.Target, notice.Result)

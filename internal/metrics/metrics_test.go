@@ -29,6 +29,7 @@ var full = fixed{
 	Orphans:    map[string]Orphans{"leaked": {Count: 2, RSS: 10, Swap: 20, CPUPercent: 150}},
 	Kills:      map[Kill]uint64{{"stale \"x\"\n", "enforce", "done"}: 1},
 	FreedBytes: 4096, Alerts: map[string]int{"disk:/a\x1b": 2}, Notices: map[Notice]uint64{{"journald", "delivered"}: 9},
+	History: &History{Bytes: map[string]int64{"stream": 4096}, Since: map[string]time.Time{"stream": time.Unix(1700000000, 0)}, Lost: 2},
 }
 
 func TestLint(t *testing.T) {
@@ -56,6 +57,15 @@ abot_trace_events_total{type="fork"} 7
 # HELP abot_trace_freed_bytes_total Memory and swap freed by rules.
 # TYPE abot_trace_freed_bytes_total counter
 abot_trace_freed_bytes_total 4096
+# HELP abot_trace_history_bytes Bytes of the history on disk, by part.
+# TYPE abot_trace_history_bytes gauge
+abot_trace_history_bytes{part="stream"} 4096
+# HELP abot_trace_history_lost_total Entries that the disk did not take.
+# TYPE abot_trace_history_lost_total counter
+abot_trace_history_lost_total 2
+# HELP abot_trace_history_oldest_timestamp_seconds When the oldest of the history happened, by part.
+# TYPE abot_trace_history_oldest_timestamp_seconds gauge
+abot_trace_history_oldest_timestamp_seconds{part="stream"} 1.7e+09
 # HELP abot_trace_kills_total Acts of rules upon a tree, by rule, mode and outcome.
 # TYPE abot_trace_kills_total counter
 abot_trace_kills_total{mode="enforce",outcome="done",rule="stale \"x\"\\n"} 1

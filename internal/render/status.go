@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/abot-trace/abot-trace/internal/quantity"
 	"github.com/abot-trace/abot-trace/internal/safetext"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -26,6 +27,7 @@ func Status(w io.Writer, s *wire.Status, now time.Time, style Style) error {
 	p.add("rules", ruleStatus(s.Rules))
 	p.add("stop file", stopStatus(s.Stop, now))
 	p.add("leaks", leakStatus(&s.Leaks))
+	p.add("history", historyStatus(s.History, now))
 	for _, n := range s.Notices {
 		p.add("notices", noticeStatus(&n))
 	}
@@ -56,6 +58,57 @@ func streamStatus(s *wire.StatusStream, now time.Time) string {
 		lost = fmt.Sprintf("%d records lost", s.Lost)
 	}
 	return fmt.Sprintf("%s, %s; %s, %s", text, lost, count(s.Processes, "process"), count(s.Orphans, "orphan"))
+}
+
+func historyStatus(h *wire.StatusHistory, now time.Time) string {
+	switch {
+	case h == nil:
+		return "none is kept"
+	case h.Stream.Since == nil:
+		return "nothing is kept yet"
+	}
+	text := fmt.Sprintf("%s back, %s of %s", Since(now, h.Stream.Since), quantity.FormatSize(h.Stream.Bytes), quantity.FormatSize(h.Stream.LimitBytes))
+	if h.Lost > 0 {
+		text += fmt.Sprintf(", %d entries lost", h.Lost)
+	}
+	return text
+}
+
+// History prints what is kept of the past.
+func History(w io.Writer, h *wire.StatusHistory, now time.Time, style Style) error {
+	p := paragraphs{style: style, indent: 11}
+	p.add("stream", keptText(&h.Stream, now))
+	p.add("notable", keptText(&h.Notable, now))
+	lost := "none"
+	if h.Lost+h.Damaged > 0 {
+		lost = fmt.Sprintf("%d entries that the disk did not take, %d that it did not give back", h.Lost, h.Damaged)
+	}
+	p.add("lost", lost)
+	if h.SetAside > 0 {
+		p.add("set aside", count(int(h.SetAside), "segment")+" of no use: damaged, or another machine's")
+	}
+	if h.Error != "" {
+		p.color = red
+		p.add("problem", safetext.Terminal(h.Error))
+	}
+	_, err := io.WriteString(w, p.text.String())
+	return err
+}
+
+func keptText(k *wire.StatusKept, now time.Time) string {
+	limits := fmt.Sprintf("%s of %s, at most %s", quantity.FormatSize(k.Bytes), quantity.FormatSize(k.LimitBytes),
+		quantity.FormatDuration(quantity.Seconds(k.LimitAge)))
+	if k.Since == nil {
+		return "nothing is kept yet; " + limits
+	}
+	text := fmt.Sprintf("since %s (%s); %s", k.Since.Local().Format(time.DateTime), Since(now, k.Since), limits)
+	if k.BytesPerDay != nil && k.SecondsLeft != nil {
+		text += fmt.Sprintf("; %s a day", quantity.FormatSize(uint64(*k.BytesPerDay)))
+		if left := quantity.Seconds(*k.SecondsLeft); *k.SecondsLeft > 0 && k.LimitAge > *k.SecondsLeft {
+			text += ", full in " + quantity.FormatDuration(left.Round(time.Minute))
+		}
+	}
+	return text
 }
 
 func ruleStatus(rules []wire.StatusRule) string {

@@ -19,6 +19,7 @@ func TestStatus(t *testing.T) {
 		Rules: []wire.StatusRule{{Name: "stale-workers", Mode: "enforce", Action: "kill", Kills: 3},
 			{Name: "unknown-and-large", Mode: "observe", Action: "kill", WouldKill: 7}, {Name: "tell", Mode: "observe", Action: "notify"}},
 		Stop: &wire.Stop{Path: "/run/abot-trace/stop", InForce: true, Since: ago(time.Minute)}, Leaks: wire.StatusLeaks{Open: 2, Leaked: 1, Processes: 7, RSSBytes: 300 << 20},
+		History:  &wire.StatusHistory{Lost: 3, Stream: wire.StatusKept{Since: ago(50 * time.Hour), Bytes: 40 << 20, LimitBytes: 512 << 20}},
 		Notices:  []wire.StatusNotices{{Target: "journald", Delivered: 12}, {Target: "webhook[0]", Delivered: 3, Failed: 1}},
 		LastKill: &wire.StatusKill{Time: *ago(2 * time.Hour), Kill: wire.Kill{KillID: "b-k1", Rule: "stale-workers", Mode: "enforce", Outcome: wire.KillDone, FreedBytes: 40 << 20, Processes: []wire.Killed{{Outcome: wire.OutcomeDied}}}}}
 	for _, width := range []int{0, 60, 80, 120} {
@@ -48,6 +49,7 @@ stop file  /run/abot-trace/stop is there, since 1m: no rule
            ends anything
 leaks      2 open, 1 of them leaked: 7 processes hold 300
            MiB
+history    2d2h back, 40 MiB of 512 MiB, 3 entries lost
 notices    journald: 12 delivered
            webhook[0]: 3 delivered, 1 failed
 last kill  2h ago, rule stale-workers (enforce): done: 1
@@ -59,6 +61,27 @@ problem    no rule ends anything while /run/abot-trace/stop
 		if got := b.String(); got != want {
 			t.Errorf("got\n%s\nwant\n%s", got, want)
 		}
+	}
+}
+
+func TestHistory(t *testing.T) {
+	now := time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC)
+	since, perDay, left := now.Add(-48*time.Hour), float64(20<<20), float64(23*86400)
+	h := &wire.StatusHistory{Lost: 3, Damaged: 1, SetAside: 2, Error: "no\x1broom",
+		Stream:  wire.StatusKept{Since: &since, Until: &now, Bytes: 40 << 20, LimitBytes: 500 << 20, LimitAge: 30 * 86400, BytesPerDay: &perDay, SecondsLeft: &left},
+		Notable: wire.StatusKept{LimitBytes: 64 << 20, LimitAge: 90 * 86400}}
+	var b strings.Builder
+	if err := History(&b, h, now, Style{}); err != nil {
+		t.Fatal(err)
+	}
+	want := "stream     since " + since.Local().Format(time.DateTime) + ` (2d); 40 MiB of 500 MiB, at most 30d; 20 MiB a day, full in 23d
+notable    nothing is kept yet; 0 B of 64 MiB, at most 90d
+lost       3 entries that the disk did not take, 1 that it did not give back
+set aside  2 segments of no use: damaged, or another machine's
+problem    no\x1broom
+`
+	if got := b.String(); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
 

@@ -22,6 +22,7 @@ type Status struct {
 	Stop     *Stop           `json:"stop,omitempty"` // nil where none is configured
 	Leaks    StatusLeaks     `json:"leaks"`
 	Notices  []StatusNotices `json:"notices"`
+	History  *StatusHistory  `json:"history,omitempty"`   // nil where none is kept
 	LastKill *StatusKill     `json:"last_kill,omitempty"` // that is remembered, and signalled somebody
 }
 
@@ -40,6 +41,35 @@ type StatusStream struct {
 	Lost      uint64     `json:"lost"` // records, since the programs were attached
 	Processes int        `json:"processes"`
 	Orphans   int        `json:"orphans"`
+}
+
+// StatusHistory is what is kept of the past.
+type StatusHistory struct {
+	// Epoch is another one after a purge: cursors of before name nothing any more.
+	Epoch string `json:"epoch"`
+	// Stream is all that changed a process, Notable what people are told.
+	Stream  StatusKept `json:"stream"`
+	Notable StatusKept `json:"notable"`
+	// Lost counts entries that the disk did not take, Damaged those that it did not give back,
+	// since the daemon's start; SetAside segments of no use.
+	Lost     uint64 `json:"lost"`
+	Damaged  uint64 `json:"damaged"`
+	SetAside uint64 `json:"set_aside"`
+	Error    string `json:"error,omitempty"` // why nothing can be written now
+}
+
+// StatusKept is one part of the history.
+type StatusKept struct {
+	Since      *time.Time `json:"since,omitempty"` // nil where nothing is kept yet
+	Until      *time.Time `json:"until,omitempty"`
+	Bytes      uint64     `json:"bytes"`
+	LimitBytes uint64     `json:"limit_bytes"`
+	LimitAge   float64    `json:"limit_age_seconds"`
+	Segments   int        `json:"segments"`
+	// BytesPerDay is how fast it grows, on the average of what is kept; SecondsLeft when the
+	// limit is reached at that rate and the oldest goes. Absent where too little is kept to say.
+	BytesPerDay *float64 `json:"bytes_per_day,omitempty"`
+	SecondsLeft *float64 `json:"seconds_left,omitempty"`
 }
 
 // StatusRule is one rule, and how often it has acted since the daemon's start.
