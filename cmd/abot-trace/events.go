@@ -30,11 +30,16 @@ A reader that is too slow misses events and is told so by an event of type lost.
 names pid, program and unit; below orphans, verdicts, leaks and kills stand the reasons,
 the deciding one first, and the command that tells more.
 
+Notable events (all but forks, execs, exits and signals) are kept on disk. With a cursor they
+come from there: a reader that is slow or was away gets all that is still kept, and is told
+how much is not.
+
 Examples:
    abot-trace events -n 20
    abot-trace events --type orphan,kill --since 1h
    abot-trace events --type kill,leak --unit 'web*.service'
    abot-trace events --follow --type orphan
+   abot-trace events --follow --cursor-file /var/lib/shipper/cursor --json
    abot-trace events --follow --json | jq -c 'select(.type == "exit")'`,
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on with new events until interrupted; begins with the last 10"},
@@ -42,7 +47,7 @@ Examples:
 			&cli.StringFlag{Name: "type", Usage: "only these `TYPES`, separated by commas: " + strings.Join(wire.Types, ", ")},
 			&cli.StringFlag{Name: "since", Usage: "only events since `T`: an age as 90s, 1h or 7d, or a time as 2026-01-31T15:04:05Z"},
 			jsonFlag(), colorFlag(), socketFlag(), noDaemonFlag(),
-		}, filterFlags()...),
+		}, append(filterFlags(), cursorFlags()...)...),
 		Action: showEvents,
 	}
 }
@@ -57,6 +62,12 @@ func showEvents(c *cli.Context) error {
 	}
 	ctx, stop := interruptible(c)
 	defer stop()
+	switch cursor, ok, err := startCursor(c); {
+	case err != nil:
+		return err
+	case ok:
+		return showFrom(ctx, c, &q, cursor)
+	}
 	from, closer, err := openInspector(ctx, c)
 	if err != nil {
 		return err

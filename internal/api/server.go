@@ -66,6 +66,10 @@ type Server struct {
 	// Status, unless nil, gathers the document of `status --json`.
 	Status func(context.Context) (*wire.Status, error)
 
+	// Past, unless nil, hands the lines of notable events from a cursor on to write, and with
+	// follow goes on until ctx ends. The same holds for it. An error of write is its own.
+	Past func(ctx context.Context, cursor string, types []string, follow bool, write func([]byte) error) error
+
 	backend Backend
 	log     *slog.Logger
 	gid     int    // of the group that may ask; -1 for none
@@ -249,6 +253,9 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 	since, err := sinceParam(q.Get("since"))
 	if err != nil {
 		return err
+	}
+	if q.Get("cursor") != "" {
+		return s.pastEvents(w, r, types)
 	}
 	if q.Get("follow") == "1" {
 		return s.follow(w, r, types, since)

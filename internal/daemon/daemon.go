@@ -198,6 +198,7 @@ func (d *daemon) build(p *probe.Probe) error {
 	}
 	d.server.Conditions = d.conditions
 	d.server.StopFile = d.stopFile
+	d.server.Past = d.history.follow()
 	d.server.Status = d.statusDocument
 	d.addEndpoints()
 	return nil

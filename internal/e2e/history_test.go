@@ -4,8 +4,11 @@ package e2e
 
 import (
 	"encoding/json"
+	"math/rand/v2"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -144,4 +147,77 @@ func TestHistoryAcrossKills(t *testing.T) {
 	if err != nil || len(told) < len(families) {
 		t.Errorf("%v: %d notable events", err, len(told))
 	}
+}
+
+// TestCursorFile has a reader with a cursor file killed at random moments, while leaks are
+// made and the daemon is restarted: it has each notable event, in order, and no other twice than
+// the last ones before it was killed.
+func TestCursorFile(t *testing.T) {
+	d := newKept(t, ruleless)
+	d.start()
+	file := filepath.Join(d.dir, "cursor")
+	var got []uint64
+	for round := range either(6, 100) {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		reader := exec.Command(binary(), "events", "--follow", "--json", "--cursor-file", file, "--socket", d.socket())
+		reader.Stdout, reader.Stderr = w, w
+		if err := reader.Start(); err != nil {
+			t.Fatal(err)
+		}
+		_ = w.Close()
+		f := newPair(t, "reader")
+		f.killMain()
+		d.reported(f)
+		if round == 2 {
+			d.endBy(unix.SIGKILL)
+			d.start()
+		}
+		lines := json.NewDecoder(r)
+		for stay := 1 + rand.IntN(4); stay > 0; stay-- {
+			var e wire.Event
+			if err := lines.Decode(&e); err != nil {
+				if round != 2 { // where the daemon went, and the reader with it
+					t.Fatalf("round %d: %v", round, err)
+				}
+				break
+			}
+			got = append(got, e.NotableSeq)
+		}
+		_ = reader.Process.Kill()
+		for { // what it had written before
+			var e wire.Event
+			if lines.Decode(&e) != nil {
+				break
+			}
+			got = append(got, e.NotableSeq)
+		}
+		_ = reader.Wait()
+		_ = r.Close()
+	}
+	next := uint64(1)
+	for _, seq := range got {
+		if seq > next {
+			t.Fatalf("event %d follows %d: %v", seq, next-1, got)
+		}
+		next = max(next, seq+1)
+	}
+	if next < 2 {
+		t.Errorf("nothing was read: %v", got)
+	}
+	out, _ := wantRun(t, 0, "events", "--json", "--cursor-file", file, "--socket", d.socket())
+	for line := range strings.Lines(out) {
+		var e wire.Event
+		if err := json.Unmarshal([]byte(line), &e); err != nil || e.NotableSeq > next {
+			t.Fatalf("%v: %s follows %d", err, line, next-1)
+		}
+		next = max(next, e.NotableSeq+1)
+	}
+	if next < 7 {
+		t.Errorf("read up to %d only", next)
+	}
+	_, text := wantRun(t, 1, "events", "--cursor", "nonsense", "--socket", d.socket())
+	wantText(t, text, "no cursor of notable events")
 }

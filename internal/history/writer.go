@@ -280,6 +280,14 @@ func (s *Store) Close() error {
 	return nil
 }
 
+// Changed returns a channel that is closed when something was written next. From any
+// goroutine.
+func (s *Store) Changed() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.flushed
+}
+
 // Wait blocks until what was handed over before is written, or d has passed.
 func (s *Store) Wait(d time.Duration) {
 	timeout := time.After(d)
