@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 )
@@ -92,10 +93,31 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		DisableSliceFlagSeparator: true,
 		ExitErrHandler:            func(*cli.Context, error) {},
 		Flags:                     []cli.Flag{cli.HelpFlag, versionFlag()},
-		Commands:                  commands(),
+		Commands:                  grouped(commands()),
 	}
 	reportUsage(app)
 	return app
+}
+
+// groups are the headings of the help, which sorts them by name.
+var groups = map[string][]string{
+	"See":              {"status", "tree", "events", "orphans", "leaks", "explain", "monitor"},
+	"End":              {"kill", "cleanup", "stop-rules", "start-rules"},
+	"Run and hold":     {"supervise", "lease"},
+	"Set up and check": {"check", "replay", "doctor", "notify-test", "version", "completion", "help"},
+	"Service":          {"daemon", "thaw", "uninstall-probes"},
+}
+
+// grouped puts each command under its heading.
+func grouped(list []*cli.Command) []*cli.Command {
+	for _, c := range list {
+		for heading, names := range groups {
+			if slices.Contains(names, c.Name) {
+				c.Category = heading
+			}
+		}
+	}
+	return list
 }
 
 // commands lists every command; each lives in the file of its name.

@@ -16,7 +16,7 @@ import (
 func thawCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "thaw",
-		Usage: "let continue what a daemon had stopped when it was killed",
+		Usage: "resume processes that a killed daemon left stopped",
 		Description: `A rule that ends a tree stops it first, for a moment, so that no process of it can react
 to the end of another. A daemon that is killed at that very moment leaves them stopped.
 The next daemon lets them continue, and so does this: the service runs it whenever it

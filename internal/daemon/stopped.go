@@ -17,7 +17,7 @@ import (
 // stoppedDir is where the daemon at a socket writes down whom it has stopped.
 func stoppedDir(socket string) string { return filepath.Join(filepath.Dir(socket), "stopped") }
 
-// Thaw lets continue whatever a daemon at that socket has stopped and left so, because
+// Thaw resumes whatever a daemon at that socket has stopped and left so, because
 // it was killed before it could send the SIGTERM that was to follow, and returns how
 // many processes that were. While a daemon is there the error is a
 // [dirlock.BusyError]: it thaws by itself, and needs its notes until then.
@@ -45,7 +45,7 @@ func Thaw(socket string) (int, error) {
 func (d *daemon) stopJournal() enforce.Journal {
 	journal, err := d.openStopped()
 	if err != nil {
-		d.Log.Warn("trees are not stopped before they are ended", "err", err)
+		d.Log.Warn("the journal of stopped processes is not available: kills skip the step that stops a tree first", "err", err)
 		return nil
 	}
 	if n, err := journal.Thaw(procfs.FS{}); err != nil || n > 0 {
