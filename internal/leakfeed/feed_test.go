@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package leakfeed
+
+import (
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/internal/boottime"
+	"github.com/abot-trace/abot-trace/internal/describe"
+	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/evidence"
+	"github.com/abot-trace/abot-trace/internal/tracker"
+	"github.com/abot-trace/abot-trace/internal/wire"
+)
+
+// leakOfTwo is a feed of a tree in which a parent was killed and left two children, both
+// judged leaked, now.
+func leakOfTwo(t *testing.T) (f *Feed, tree *tracker.Tree, children [2]event.ID, now uint64) {
+	t.Helper()
+	tree = tracker.New(16)
+	names := describe.NewNames(tree)
+	f = New(Options{Tree: tree, Names: names, Conv: describe.NewConverter(names), Machine: "m",
+		Usage: func() ([]event.Task, error) { return nil, nil }, Post: func(func()) {}})
+	now = boottime.Now()
+	parent := event.ID{PID: 1 << 23, Start: now - 100}
+	tree.Apply(&event.Event{Kind: event.KindFork, Subject: parent, Time: parent.Start})
+	for i := range children {
+		children[i] = event.ID{PID: parent.PID + 1 + int32(i), Start: now - 50 + uint64(i)}
+		tree.Apply(&event.Event{Kind: event.KindFork, Subject: children[i], Time: children[i].Start, Fork: event.Fork{Spawner: parent, Caller: parent}})
+	}
+	tree.Apply(&event.Event{Kind: event.KindExit, Subject: parent, Time: now, Exit: event.Exit{Status: event.Status(unix.SIGKILL), HasChildren: true}})
+	for _, id := range children {
+		f.News(newsOf(t, tree, id, wire.VerdictLeaked))
+	}
+	return f, tree, children, now
+}
+
+func newsOf(t *testing.T, tree *tracker.Tree, id event.ID, verdict string) *evidence.News {
+	t.Helper()
+	p, ok := tree.Get(id)
+	if !ok || p.Orphan == nil {
+		t.Fatalf("%v is no orphan", id)
+	}
+	o := *p.Orphan
+	o.Verdict, o.Provisional = verdict, false
+	p.Orphan = &o
+	return &evidence.News{Process: &p, First: true}
+}
+
+// TestFeed follows a leak from two verdicts to its end: one opening, of both, and one end.
+func TestFeed(t *testing.T) {
+	f, tree, children, now := leakOfTwo(t)
+	if events := f.TakeEvents(); len(events) != 0 {
+		t.Errorf("told at once: %+v", events)
+	}
+	f.Tick(now + uint64(time.Second))
+	events := f.TakeEvents()
+	if len(events) != 1 || events[0].Leak.Change != wire.LeakOpened || events[0].Leak.Processes.Now != 2 || len(events[0].Leak.Members) != 2 {
+		t.Fatalf("opened: %+v", events)
+	}
+	id := events[0].Leak.ID
+	if of, ok := f.Of(children[0]); !ok || of != id {
+		t.Errorf("%v belongs to %q, want %s", children[0], of, id)
+	}
+	if p, _ := tree.Get(children[1]); p.Orphan.Leak != id {
+		t.Errorf("the tree says %q", p.Orphan.Leak)
+	}
+	f.SampleTasks([]event.Task{{ID: children[0], RSS: 1 << 20}, {ID: children[1], RSS: 2 << 20, Swap: 1 << 20}}, now+uint64(2*time.Second))
+	if held, ok := f.Held(id); !ok || held.RSS+held.Swap != 4<<20 || !held.Sampled || held.Pending {
+		t.Errorf("held: %+v, %v", held, ok)
+	}
+	for _, child := range children {
+		tree.Apply(&event.Event{Kind: event.KindExit, Subject: child, Time: now + uint64(3*time.Second), Exit: event.Exit{Status: event.Status(unix.SIGTERM)}})
+		p, _ := tree.Get(child)
+		f.Exited(&p)
+	}
+	f.Tick(now + uint64(4*time.Second))
+	events = f.TakeEvents()
+	if len(events) != 1 || events[0].Leak.Change != wire.LeakEnded || events[0].Leak.EndedBy != "signal" || *events[0].Leak.PeakBytes != 4<<20 {
+		t.Errorf("ended: %+v", events)
+	}
+	if _, ok := f.Held(id); ok {
+		t.Error("it is held after its end")
+	}
+}
+
+// TestKillIsToldBehind: a kill cuts the gathering short, and says of which leak it is.
+func TestKillIsToldBehind(t *testing.T) {
+	f, _, children, now := leakOfTwo(t)
+	id, _ := f.Of(children[0])
+	if held, ok := f.Held(id); !ok || held.Processes != 2 {
+		t.Errorf("before anybody was told: %+v, %v", held, ok)
+	}
+	f.Kill("k1", "rule", children[:])
+	f.Tick(now + 1)
+	events := f.TakeEvents()
+	if len(events) != 1 || events[0].Leak.Change != wire.LeakOpened || events[0].Leak.ID != id {
+		t.Fatalf("opened: %+v", events)
+	}
+	var kill wire.Kill
+	f.AddTo(&kill, id)
+	if kill.Leak != id || kill.Fingerprint == "" || kill.Fingerprint != events[0].Leak.Fingerprint || kill.Name != events[0].Leak.Name {
+		t.Errorf("%+v", kill)
+	}
+}
