@@ -231,6 +231,10 @@ func testEvents(now time.Time) []wire.Event {
 				Name: "abot-trace notify-test", Verdict: wire.VerdictUnknown, Evidence: []string{"this is a test of the notices"},
 				Leaker: wire.LeakLeaker{PID: pid, Comm: "test", Exit: &wire.Exit{Code: &code}}, OpenedAt: now,
 				Processes: wire.LeakCount{Now: 1, Peak: 1, Total: 1}}
+		case wire.TypeTrust:
+			e.Process = nil
+			e.Trust = &wire.Trust{Action: wire.TrustAck, Kind: wire.TrustAck, Fingerprint: "F000000000000", Name: "abot-trace notify-test",
+				Reason: "this is a test of the notices", Since: now, Until: &now}
 		case wire.TypeOrphan:
 			p.Orphan = &wire.Orphan{Since: &now, Direct: true, Verdict: wire.VerdictUnknown, Evidence: []string{"this is a test of the notices"},
 				Leaker: &wire.Leaker{PID: pid, Comm: "test", Exit: &wire.Exit{Code: &code}}, Adopter: &wire.Adopter{PID: 1, Comm: "test", Kind: "init"}}

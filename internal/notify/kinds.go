@@ -33,6 +33,8 @@ func SeverityOf(e *Event) Severity {
 		return verdictSeverity(e)
 	case wire.TypeLeak:
 		return leakSeverity(e.Leak)
+	case wire.TypeTrust:
+		return trustSeverity(e.Trust)
 	case wire.TypeKill:
 		return killSeverity(e.Kill)
 	case wire.TypeAlert:
@@ -82,6 +84,14 @@ func leakSeverity(l *wire.Leak) Severity {
 	default:
 		return SeverityWarning
 	}
+}
+
+// trustSeverity is a warning where a rule gave up: what people decide they know.
+func trustSeverity(t *wire.Trust) Severity {
+	if t != nil && t.Action == wire.TrustSuspend {
+		return SeverityWarning
+	}
+	return SeverityNotice
 }
 
 func killSeverity(k *wire.Kill) Severity {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/abot-trace/abot-trace/internal/quantity"
 	"github.com/abot-trace/abot-trace/internal/safetext"
+	"github.com/abot-trace/abot-trace/internal/trust"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -50,6 +51,9 @@ func RecordOf(e *Event) Record {
 	}
 	if e.Leak != nil {
 		b.leak(e.Leak)
+	}
+	if e.Trust != nil {
+		b.trust(e.Trust)
 	}
 	if e.Kill != nil {
 		if e.Process == nil || e.Process.Orphan == nil {
@@ -113,6 +117,16 @@ func (b *builder) process(p *wire.Process) {
 	if p.Orphan != nil {
 		b.orphan(p.Orphan)
 	}
+}
+
+// trust adds what was decided about a fingerprint or a rule, and by whom.
+func (b *builder) trust(t *wire.Trust) {
+	b.raw("ABOT_TRUST_ACTION", t.Action)
+	b.text("ABOT_FINGERPRINT", t.Fingerprint)
+	b.text("ABOT_CMDLINE", t.Name)
+	b.text("ABOT_RULE", t.Rule)
+	b.text("ABOT_REASON", t.Reason)
+	b.text("ABOT_TRUST_BY", trust.Decider(t.By))
 }
 
 func (b *builder) signal(s *wire.Signal) {
@@ -241,6 +255,8 @@ func Summary(e *Event) string {
 		s = verdictSummary(who, e.Process.Orphan, e.Verdict)
 	case e.Leak != nil:
 		s = LeakSummary(e.Leak)
+	case e.Trust != nil:
+		s = trust.Sentence(e.Trust)
 	case e.Kill != nil:
 		s = killSummary(who, e.Kill)
 	case e.Alert != nil:

@@ -12,6 +12,7 @@ import (
 
 	"github.com/abot-trace/abot-trace/internal/quantity"
 	"github.com/abot-trace/abot-trace/internal/safetext"
+	"github.com/abot-trace/abot-trace/internal/trust"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -128,6 +129,8 @@ func typeColor(e *wire.Event) color {
 		return yellow
 	case wire.TypeOOM, wire.TypeKill, wire.TypeLost:
 		return red
+	case wire.TypeTrust:
+		return yellow
 	case wire.TypeAlert:
 		if e.Alert != nil && e.Alert.State == wire.AlertOK {
 			return green
@@ -194,6 +197,8 @@ func happened(e *wire.Event) string {
 		return fmt.Sprintf("%s: %s", safetext.Field(e.Alert.Name), safetext.Terminal(e.Alert.Message))
 	case e.Type == wire.TypeLeak && e.Leak != nil:
 		return aboutLeak(e.Leak, e.Time)
+	case e.Type == wire.TypeTrust && e.Trust != nil:
+		return trust.Sentence(e.Trust)
 	case p == nil:
 		return ""
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/abot-trace/abot-trace/internal/quantity"
 	"github.com/abot-trace/abot-trace/internal/safetext"
+	"github.com/abot-trace/abot-trace/internal/trust"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -61,10 +62,24 @@ func leakRow(l *wire.Leak, now time.Time) []Cell {
 	if l.State == wire.LeakStateEnded {
 		state = strings.TrimSuffix("ended, "+l.EndedBy, ", ")
 	}
+	for i := range l.Trust {
+		state += ", " + decided(&l.Trust[i])
+	}
 	return []Cell{text(l.ID), text(Since(now, &l.OpenedAt)), text(state), text(l.Verdict), text(processesOf(l)), text(leakMemory(l)),
 		text(ByteTime(l.ByteSeconds)), text(cpuTime(l.CPUSeconds)), text(safetext.Field(cmp.Or(l.Leaker.User, "-"))),
 		text(safetext.Field(place(l))), text(Exit(l.Leaker.Exit)), text(l.Fingerprint),
 		{Text: LeakName(l), Fit: func(width int) string { return fitLeakName(l, width) }}}
+}
+
+// decided is what was decided about a leak's fingerprint, in a word or two.
+func decided(t *wire.Trust) string {
+	switch t.Kind {
+	case wire.TrustAck:
+		return "acked"
+	case wire.TrustIgnore:
+		return "ignored"
+	}
+	return safetext.Field(t.Rule) + " suspended"
 }
 
 func processesOf(l *wire.Leak) string {
@@ -193,6 +208,9 @@ func Leak(w io.Writer, l *wire.Leak, now time.Time, style Style) error {
 		line("kills", "%s", strings.Join(l.KillIDs, " "))
 	}
 	line("fingerprint", "%s", cmp.Or(l.Fingerprint, "-"))
+	for i := range l.Trust {
+		line("decided", "%s", trust.Sentence(&l.Trust[i]))
+	}
 	for i := range l.Members {
 		m := &l.Members[i]
 		how := "stranded"

@@ -55,6 +55,8 @@ type Leak struct {
 	ByteSeconds *float64     `json:"byte_seconds,omitempty"`
 	CPUSeconds  *float64     `json:"cpu_seconds,omitempty"`
 	Members     []LeakMember `json:"members,omitempty"`
+	// Trust is what was decided about its fingerprint (documents only).
+	Trust []Trust `json:"trust,omitempty"`
 }
 
 // LeakLeaker is the dead process that left a leak.

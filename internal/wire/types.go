@@ -19,6 +19,8 @@ const (
 	TypeLeak    = "leak"
 	// TypeCaught tells of a signal that asks a process to end and does not do it by itself.
 	TypeCaught = "caught"
+	// TypeTrust tells what was decided about leaks of one fingerprint, or about a rule.
+	TypeTrust = "trust"
 )
 
 // An EventType declares one type of events. Which types there are, their order in JSON and in
@@ -114,6 +116,12 @@ var EventTypes = []EventType{
 		When:   "a leak was opened, has changed, has passed a threshold, or has ended; it is about the leaker, which is dead, and what that left",
 		Object: "see below",
 		own:    object("leak", func(e *Event) *Leak { return e.Leak }),
+	},
+	{
+		Name: TypeTrust, MessageID: "8f7c3a5d1e0b4c6b9a42d3f6e8107b55", Host: true,
+		When:   "somebody acknowledged leaks of a fingerprint, had all rules ignore them, or forgot that; somebody armed or disarmed a rule; or a rule suspended itself because its victims came back",
+		Object: "`action` (`ack` `ignore` `forget` `suspend` `arm` `disarm`), `fingerprint`, `name`, `rule`, `reason`, `by` (`uid`, `user`, `pid`; absent where the daemon did it), `since`, `until`",
+		own:    object("trust", func(e *Event) *Trust { return e.Trust }),
 	},
 }
 

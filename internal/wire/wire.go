@@ -167,6 +167,7 @@ type Event struct {
 	Verdict *VerdictChange `json:"verdict,omitempty"`
 	Caught  *Signal        `json:"caught,omitempty"`
 	Leak    *Leak          `json:"leak,omitempty"`
+	Trust   *Trust         `json:"trust,omitempty"`
 }
 
 // VerdictChange is what was held of an orphan before, and what has changed that.
