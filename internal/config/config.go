@@ -17,9 +17,10 @@ const DefaultPath = "/etc/abot-trace/config.yaml"
 
 // Config is a whole configuration, merged and checked.
 type Config struct {
-	Socket  Socket `yaml:"socket"`
-	Enforce []Text `yaml:"enforce"` // names of rules to arm
-	Rules   []Rule `yaml:"rules"`
+	Socket  Socket  `yaml:"socket"`
+	Enforce []Text  `yaml:"enforce"` // names of rules to arm
+	Armed   []Armed `yaml:"armed"`   // rules that arm has armed
+	Rules   []Rule  `yaml:"rules"`
 	// Override is what was read of it. It is applied to Rules already.
 	Override []Override `yaml:"override"`
 	Protect  Protect    `yaml:"protect"`
@@ -33,6 +34,16 @@ type Config struct {
 	Files []string
 
 	off []string // names of rules that an override has removed
+}
+
+// Armed is a rule that a person has armed: it is as if its mode were enforce.
+type Armed struct {
+	At   Pos
+	Rule Text `yaml:"rule"`
+	By   Text `yaml:"by"`
+	Time Text `yaml:"time"` // RFC 3339
+	// LeaksPerDay is how much it may end within 24 hours; 0 is no limit.
+	LeaksPerDay Int `yaml:"leaks_per_day"`
 }
 
 // Socket says who may talk to the daemon.
@@ -72,6 +83,9 @@ type Budget struct {
 	WarmUp         Duration `yaml:"warm_up"`
 	Pause          Duration `yaml:"pause"`
 	StopFile       Text     `yaml:"stop_file"`
+	// Respawn is how soon after a rule's kill another leak of the same fingerprint suspends
+	// the rule for that; 0 is never.
+	Respawn Duration `yaml:"respawn"`
 }
 
 // Monitor holds what the host's figures are held against.
@@ -179,6 +193,7 @@ func Default() *Config {
 			WarmUp:         Duration{Value: time.Minute},
 			Pause:          Duration{Value: 5 * time.Second},
 			StopFile:       Text{Value: "/run/abot-trace/stop"},
+			Respawn:        Duration{Value: time.Minute},
 		},
 		Monitor: Monitor{
 			Interval:      Duration{Value: 30 * time.Second},
@@ -204,6 +219,9 @@ func (c *Config) Policy() ([]policy.Rule, policy.Protect) {
 	for _, name := range c.Enforce {
 		armed[name.Value] = true
 	}
+	for i := range c.Armed {
+		armed[c.Armed[i].Rule.Value] = true
+	}
 	rules := make([]policy.Rule, len(c.Rules))
 	for i := range c.Rules {
 		rules[i] = c.Rules[i].policy()
@@ -222,6 +240,16 @@ func (c *Config) Engine(oneShot bool) (*policy.Engine, error) {
 	return policy.NewEngine(policy.Options{Rules: rules, Protect: protect, OneShot: oneShot})
 }
 
+// LeaksPerDay is how many leaks the rule may end within 24 hours; 0 is no limit.
+func (c *Config) LeaksPerDay(rule string) int {
+	for i := range c.Armed {
+		if a := &c.Armed[i]; a.Rule.Value == rule && a.LeaksPerDay.Value > 0 {
+			return a.LeaksPerDay.Value
+		}
+	}
+	return 0
+}
+
 // BudgetSpec returns the limits as the budget takes them.
 func (c *Config) BudgetSpec() policy.BudgetSpec {
 	return policy.BudgetSpec{
@@ -229,6 +257,7 @@ func (c *Config) BudgetSpec() policy.BudgetSpec {
 		WarmUp:         c.Budget.WarmUp.Value,
 		Pause:          c.Budget.Pause.Value,
 		StopFile:       c.Budget.StopFile.Value,
+		Respawn:        c.Budget.Respawn.Value,
 	}
 }
 

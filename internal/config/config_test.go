@@ -124,7 +124,7 @@ func TestParse(t *testing.T) {
 	if diff := cmp.Diff(policy.Protect{Users: []string{"backup"}, Units: []string{"db*.service"}, Cmdline: []string{"--keep"}}, protect); diff != "" {
 		t.Errorf("protect (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff(policy.BudgetSpec{KillsPerMinute: 3, Pause: 250 * time.Millisecond, StopFile: "/run/x"}, c.BudgetSpec()); diff != "" {
+	if diff := cmp.Diff(policy.BudgetSpec{KillsPerMinute: 3, Pause: 250 * time.Millisecond, Respawn: time.Minute, StopFile: "/run/x"}, c.BudgetSpec()); diff != "" {
 		t.Errorf("budget (-want +got):\n%s", diff)
 	}
 	m := c.Monitor

@@ -3,6 +3,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"net"
 	"net/netip"
@@ -71,7 +72,22 @@ func (c *Config) validateRules(r *report) {
 			r.add(name.At, "enforce: no rule is named %q%s", name.Value, nearest.Hint(name.Value, names...))
 		}
 	}
+	for i := range c.Armed {
+		a := &c.Armed[i]
+		switch {
+		case !slices.Contains(names, a.Rule.Value):
+			r.add(cmp.Or(a.Rule.At, a.At), "armed: no rule is named %q%s", a.Rule.Value, nearest.Hint(a.Rule.Value, names...))
+		case a.LeaksPerDay.Value < 0 || a.LeaksPerDay.Value > maxLeaksPerDay:
+			r.add(a.LeaksPerDay.At, "armed.leaks_per_day: want 0, which is no limit, to %d", maxLeaksPerDay)
+		}
+		if _, err := time.Parse(time.RFC3339, a.Time.Value); a.Time.At.IsSet() && err != nil {
+			r.add(a.Time.At, "armed.time: %q is no time: want one as 2026-01-31T15:04:05Z", a.Time.Value)
+		}
+	}
 }
+
+// maxLeaksPerDay is the largest daily limit of a rule.
+const maxLeaksPerDay = 1000
 
 // validate checks one rule by compiling it, and puts the fault where it stands.
 func (rule *Rule) validate(r *report) {

@@ -33,6 +33,7 @@ import (
 	"github.com/abot-trace/abot-trace/internal/sample"
 	"github.com/abot-trace/abot-trace/internal/trace"
 	"github.com/abot-trace/abot-trace/internal/tracker"
+	"github.com/abot-trace/abot-trace/internal/trust"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -67,6 +68,10 @@ type Options struct {
 	OneShot bool
 	// OnAlert is told when a budget is used up. It must not block.
 	OnAlert func(wire.Alert)
+	// Trust is what was decided about fingerprints, nil where nobody can. It belongs to the
+	// loop. TrustChanged is called on the loop when the controller has changed it.
+	Trust        *trust.Book
+	TrustChanged func()
 	// Later runs fn on the loop in its turn, when what is urgent is done; nil is at once.
 	Later func(fn func())
 }
@@ -89,6 +94,7 @@ type Controller struct {
 	enf         *enforce.Enforcer
 
 	killsInFlight     map[string]*killInFlight // by kill id, while they run
+	recentKills       map[killKey]recentKill
 	kills             uint64
 	waiting           []lease.Lease          // ended, and the queue was full
 	refusalsPublished map[budgetRefusal]bool // budget refusals that were told
@@ -133,6 +139,8 @@ type killInFlight struct {
 	leases      []lease.Lease     // have ended, and reach who is being ended by it
 	root        *wire.Process     // the tree's, as it was before; nil where it is not known
 	leak        string            // the id of the leak that it reaches, if any
+	// fingerprint is that leak's.
+	fingerprint string
 
 	incomplete bool // records were missing when it was looked at last
 }
@@ -172,6 +180,9 @@ func New(opt Options) *Controller {
 	if opt.Log == nil {
 		opt.Log = slog.Default()
 	}
+	if opt.TrustChanged == nil {
+		opt.TrustChanged = func() {}
+	}
 	if opt.Later == nil {
 		opt.Later = func(fn func()) { fn() }
 	}
@@ -181,6 +192,7 @@ func New(opt Options) *Controller {
 		stopAnswers:       stopAnswers{file: stopFile{lstat: os.Lstat}},
 		host:              policy.UnknownHost(),
 		killsInFlight:     make(map[string]*killInFlight),
+		recentKills:       make(map[killKey]recentKill),
 		refusalsPublished: make(map[budgetRefusal]bool),
 		exhaustedSince:    make(map[string]time.Time),
 	}
@@ -190,6 +202,7 @@ func New(opt Options) *Controller {
 func (c *Controller) Attach(t *trace.Tracer) {
 	c.tracer = t
 	c.view = newView(t, newUserIDs(c.opt.Tasks.Usage))
+	c.view.trust = c.opt.Trust
 	c.enf = &enforce.Enforcer{Journal: c.opt.Journal}
 	c.queue = enforce.NewQueue(queueBounds(), c.enf.Do, c.report)
 }
@@ -248,6 +261,8 @@ func (c *Controller) OnEvent(e *wire.Event) {
 	case e.Type == wire.TypeLost && e.Lost.Where == "":
 		// From here to the end of the resync the tree is known to be incomplete.
 		c.budget.Hold("loss of records", boottime.Now())
+	case e.Leak != nil:
+		c.noteLeak(e.Leak)
 	case e.Type == wire.TypeResync:
 		c.budget.Hold("resync", boottime.Now())
 		c.decide(c.engine.Evaluate(c.bind(), &c.host, boottime.Now()))

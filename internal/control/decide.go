@@ -96,11 +96,17 @@ func (c *Controller) spend(engine *policy.Engine, d *policy.Decision, mark trace
 	case !c.queue.Room(userOf(d), len(d.Targets)):
 		engine.Defer(d, now+uint64(busyRetry))
 		return
+	case c.decidedBack(d):
+		engine.Defer(d, 0) // should somebody let the rule go on
+		return
 	case c.comesTooEarly(d, now):
 		engine.Defer(d, now+uint64(lastRetry))
 		return
 	}
-	grant := c.budget.Take(now, d.Leak, userOf(d), c.stopped())
+	grant := c.grantToday(d.Rule, now)
+	if grant.OK {
+		grant = c.budget.Take(now, d.Leak, userOf(d), c.stopped())
+	}
 	if grant.OK {
 		delete(c.refusalsPublished, refusalOf(d, false))
 		delete(c.refusalsPublished, refusalOf(d, true))

@@ -79,12 +79,14 @@ func (c *Controller) start(req enforce.Request, list []policy.Target, mark trace
 	if a.leak, _ = c.tracer.Leaks().Of(req.Root); a.decision != nil && a.decision.Leak != "" {
 		a.leak = a.decision.Leak
 	}
+	a.fingerprint, _ = c.tracer.Leaks().Case(req.Root)
 	if req.Mode == wire.ModeEnforce {
 		ids := make([]event.ID, 0, len(req.Targets))
 		for i := range req.Targets {
 			ids = append(ids, req.Targets[i].ID)
 		}
 		c.tracer.Leaks().Kill(req.KillID, req.Rule, ids)
+		c.noteKill(a, req.Rule)
 	}
 	c.logStart(&req)
 	return nil
@@ -148,6 +150,7 @@ func (c *Controller) report(req enforce.Request, kill wire.Kill) {
 			kill.RequestedBy = a.requestedBy
 			c.addLeak(&kill, a.leak, root)
 		}
+		c.noteKilled(a, &kill)
 		if a == nil || !a.asked || req.Mode == wire.ModeEnforce {
 			c.publish(kill, root)
 		}

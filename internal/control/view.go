@@ -12,6 +12,7 @@ import (
 	"github.com/abot-trace/abot-trace/internal/sample"
 	"github.com/abot-trace/abot-trace/internal/trace"
 	"github.com/abot-trace/abot-trace/internal/tracker"
+	"github.com/abot-trace/abot-trace/internal/trust"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -24,6 +25,7 @@ type view struct {
 	pass   *sample.Pass // nil before the first
 	proc   procfs.FS
 	users  *userIDs
+	trust  *trust.Book // nil where nothing can be decided
 	self   ownLine
 	facts  map[event.ID]details
 	// These are methods of v, bound once.
@@ -127,6 +129,7 @@ func (v *view) living(t *tracker.Process, p *policy.Process) {
 	if v.units {
 		p.Cgroup, p.Unit = v.tracer.Group(t)
 	}
+	p.Exempt = v.exempt(t.ID)
 	p.Complete, p.AskUIDs, p.UserOf, p.ReadMarks = v.ask, v.askUIDs, v.tracer.User, v.tracer.ReadSoon
 	if v.pass == nil {
 		return

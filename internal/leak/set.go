@@ -125,7 +125,7 @@ type Orphan struct {
 	// themselves: what it forked since it became one.
 	Descendants []event.ID
 	// Describe returns the description of the leaker. It is called at most once, when
-	// the leak is opened.
+	// the leak is opened or somebody asks before what it is a case of.
 	Describe func() Leaker
 }
 

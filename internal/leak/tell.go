@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/fingerprint"
 )
 
 // A Usage is what one process uses at a sample.
@@ -183,12 +184,17 @@ func (s *Set) tell(l *Leak, now uint64) (changes []Change) {
 func (s *Set) tellOpened(l *Leak, now uint64) Change {
 	l.opened, l.changed = true, false
 	l.toldAt, l.told = now, l.Verdict
+	l.describeLeaker()
+	return Change{Kind: Opened, Leak: l, Time: now}
+}
+
+// describeLeaker describes the leaker, once.
+func (l *Leak) describeLeaker() {
 	if l.describe != nil {
 		id := l.Leaker.ID
 		l.Leaker = l.describe()
 		l.Leaker.ID, l.describe = id, nil
 	}
-	return Change{Kind: Opened, Leak: l, Time: now}
 }
 
 func (s *Set) end(l *Leak) Change {
@@ -232,6 +238,17 @@ func (s *Set) IDOf(id event.ID) string {
 	return ""
 }
 
+// Case is what the leak that a living process belongs to is a case of, and when that was
+// opened, whether anyone was told of it or not; zero where it belongs to none.
+func (s *Set) Case(id event.ID) (c fingerprint.Fingerprint, opened uint64) {
+	m := s.members[id]
+	if m == nil {
+		return c, 0
+	}
+	m.leak.describeLeaker()
+	return m.leak.Leaker.Fingerprint, m.leak.OpenedAt
+}
+
 // MemberIDs lists the living members of all leaks, in no order.
 func (s *Set) MemberIDs() []event.ID {
 	ids := make([]event.ID, 0, len(s.members))
@@ -249,6 +266,17 @@ func (s *Set) Inside(id event.ID) bool {
 	}
 	l := s.wasMember[id]
 	return l != nil && l.Open()
+}
+
+// NameOf is the name of a fingerprint that a leak has which somebody was told of; empty
+// where none has it.
+func (s *Set) NameOf(id string) string {
+	for _, l := range s.byID {
+		if l.Leaker.Fingerprint.ID == id {
+			return l.Leaker.Fingerprint.Name
+		}
+	}
+	return ""
 }
 
 // Open returns the open leaks that somebody was told of, oldest first.

@@ -171,6 +171,27 @@ func (f *Feed) AddTo(kill *wire.Kill, leakID string) {
 	}
 }
 
+// Case is the fingerprint of the leak that a living process belongs to, and when that was
+// opened; empty where it belongs to none.
+func (f *Feed) Case(id event.ID) (fingerprint string, opened uint64) {
+	c, opened := f.set.Case(id)
+	return c.ID, opened
+}
+
+// CaseOf is what a leak would be a case of that the process, known dead or alive, leaves;
+// empty where it is not known.
+func (f *Feed) CaseOf(id event.ID) string {
+	p, ok := f.opt.Tree.Get(id)
+	if !ok {
+		return ""
+	}
+	return f.fingerprint(&tracker.Leaker{ID: p.ID, Comm: p.Comm, Filename: p.Filename, Cmdline: p.Cmdline, Cgroup: p.Cgroup}).ID
+}
+
+// NameOf is the name for people of a fingerprint that a known leak has; empty where none
+// has it.
+func (f *Feed) NameOf(fingerprint string) string { return f.set.NameOf(fingerprint) }
+
 // SetThresholds says what age and what memory of a leak are told, once for each.
 func (f *Feed) SetThresholds(t leak.Thresholds) { f.set.SetThresholds(t) }
 
@@ -244,8 +265,13 @@ func (f *Feed) describe(l *tracker.Leaker) leak.Leaker {
 	g := f.opt.Names.Group(l.ID, l.Cgroup, false)
 	return leak.Leaker{ID: l.ID, Comm: l.Comm.String(), Cmdline: w.Cmdline, Exe: l.Filename, UID: l.UID,
 		User: f.opt.Names.User(l.UID), Unit: g.UnitName(), Container: g.Unit.Container, Exited: l.End.Time, Exit: w.Exit,
-		Fingerprint: fingerprint.Of(fingerprint.Case{Exe: l.Filename, Comm: l.Comm.String(),
-			Cmdline: event.SplitCmdline(l.Cmdline), Unit: g.UnitName()})}
+		Fingerprint: f.fingerprint(l)}
+}
+
+// fingerprint is what the leak of a leaker is a case of.
+func (f *Feed) fingerprint(l *tracker.Leaker) fingerprint.Fingerprint {
+	return fingerprint.Of(fingerprint.Case{Exe: l.Filename, Comm: l.Comm.String(),
+		Cmdline: event.SplitCmdline(l.Cmdline), Unit: f.opt.Names.Group(l.ID, l.Cgroup, false).UnitName()})
 }
 
 func (f *Feed) tell(c *leak.Change) {

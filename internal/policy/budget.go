@@ -15,6 +15,7 @@ type BudgetSpec struct {
 	KillsPerMinute int           // leaks, and trees that belong to none
 	WarmUp         time.Duration // nothing is ended that soon after a start, a resync or a clock step
 	Pause          time.Duration // rest after each of them
+	Respawn        time.Duration // so soon after a kill the same leak suspends its rule for it; 0 is never
 	StopFile       string        // nothing is ended while this file exists; looked for by the caller
 }
 

@@ -3,6 +3,7 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -55,7 +56,7 @@ func (e *Engine) spareHere(r *rule, p *Process) string {
 	if reason := e.spareOnce(p); reason != "" || p.Dead {
 		return reason
 	}
-	return outOfReach(r, p, leakerOf(p))
+	return cmp.Or(r.exempt(p), outOfReach(r, p, leakerOf(p)))
 }
 
 // spareOrphan says why the orphan p is not ended by rule i, or nothing: for its own sake, or

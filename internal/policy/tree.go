@@ -60,7 +60,15 @@ func (e *Engine) spareFrom(r *rule, p *Process, leaker *event.UIDs) string {
 	if reason := e.spare(p); reason != "" || p.Dead {
 		return reason
 	}
-	return outOfReach(r, p, leaker)
+	return cmp.Or(r.exempt(p), outOfReach(r, p, leaker))
+}
+
+// exempt says why r ends p in no case, or nothing.
+func (r *rule) exempt(p *Process) string {
+	if p.Exempt == nil {
+		return ""
+	}
+	return p.Exempt(r.Name)
 }
 
 // leaveOut says why p, met below a root that r matched at the instant at, does not

@@ -111,6 +111,9 @@ type Process struct {
 	UIDsKnown bool
 	// UserOf names a user id, empty where it has no name; nil knows none.
 	UserOf func(uid uint32) string
+	// Exempt, unless nil, says why the rule of that name does not end it, whatever it matches,
+	// or nothing.
+	Exempt func(rule string) string
 	// ReadMarks, unless nil, is called where the process is spared only because its marks or
 	// its program are not known: they are to be read, and it is to be looked at again.
 	ReadMarks func(event.ID)

@@ -29,7 +29,7 @@ func StartDaemon(t testing.TB, command string) Daemon {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	config, socket := filepath.Join(dir, "config.yaml"), filepath.Join(dir, "socket")
-	text := fmt.Sprintf("budget: {warm_up: 0s, kills_per_minute: 100000, stop_file: %s/stop}\n", dir)
+	text := fmt.Sprintf("budget: {warm_up: 0s, kills_per_minute: 100000, respawn: 0s, stop_file: %s/stop}\n", dir)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

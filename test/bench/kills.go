@@ -105,7 +105,7 @@ func (b *bench) killBy(k kill, n int) (d delay, err error) {
 // arm gives the next daemon a configuration that holds nothing back, with the rule or
 // without any.
 func (b *bench) arm(rule bool) (restore func(), err error) {
-	text := "budget: {warm_up: 0s, pause: 0s, kills_per_minute: 100000, stop_file: " + b.dir + "/stop}\n"
+	text := "budget: {warm_up: 0s, pause: 0s, kills_per_minute: 100000, respawn: 0s, stop_file: " + b.dir + "/stop}\n"
 	if rule {
 		text += "rules:\n  - {name: left-behind, mode: enforce, orphaned_for: 0s, grace: 5s,\n" +
 			"     match: {verdict: [leaked], exe: [" + filepath.Join(b.dir, treeProgram) + "]}}\n"

@@ -90,7 +90,7 @@ func (t *trial) decoyUnits(ctx context.Context) error {
 // arm writes a rule that ends every orphan of these verdicts at once, wherever in the
 // machine it is, and sees it loaded.
 func (t *trial) arm(ctx context.Context, name, verdicts string) error {
-	rule := fmt.Sprintf("budget: {pause: 0s, kills_per_minute: 100}\nenforce: [%s]\n"+
+	rule := fmt.Sprintf("budget: {pause: 0s, kills_per_minute: 100, respawn: 0s}\nenforce: [%s]\n"+
 		"rules:\n  - {name: %[1]s, match: {verdict: [%s]}, orphaned_for: 0s, grace: 2s}\n", name, verdicts)
 	if err := t.m.write(ctx, "/etc/abot-trace/conf.d/arm.yaml", rule); err != nil {
 		return err

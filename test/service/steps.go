@@ -87,7 +87,7 @@ func (t *trial) exposure(ctx context.Context) error {
 // install makes the orphan a second after the installation, as a host would.
 func (t *trial) install(ctx context.Context) error {
 	// Kills are held for a minute after the start; the test need not wait so long.
-	if err := t.m.write(ctx, "/etc/abot-trace/conf.d/test.yaml", "budget: {warm_up: 0s}\nnotify: {per_user: 1000000}\n"); err != nil {
+	if err := t.m.write(ctx, "/etc/abot-trace/conf.d/test.yaml", "budget: {warm_up: 0s, respawn: 0s}\nnotify: {per_user: 1000000}\n"); err != nil {
 		return err
 	}
 	if _, err := t.m.run(ctx, "apt-get install -y /root/packages/"+firstVersion+".deb"); err != nil {

@@ -34,7 +34,7 @@ type world struct {
 
 // armed ends every tree that is called leaked, two seconds after its orphaning. The daemon
 // lives in the container's pid namespace: nothing outside has a pid for it to signal.
-const armed = `budget: {warm_up: 0s, pause: 0s, kills_per_minute: 100000}
+const armed = `budget: {warm_up: 0s, pause: 0s, kills_per_minute: 100000, respawn: 0s}
 rules:
   - {name: ` + armedRule + `, mode: enforce, match: {verdict: [leaked]}, orphaned_for: 2s, grace: 1s}
 `

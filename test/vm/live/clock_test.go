@@ -19,7 +19,7 @@ import (
 const wait = 4 * time.Second
 
 const rules = `
-budget: {warm_up: 0s, pause: 0s, kills_per_minute: 1000, stop_file: DIR/stop}
+budget: {warm_up: 0s, pause: 0s, kills_per_minute: 1000, respawn: 0s, stop_file: DIR/stop}
 rules:
   - {name: soon, mode: enforce, match: {verdict: [leaked], cmdline: "^sleep 333$"}, orphaned_for: 4s, grace: 1s}
   - {name: later, mode: enforce, match: {verdict: [leaked], cmdline: "^sleep 444$"}, orphaned_for: 1h, grace: 1s}
