@@ -113,12 +113,13 @@ type Status struct {
 	CanarySeen *time.Time        `json:"canary_seen,omitempty"`
 	Conditions []string          `json:"troubles,omitempty"`  // what it cannot do at present
 	StopFile   *wire.Stop        `json:"stop_file,omitempty"` // nil where none is configured
+	Config     string            `json:"config,omitempty"`    // the path of its configuration
 }
 
 func (s *Server) status(w http.ResponseWriter, r *http.Request) error {
 	st := s.backend.Stats()
 	out := Status{PID: os.Getpid(), Events: st.Events, Living: st.Living, Dead: st.Dead,
-		Orphans: st.Orphans, Refused: st.Refused}
+		Orphans: st.Orphans, Refused: st.Refused, Config: s.Config}
 	if !st.CanarySeen.IsZero() {
 		out.CanarySeen = &st.CanarySeen
 	}

@@ -65,6 +65,9 @@ type Server struct {
 
 	// Status, unless nil, gathers the document of `status --json`.
 	Status func(context.Context) (*wire.Status, error)
+	// Config is the path of the daemon's configuration, empty where it has none. It is set
+	// before Serve.
+	Config string
 
 	// Past, unless nil, hands the lines of notable events from a cursor on to write, and with
 	// follow goes on until ctx ends. The same holds for it. An error of write is its own.

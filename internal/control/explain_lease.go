@@ -41,6 +41,9 @@ func (c *Controller) explainLease(id event.ID) (policy.RuleReason, bool) {
 // whyLeaseSpares says why the lease does not reach the process, or nothing: what spares one
 // spares all below it.
 func (c *Controller) whyLeaseSpares(v *view, l lease.Lease, id event.ID) string {
+	if why := c.leaseExempt(l.Holder); why != "" {
+		return why
+	}
 	line := []event.ID{id}
 	for above := range v.tree.Ancestors(id) {
 		if above.ID == l.Holder {

@@ -86,7 +86,7 @@ func (c *Controller) endWaiting() {
 // are those, left out as well, of which it is not known whether they say so. Who is being
 // ended by other kills than own is left to them.
 func (c *Controller) leaseMembers(v *view, l lease.Lease, own *killInFlight) (list []policy.Target, unsure []event.ID, others []*killInFlight) {
-	if c.leaseExempt(l.Holder) {
+	if c.leaseExempt(l.Holder) != "" {
 		return nil, nil, nil
 	}
 	var visit func(event.ID) bool

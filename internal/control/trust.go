@@ -42,10 +42,12 @@ func (v *view) exempt(id event.ID) func(rule string) string {
 	}
 }
 
-// leaseExempt reports whether what the holder of a lease leaves is never to be ended.
-func (c *Controller) leaseExempt(holder event.ID) bool {
-	return c.opt.Trust != nil && c.opt.Trust.Exempts() &&
-		c.opt.Trust.Exempt(c.tracer.Leaks().CaseOf(holder), config.LeaseRule) != ""
+// leaseExempt says why nothing is ended that the holder of a lease leaves, or nothing.
+func (c *Controller) leaseExempt(holder event.ID) string {
+	if c.opt.Trust == nil || !c.opt.Trust.Exempts() {
+		return ""
+	}
+	return c.opt.Trust.Exempt(c.tracer.Leaks().CaseOf(holder), config.LeaseRule)
 }
 
 // noteKill remembers a kill that begins.

@@ -139,6 +139,9 @@ type daemon struct {
 	owners         evidence.Owners // nil where there is no service manager
 	noticeQueue    noticeQueue
 	control        *control.Controller
+	trust          *trustKeeper
+	reloading      sync.Mutex // one reload at a time
+	configInvalid  time.Time  // with reloading: since when the file is; zero where it is not
 	samplerLoop    *samplerLoop
 	counters       *counters
 	startedAt      time.Time
@@ -157,7 +160,14 @@ func (d *daemon) build(p *probe.Probe) error {
 		d.Log.Warn("no process can be ended: rules can only observe", "err", ability.Signal)
 		d.hostConditions = append(d.hostConditions, "no process can be ended, rules can only observe: "+ability.Signal.Error())
 	}
+	trust, err := newTrustKeeper(d.stateSaver.dir)
+	if err != nil {
+		d.Log.Error("what people have decided about leaks could not be read, and holds no more in part", "err", err)
+		d.hostConditions = append(d.hostConditions, "what was decided about leaks (ack, ignore) could not be read: "+err.Error())
+	}
+	d.trust = trust
 	d.control = control.New(control.Options{
+		Trust: trust.book, TrustChanged: trust.changed,
 		Journal: d.stopJournal(),
 		Tasks:   p,
 		Owners:  owners,
@@ -171,6 +181,7 @@ func (d *daemon) build(p *probe.Probe) error {
 		Recorder: d.history.recorder(),
 		OnLag:    func(lag time.Duration) { d.counters.metrics.ObserveLatency(lag) },
 	})
+	trust.tracer = d.tracer
 	d.control.Attach(d.tracer)
 	if err := d.control.Configure(d.cfg); err != nil {
 		return &ConfigError{err}
@@ -200,6 +211,7 @@ func (d *daemon) build(p *probe.Probe) error {
 	d.server.StopFile = d.stopFile
 	d.server.Past = d.history.follow()
 	d.server.Status = d.statusDocument
+	d.server.Config = cmp.Or(d.Config, config.DefaultPath)
 	d.addEndpoints()
 	return nil
 }
@@ -219,11 +231,14 @@ func (d *daemon) run(ctx context.Context, listener net.Listener) error {
 	var others sync.WaitGroup
 	others.Go(func() { d.samplerLoop.run(ctx) })
 	others.Go(func() { d.stateSaver.run(ctx) })
+	others.Go(func() {
+		d.trust.run(ctx, func(err error) { d.Log.Warn("what was decided about leaks is not saved", "err", err) })
+	})
 	if d.leaseFile != nil {
 		others.Go(func() { d.leaseFile.run(ctx) })
 	}
 	if d.owners != nil {
-		others.Go(func() { d.owners.Watch(ctx, d.tracer.UnitChanged) })
+		others.Go(func() { d.owners.Watch(ctx, d.unitChanged) })
 	}
 	others.Go(func() { d.report(ctx) })
 	others.Go(func() { d.reloads(ctx) })
@@ -249,6 +264,9 @@ func (d *daemon) run(ctx context.Context, listener net.Listener) error {
 	}
 	d.noticeQueue.deliver()
 	d.stateSaver.finish()
+	if err := d.trust.finish(); err != nil {
+		d.Log.Warn("what was decided about leaks is not saved", "err", err)
+	}
 	flush, done := context.WithTimeout(context.Background(), 2*time.Second)
 	defer done()
 	d.helpers.Close(flush)
@@ -273,11 +291,21 @@ var errEnded = errors.New("ended by itself")
 func (d *daemon) onEvent(e *wire.Event) {
 	d.control.OnEvent(e)
 	d.counters.count(e)
+	if d.muted(e) {
+		d.noticeQueue.add(func() { d.notices.Record(e) })
+		return
+	}
 	d.noticeQueue.add(func() {
 		if d.notices.Notify(e) && d.journal == nil {
 			logEvent(d.Log, e)
 		}
 	})
+}
+
+// unitChanged takes the news that a unit's state is another, on the watcher's goroutine.
+func (d *daemon) unitChanged(unit string) {
+	d.tracer.UnitChanged(unit)
+	d.tracer.Post(func() { d.control.UnitChanged(unit) })
 }
 
 // onTick follows each look at the ring, on the tracer's loop.

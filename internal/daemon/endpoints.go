@@ -21,6 +21,10 @@ import (
 func (d *daemon) addEndpoints() {
 	d.server.Handle("GET /v1/explain", d.explain)
 	d.server.Handle("GET /v1/leaks", d.leaks)
+	d.server.Handle("GET /v1/trust", d.showTrust)
+	d.server.Handle("POST /v1/trust", d.decide)
+	d.server.Handle("GET /v1/rules", d.rules)
+	d.server.Handle("POST /v1/reload", d.reloadNow)
 	d.server.Handle("POST /v1/cleanup", d.cleanup)
 	d.server.Handle("GET /v1/monitor", d.monitor)
 	d.server.Handle("GET /metrics", func(w http.ResponseWriter, r *http.Request) error {
@@ -45,6 +49,7 @@ func (d *daemon) leaks(w http.ResponseWriter, r *http.Request) error {
 		} else if l := d.tracer.Leaks().Get(id); l != nil {
 			out.Leaks = append(out.Leaks, *l)
 		}
+		d.addTrust(out.Leaks)
 	})
 	switch {
 	case err != nil:

@@ -25,7 +25,6 @@ const alertConfig = "configuration"
 
 // reloads takes the configuration anew whenever it is asked to.
 func (d *daemon) reloads(ctx context.Context) {
-	failed := time.Time{}
 	for {
 		select {
 		case <-ctx.Done():
@@ -35,24 +34,22 @@ func (d *daemon) reloads(ctx context.Context) {
 		notifyReloading()
 		err := d.reload(ctx)
 		_, _ = sd.SdNotify(false, sd.SdNotifyReady)
-		switch {
-		case err != nil:
-			fault := firstLine(err)
-			d.configFault.Store(&fault)
-			d.Log.Error("the configuration is invalid: the old one stays", "err", err)
-			failed = time.Now()
-			d.alert(wire.Alert{Name: alertConfig, State: wire.AlertWarning, Previous: wire.AlertOK, Since: failed,
-				Message: "the configuration is invalid, the old one stays: " + firstLine(err)})
-		default:
-			d.configFault.Store(nil)
-			d.Log.Info("configuration loaded", "rules", len(d.cfg.Rules))
-			if !failed.IsZero() {
-				d.alert(wire.Alert{Name: alertConfig, State: wire.AlertOK, Previous: wire.AlertWarning, Since: failed,
-					Message: "the configuration is valid again"})
-				failed = time.Time{}
-			}
+		if err != nil {
+			d.refuseConfig(err)
 		}
 	}
+}
+
+// refuseConfig tells that a configuration was not taken.
+func (d *daemon) refuseConfig(err error) {
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
+	fault := firstLine(err)
+	d.configFault.Store(&fault)
+	d.Log.Error("the configuration is invalid: the old one stays", "err", err)
+	d.configInvalid = time.Now()
+	d.alert(wire.Alert{Name: alertConfig, State: wire.AlertWarning, Previous: wire.AlertOK, Since: d.configInvalid,
+		Message: "the configuration is invalid, the old one stays: " + fault})
 }
 
 // notifyReloading is RELOADING=1 of sd_notify(3), which wants the time with it.
@@ -64,6 +61,8 @@ func notifyReloading() {
 
 // reload replaces the configuration as a whole, or not at all.
 func (d *daemon) reload(ctx context.Context) error {
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
 	cfg, err := ownConfig(d.Config)
 	if err != nil {
 		return err
@@ -85,6 +84,13 @@ func (d *daemon) reload(ctx context.Context) error {
 	d.notices.Configure(notices)
 	d.history.configure(&cfg.History)
 	d.samplerLoop.configure(monitor.FromConfig(cfg.Monitor), cfg.Metrics.Textfile.Value)
+	d.configFault.Store(nil)
+	d.Log.Info("configuration loaded", "rules", len(cfg.Rules))
+	if !d.configInvalid.IsZero() {
+		d.alert(wire.Alert{Name: alertConfig, State: wire.AlertOK, Previous: wire.AlertWarning, Since: d.configInvalid,
+			Message: "the configuration is valid again"})
+		d.configInvalid = time.Time{}
+	}
 	return nil
 }
 

@@ -200,7 +200,7 @@ func (d *Dir) forget() (removed int, err error) {
 		return 0, err
 	}
 	var errs []error
-	for _, name := range slices.Concat(states, crashes, []string{fileName, fileName + ".new", crashName, leasesName, leasesName + ".new"}) {
+	for _, name := range slices.Concat(states, crashes, []string{fileName, fileName + ".new", crashName, leasesName, leasesName + ".new", trustName, trustName + ".new"}) {
 		switch err := d.dir.Remove(name); {
 		case err == nil:
 			removed++
