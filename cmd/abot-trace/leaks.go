@@ -38,6 +38,8 @@ Examples:
    abot-trace leaks --open --user bob
    abot-trace leaks --since 7d --by program
    abot-trace leaks L0123456789ab
+   abot-trace leaks ack F0123456789ab --for 7d --reason 'vendor ticket 1234'
+   abot-trace leaks ignore L0123456789ab --reason 'the CI agent reuses them'
    abot-trace leaks --json | jq '.leaks[] | {id, name, processes, rss_bytes}'`,
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "open", Usage: "only leaks that have not ended"},
@@ -48,7 +50,8 @@ Examples:
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "wide: all columns, whatever the width"},
 			jsonFlag(), colorFlag(), socketFlag(),
 		}, filterFlags()...),
-		Action: showLeaks,
+		Subcommands: decideCommands(),
+		Action:      showLeaks,
 	}
 }
 

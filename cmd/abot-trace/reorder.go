@@ -22,8 +22,14 @@ func flagsFirst(app *cli.App, args []string) []string {
 	if cmd == nil || cmd.Hidden || cmd.Name == "supervise" || completing {
 		return args
 	}
+	head := 2
+	if len(args) > head {
+		if i := slices.IndexFunc(cmd.Subcommands, func(s *cli.Command) bool { return s.HasName(args[head]) }); i >= 0 {
+			cmd, head = cmd.Subcommands[i], head+1
+		}
+	}
 	var flags, words []string
-	rest := args[2:]
+	rest := args[head:]
 	for i := 0; i < len(rest); i++ {
 		word := rest[i]
 		if word == "--" {
@@ -40,7 +46,7 @@ func flagsFirst(app *cli.App, args []string) []string {
 			flags = append(flags, rest[i])
 		}
 	}
-	return slices.Concat(args[:2], flags, words)
+	return slices.Concat(args[:head], flags, words)
 }
 
 // takesValue reports whether the flag's value is the next word.

@@ -59,8 +59,10 @@ func reportUsage(app *cli.App) {
 		}
 	}
 	for _, command := range app.Commands {
-		command.OnUsageError = flagError
-		command.HideHelpCommand = true
+		for _, c := range append([]*cli.Command{command}, command.Subcommands...) {
+			c.OnUsageError = flagError
+			c.HideHelpCommand = true
+		}
 	}
 }
 

@@ -75,7 +75,7 @@ func (c *Config) validateRules(r *report) {
 	for i := range c.Armed {
 		a := &c.Armed[i]
 		switch {
-		case !slices.Contains(names, a.Rule.Value):
+		case !slices.Contains(names, a.Rule.Value) && !slices.Contains(c.off, a.Rule.Value):
 			r.add(cmp.Or(a.Rule.At, a.At), "armed: no rule is named %q%s", a.Rule.Value, nearest.Hint(a.Rule.Value, names...))
 		case a.LeaksPerDay.Value < 0 || a.LeaksPerDay.Value > maxLeaksPerDay:
 			r.add(a.LeaksPerDay.At, "armed.leaks_per_day: want 0, which is no limit, to %d", maxLeaksPerDay)

@@ -68,7 +68,7 @@ type daemon struct {
 }
 
 // unhurried is a budget that holds nothing back.
-const unhurried = "budget: {warm_up: 0s, pause: 0s, kills_per_minute: 10000, stop_file: DIR/stop}\n"
+const unhurried = "budget: {warm_up: 0s, pause: 0s, kills_per_minute: 10000, respawn: 0s, stop_file: DIR/stop}\n"
 
 // ruleless watches and ends nothing.
 const ruleless = "rules: []\n"
@@ -170,7 +170,7 @@ func (d *daemon) follow() {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = d.client.Events(ctx, []string{wire.TypeOrphan, wire.TypeVerdict, wire.TypeLeak, wire.TypeKill, wire.TypeAlert, wire.TypeResync, wire.TypeLost, wire.TypeSignal}, 0, true,
+		_ = d.client.Events(ctx, []string{wire.TypeOrphan, wire.TypeVerdict, wire.TypeLeak, wire.TypeTrust, wire.TypeKill, wire.TypeAlert, wire.TypeResync, wire.TypeLost, wire.TypeSignal}, 0, true,
 			func(e *wire.Event) error {
 				d.mu.Lock()
 				defer d.mu.Unlock()
