@@ -42,6 +42,9 @@ func full(kind string) *Event {
 			Name: "x --id {n}", Verdict: wire.VerdictLeaked, Evidence: []string{"one\n"}, RSSBytes: &held, SwapBytes: &held,
 			Leaker:    wire.LeakLeaker{PID: 6, Comm: "sh\xff", User: "bob", Unit: "a.service", Exit: &wire.Exit{Code: &code}},
 			Processes: wire.LeakCount{Now: 3, Peak: 4, Total: 5}}
+	case wire.TypeTrust:
+		e.Process, e.Trust = nil, &wire.Trust{Action: wire.TrustIgnore, Kind: wire.TrustIgnore, Fingerprint: "Fba9876543210", Name: "x --id {n}",
+			Reason: "one\n", By: &wire.TrustBy{UID: 7, User: "bob"}}
 	case wire.TypeLost:
 		e.Process, e.Lost = nil, &wire.Lost{Records: 17}
 	case wire.TypeResync:
@@ -99,6 +102,8 @@ func TestRecordOf(t *testing.T) {
 			false, []string{"ABOT_LEAK_ID=L0123456789ab", "ABOT_LEAK_CHANGE=opened", "ABOT_FINGERPRINT=Fba9876543210", "ABOT_VERDICT=leaked",
 				`ABOT_EVIDENCE=one\n`, "ABOT_CMDLINE=x --id {n}", "ABOT_LEAKER_PID=6", `ABOT_LEAKER_COMM=sh\xff`, "ABOT_LEAKER_EXIT=exit 1",
 				"ABOT_USER=bob", "ABOT_UNIT=a.service", "ABOT_PROCESSES=3", "ABOT_MEMORY_BYTES=134217728"}},
+		{wire.TypeTrust, `notice: leaks of Fba9876543210 (x --id {n}) are ignored: no rule ends them, says bob: one\n`, false,
+			[]string{"ABOT_TRUST_ACTION=ignore", "ABOT_FINGERPRINT=Fba9876543210", "ABOT_CMDLINE=x --id {n}", `ABOT_REASON=one\n`, "ABOT_TRUST_BY=bob"}},
 		{wire.TypeOOM, "error: " + who + " was chosen by the OOM killer with 1 GiB", true, nil},
 		{wire.TypeExit, "debug: " + who + " ended: exit 3", true, nil},
 		{wire.TypeFork, "debug: " + who + ": fork", true, nil},
