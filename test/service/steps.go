@@ -30,7 +30,7 @@ type step struct {
 
 func (t *trial) steps(short bool) []step {
 	steps := []step{
-		{"the units' exposure is 1.5 or lower", t.exposure},
+		{"the units' exposure is 1.6 or lower", t.exposure},
 		{"installed, the service is up, by itself", t.install},
 		{"an orphan made then is in the journal with all its fields", t.record},
 		{"no rule has ended it: they only observe", t.observed},
@@ -78,8 +78,11 @@ func (t *trial) exposure(ctx context.Context) error {
 	if _, err := t.m.run(ctx, "mkdir /run/x && dpkg-deb -x /root/packages/"+firstVersion+".deb /run/x"); err != nil {
 		return err
 	}
+	// The tracer's alone may lower its threads' priority, which systemd counts as 0.1: else the
+	// history would be sealed with the priority of the reader.
 	_, err := t.m.run(ctx, `for unit in abot-trace abot-trace-notify abot-trace-cleanup; do
-		systemd-analyze security --no-pager --offline=yes --threshold=15 /run/x/usr/lib/systemd/system/$unit.service | tail -n 1
+		most=15; [ $unit != abot-trace ] || most=16
+		systemd-analyze security --no-pager --offline=yes --threshold=$most /run/x/usr/lib/systemd/system/$unit.service | tail -n 1
 	done; rm -r /run/x`)
 	return err
 }
