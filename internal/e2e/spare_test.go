@@ -213,21 +213,6 @@ func parentOf(t testing.TB, pid int) int {
 	return ppid
 }
 
-// onlyChild waits until pid has one child, and returns it.
-func onlyChild(t testing.TB, pid int) int {
-	t.Helper()
-	var child int
-	proctest.Eventually(t, fmt.Sprintf("a child of %d", pid), func() bool {
-		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
-		if err != nil {
-			t.Fatal(err)
-		}
-		n, _ := fmt.Sscan(string(b), &child)
-		return n == 1
-	})
-	return child
-}
-
 // TestOwnDescendantIsSpared has a hook, which is the daemon's own descendant, leave a
 // process behind as a leak does, and wants it alive after a stranger's is dead.
 func TestOwnDescendantIsSpared(t *testing.T) {

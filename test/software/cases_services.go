@@ -166,6 +166,5 @@ systemctl stop $unit
 sleep 1`, what("worker", deliberate, "job", kept)),
 }
 
-// because sets why, opened open.
-func (c testCase) because(why string) testCase   { c.why = why; return c }
-func (c testCase) opened(reason string) testCase { c.open = reason; return c }
+// because sets why.
+func (c testCase) because(why string) testCase { c.why = why; return c }
