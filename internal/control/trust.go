@@ -35,10 +35,8 @@ func (v *view) exempt(id event.ID) func(rule string) string {
 		return nil
 	}
 	return func(rule string) string {
-		if leak, _ := v.tracer.Leaks().Case(id); leak != "" {
-			return v.trust.Exempt(leak, rule)
-		}
-		return ""
+		fingerprint, _ := v.tracer.Leaks().Case(id)
+		return v.trust.Exempt(fingerprint, rule)
 	}
 }
 

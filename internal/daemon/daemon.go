@@ -162,8 +162,8 @@ func (d *daemon) build(p *probe.Probe) error {
 	}
 	trust, err := newTrustKeeper(d.stateSaver.dir)
 	if err != nil {
-		d.Log.Error("what people have decided about leaks could not be read, and holds no more in part", "err", err)
-		d.hostConditions = append(d.hostConditions, "what was decided about leaks (ack, ignore) could not be read: "+err.Error())
+		d.Log.Error("what people have decided about leaks could not be read: no rule ends anything until root has run leaks import, ignore or forget", "err", err)
+		d.hostConditions = append(d.hostConditions, "what was decided about leaks could not be read, no rule ends anything until root has run leaks import, ignore or forget: "+err.Error())
 	}
 	d.trust = trust
 	d.control = control.New(control.Options{

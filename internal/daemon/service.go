@@ -34,7 +34,10 @@ func (d *daemon) report(ctx context.Context) {
 		return
 	}
 	began := time.Now()
-	d.Log.Info("ready", "socket", d.Socket, "processes", d.tracer.Stats().Living, "rules", len(d.cfg.Rules))
+	d.reloading.Lock() // SIGHUP and the socket may have it reloaded by now
+	rules := len(d.cfg.Rules)
+	d.reloading.Unlock()
+	d.Log.Info("ready", "socket", d.Socket, "processes", d.tracer.Stats().Living, "rules", rules)
 	_, _ = sd.SdNotify(false, sd.SdNotifyReady)
 	d.tellCrash()
 	interval := statusInterval

@@ -33,7 +33,8 @@ type trustKeeper struct {
 }
 
 // newTrustKeeper restores what a daemon before has written to dir, which may be nil. An error
-// says that this could not be read; the keeper works then, without it.
+// says that this could not be read; the keeper works then without it, and lets no rule end
+// anything until root has decided anew.
 func newTrustKeeper(dir *state.Dir) (*trustKeeper, error) {
 	k := &trustKeeper{book: trust.New(), dirty: make(chan struct{}, 1)}
 	if dir == nil {
@@ -43,6 +44,10 @@ func newTrustKeeper(dir *state.Dir) (*trustKeeper, error) {
 	text, err := dir.LoadTrust()
 	if err == nil {
 		err = k.book.Restore(text)
+	}
+	if err != nil {
+		k.book.Distrust(err.Error())
+		k.changed()
 	}
 	return k, err
 }

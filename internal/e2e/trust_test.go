@@ -94,6 +94,30 @@ func TestIgnore(t *testing.T) {
 	second.mustLive()
 }
 
+// TestUnreadableDecisions: where nobody can tell what was to be ignored, no rule ends anything,
+// by a successor either, until root decides anew.
+func TestUnreadableDecisions(t *testing.T) {
+	d := newKept(t, armed)
+	if err := os.MkdirAll(d.state(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(d.state(), "trust"), []byte("torn"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d.start()
+	f := startFamily(t, "parent", "leaf")
+	leaf := f.await("leaf", 1)[0]
+	f.killMain()
+	l := d.leakOf(leaf, wire.LeakOpened)
+	d.explained(leaf, "what was decided about leaks could not be read")
+	d.endBy(unix.SIGTERM)
+	d.start()
+	d.explained(leaf, "what was decided about leaks could not be read")
+	leaf.mustLive()
+	wantRun(t, 0, "leaks", "forget", l.Fingerprint, "--socket", d.socket())
+	leaf.mustDie()
+}
+
 // TestTrustRights: the group may ack, and nothing else; everybody else nothing at all.
 func TestTrustRights(t *testing.T) {
 	d := newDaemon(t, "socket: {group: \"65534\"}\n"+ruleless)

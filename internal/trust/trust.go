@@ -47,6 +47,8 @@ type Book struct {
 	entries map[key]wire.Trust
 	rules   map[string]*Record
 	acks    int // of entries
+	// lost says why entries may be missing; empty where none is.
+	lost string
 }
 
 type key struct{ fingerprint, kind, rule string }
@@ -95,17 +97,25 @@ func (b *Book) Decide(t wire.Trust) (wire.Trust, error) {
 	}
 	b.entries[k] = t
 	b.count()
+	if t.Kind == wire.TrustIgnore {
+		b.lost = ""
+	}
 	t.Action = t.Kind
 	return t, nil
 }
 
-// Forget drops all that was decided about a fingerprint, and reports whether that was
-// anything.
+// Distrust notes that entries may be missing, and why. Nothing is ended by a rule from then on,
+// until somebody has entries ignored or forgotten: who was to be kept is not known.
+func (b *Book) Distrust(why string) { b.lost = clip(why, maxReason) }
+
+// Forget drops all that was decided about a fingerprint, and that entries are missing. It
+// reports whether there was any of this.
 func (b *Book) Forget(fingerprint string) bool {
-	before := len(b.entries)
+	before, lost := len(b.entries), b.lost != ""
+	b.lost = ""
 	maps.DeleteFunc(b.entries, func(k key, _ wire.Trust) bool { return k.fingerprint == fingerprint })
 	b.count()
-	return len(b.entries) < before
+	return lost || len(b.entries) < before
 }
 
 func (b *Book) count() {
@@ -133,10 +143,14 @@ func (b *Book) Acked(fingerprint string, now time.Time) bool {
 func (b *Book) HasAcks() bool { return b.acks > 0 }
 
 // Exempts reports whether anything keeps rules from what they match.
-func (b *Book) Exempts() bool { return len(b.entries) > b.acks }
+func (b *Book) Exempts() bool { return b.lost != "" || len(b.entries) > b.acks }
 
 // Exempt says why the rule ends no leak of the fingerprint, or nothing.
 func (b *Book) Exempt(fingerprint, rule string) string {
+	if b.lost != "" {
+		return "what was decided about leaks could not be read: " + safetext.Terminal(b.lost) +
+			"; rules go on when root has run leaks import, ignore or forget"
+	}
 	if t, ok := b.entries[key{fingerprint, wire.TrustIgnore, ""}]; ok {
 		return fmt.Sprintf("its leak's fingerprint %s is ignored by %s: %s", fingerprint, Decider(t.By), safetext.Terminal(t.Reason))
 	}
@@ -233,11 +247,12 @@ func (b *Book) Today(rule string, now time.Time) (n int, next time.Time) {
 type file struct {
 	Entries []wire.Trust       `json:"entries"`
 	Rules   map[string]*Record `json:"rules"`
+	Lost    string             `json:"lost,omitempty"`
 }
 
 // Encode is the form in which a book is saved. It shares nothing with it.
 func (b *Book) Encode() ([]byte, error) {
-	f := file{Rules: b.rules}
+	f := file{Rules: b.rules, Lost: b.lost}
 	for _, t := range b.entries {
 		f.Entries = append(f.Entries, t)
 	}
@@ -260,6 +275,7 @@ func (b *Book) Restore(text []byte) error {
 			errs = append(errs, fmt.Errorf("decision on %.40s: %w", t.Fingerprint, err))
 		}
 	}
+	b.lost = clip(f.Lost, maxReason)
 	for name, r := range f.Rules {
 		if r != nil && len(b.rules) < maxRules {
 			b.rules[name] = r

@@ -3,6 +3,7 @@
 package trust
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -164,4 +165,55 @@ func FuzzRestore(f *testing.F) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestDistrust: where entries may be missing, no rule ends anything until root decides anew, a
+// successor of the daemon included.
+func TestDistrust(t *testing.T) {
+	lost := func() *Book {
+		b := New()
+		b.Distrust("bad\x1b checksum")
+		text, err := b.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		restored := New()
+		if err := restored.Restore(text); err != nil {
+			t.Fatal(err)
+		}
+		return restored
+	}
+	for name, tt := range map[string]struct {
+		act  func(b *Book) error
+		ends bool
+	}{
+		"nothing": {act: func(*Book) error { return nil }},
+		"ack": {act: func(b *Book) error {
+			_, err := b.Decide(wire.Trust{Kind: wire.TrustAck, Fingerprint: one, Reason: "r", Since: noon, Until: until(time.Hour)})
+			return err
+		}},
+		"suspend": {act: func(b *Book) error {
+			_, err := b.Decide(wire.Trust{Kind: wire.TrustSuspend, Fingerprint: one, Reason: "r", Rule: "other", Since: noon})
+			return err
+		}},
+		"ignore": {ends: true, act: func(b *Book) error {
+			_, err := b.Decide(wire.Trust{Kind: wire.TrustIgnore, Fingerprint: one, Reason: "r", Since: noon})
+			return err
+		}},
+		"forget": {ends: true, act: func(b *Book) error {
+			if !b.Forget(one) {
+				return errors.New("there was nothing to forget")
+			}
+			return nil
+		}},
+	} {
+		b := lost()
+		if err := tt.act(b); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		why := b.Exempt(two, "all")
+		if ends := !b.Exempts() || why == ""; ends != tt.ends || strings.ContainsRune(why, 0x1b) {
+			t.Errorf("%s: exempt %q", name, why)
+		}
+	}
 }
