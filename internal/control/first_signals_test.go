@@ -92,7 +92,8 @@ func TestRecentAdjustment(t *testing.T) {
 	w := newWorld(t, "rules: []\n")
 	id := event.ID{PID: unused + 1, Start: w.began}
 	w.on(func(*tracker.Tree) {
-		w.bind().facts[id] = details{oomAdj: 17, at: boottime.Now()}
+		// Read in an hour: cacheFor is shorter than this test may be kept from a processor.
+		w.bind().facts[id] = details{oomAdj: 17, at: boottime.Now() + uint64(time.Hour)}
 		if adj, err := w.view.oomAdj(id); adj != 17 || err != nil {
 			t.Errorf("got %d, %v: want what was found a moment ago", adj, err)
 		}
