@@ -180,9 +180,10 @@ func (o *options) runRow(ctx context.Context, w *world, r *row) {
 			return
 		}
 		t := w.try(ctx, r.c)
-		if t.err != nil && o.small {
-			// The script itself failed, on a machine that does much else: no verdict is asked twice.
-			progress(fmt.Sprintf("%s: once more, after: %v", r.c.name, t.err))
+		if o.small && (t.err != nil || t.undecided()) {
+			// On a machine that does much else a script fails, or a manager does not answer in
+			// time. What was decided wrongly is never asked twice.
+			progress(fmt.Sprintf("%s: once more, after: %s", r.c.name, strings.Join(t.complaints(), "; ")))
 			t = w.try(ctx, r.c)
 		}
 		r.trials = append(r.trials, t)

@@ -61,6 +61,27 @@ func TestSmallCases(t *testing.T) {
 	}
 }
 
+// TestUndecided wants a run to be repeated for want of a verdict, never for a wrong one.
+func TestUndecided(t *testing.T) {
+	wants := map[string]want{"worker": leaked, "server": deliberate}
+	for name, tt := range map[string]struct {
+		answers []answer
+		want    bool
+	}{
+		"right":             {[]answer{{asked: asked{role: "server"}, settled: "deliberate", alive: true}}, false},
+		"unknown":           {[]answer{{asked: asked{role: "worker"}, settled: "unknown", alive: true}}, true},
+		"meant, not judged": {[]answer{{asked: asked{role: "server"}, settled: "unknown", alive: true}}, true},
+		"a wrong one":       {[]answer{{asked: asked{role: "server"}, settled: "leaked", alive: true}}, false},
+		"one of each":       {[]answer{{asked: asked{role: "worker"}, settled: "unknown", alive: true}, {asked: asked{role: "server"}, settled: "leaked"}}, false},
+		"ended for nothing": {[]answer{{asked: asked{role: "server"}, settled: "unknown", ended: true}}, false},
+	} {
+		run := trial{c: &testCase{wants: wants}, answers: tt.answers}
+		if got := run.undecided(); got != tt.want {
+			t.Errorf("%s: %t, want %t", name, got, tt.want)
+		}
+	}
+}
+
 func TestReadTold(t *testing.T) {
 	for _, tt := range []struct {
 		name, text string

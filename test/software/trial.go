@@ -253,6 +253,12 @@ func (a answer) leftUnjudged() bool {
 	return !a.alive && !a.ended && (a.pending || a.settled == string(unknown))
 }
 
+// undecided says that answers are wrong, and all of these are unknown.
+func (t *trial) undecided() bool {
+	wrong := slices.DeleteFunc(slices.Clone(t.answers), func(a answer) bool { return t.wrong(a) == "" })
+	return len(wrong) > 0 && !slices.ContainsFunc(wrong, func(a answer) bool { return a.settled != string(unknown) || a.ended })
+}
+
 // complaints are what is wrong with a run.
 func (t *trial) complaints() (lines []string) {
 	if t.err != nil {
