@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -211,7 +212,10 @@ func (d *daemon) build(p *probe.Probe) error {
 	d.server.StopFile = d.stopFile
 	d.server.Past = d.history.follow()
 	d.server.Status = d.statusDocument
-	d.server.Config = cmp.Or(d.Config, config.DefaultPath)
+	// Whoever asks has another working directory.
+	if d.server.Config, err = filepath.Abs(cmp.Or(d.Config, config.DefaultPath)); err != nil {
+		return err
+	}
 	d.addEndpoints()
 	return nil
 }
