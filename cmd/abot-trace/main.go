@@ -102,7 +102,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 // groups are the headings of the help, which sorts them by name.
 var groups = map[string][]string{
 	"See":              {"status", "tree", "events", "orphans", "leaks", "explain", "monitor"},
-	"End":              {"kill", "cleanup", "stop-rules", "start-rules"},
+	"End":              {"kill", "arm", "disarm", "cleanup", "stop-rules", "start-rules"},
 	"Run and hold":     {"supervise", "lease"},
 	"Set up and check": {"check", "replay", "doctor", "notify-test", "version", "completion", "help"},
 	"Service":          {"daemon", "thaw", "uninstall-probes"},
@@ -132,6 +132,8 @@ func commands() []*cli.Command {
 		leaksCommand(),
 		explainCommand(),
 		killCommand(),
+		armCommand(),
+		disarmCommand(),
 		cleanupCommand(),
 		stopRulesCommand(),
 		startRulesCommand(),
