@@ -115,8 +115,10 @@ func restartConfined() error {
 		}
 	}
 	// The daemon runs before all else, what is delivered here need not.
-	if err := unix.Setpriority(unix.PRIO_PROCESS, 0, 0); err != nil {
-		return fmt.Errorf("lower the priority: %w", err)
+	if nice, err := unix.Getpriority(unix.PRIO_PROCESS, 0); err == nil && niceOf(nice) < 0 {
+		if err := unix.Setpriority(unix.PRIO_PROCESS, 0, 0); err != nil {
+			return fmt.Errorf("lower the priority: %w", err)
+		}
 	}
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var none [2]unix.CapUserData
