@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestGroups wants each heading of the help to name commands that are there, each command
-// under one heading at most.
+// TestGroups wants each heading of the help to name commands that are there, and each command
+// that is shown to stand under one.
 func TestGroups(t *testing.T) {
 	app := newApp(io.Discard, io.Discard)
 	seen := make(map[string]string)
@@ -21,6 +21,11 @@ func TestGroups(t *testing.T) {
 				t.Errorf("%s stands under %s and %s", name, other, heading)
 			}
 			seen[name] = heading
+		}
+	}
+	for _, c := range app.Commands {
+		if !c.Hidden && c.Category == "" {
+			t.Errorf("%s stands under no heading", c.Name)
 		}
 	}
 }

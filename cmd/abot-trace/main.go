@@ -101,7 +101,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 
 // groups are the headings of the help, which sorts them by name.
 var groups = map[string][]string{
-	"See":              {"status", "tree", "events", "orphans", "leaks", "explain", "monitor"},
+	"See":              {"status", "tree", "events", "orphans", "leaks", "explain", "monitor", "history"},
 	"End":              {"kill", "arm", "disarm", "cleanup", "stop-rules", "start-rules"},
 	"Run and hold":     {"supervise", "lease"},
 	"Set up and check": {"check", "replay", "doctor", "notify-test", "version", "completion", "help"},

@@ -25,7 +25,7 @@ import (
 type Installation struct{ layer *debian.Layer }
 
 // Install builds the program from the tree at source and installs it, with what recipes
-// ask for: jq from this machine, and a sudo that is none, because all is root there.
+// ask for: jq and curl from this machine, and a sudo that is none, because all is root there.
 func Install(ctx context.Context, source string, progress func(string)) (*Installation, error) {
 	cache, err := debian.CacheDir()
 	if err != nil {
@@ -68,10 +68,12 @@ func (in *Installation) fill(ctx context.Context, source string) error {
 			return err
 		}
 	}
-	if err := in.copyProgram(ctx, "jq"); err != nil {
-		return err
+	for _, program := range []string{"jq", "curl"} {
+		if err := in.copyProgram(ctx, program); err != nil {
+			return err
+		}
 	}
-	for _, dir := range []string{"/etc/abot-trace/conf.d", "/work/deploy", "/work/logs", "/srv/app"} {
+	for _, dir := range []string{"/etc/abot-trace/conf.d", "/work/deploy", "/work/logs", "/srv/app", "/var/lib/shipper"} {
 		if err := os.MkdirAll(in.layer.Path(dir), 0o755); err != nil {
 			return err
 		}

@@ -34,21 +34,22 @@ var notRun = map[string]string{
 	"programs --> ring --> daemon":             "a drawing",
 	"abot-trace: supervise: kept process 4711": "what is printed",
 	"srun abot-trace supervise":                "a line for Slurm, which is not here",
-	"#!/bin/sh":                                "a script that Slurm runs",
+	"#!/bin/sh":                                "a script that Slurm or the daemon runs",
 	"import abot_trace":                        "Python, which the tests of examples run",
 	"g, err := shutdown.New(":                  "Go, which the tests of shutdown run",
 	"level=INFO msg=\"process tree read again": "a log",
 }
 
 // endless never end by themselves: that they still run is all that can be asked.
-var endless = regexp.MustCompile(`--(follow|watch)`)
+var endless = regexp.MustCompile(`--(follow|watch)|follow=1`)
 
 // codes are the exit codes of commands that tell something by them.
 var codes = map[*regexp.Regexp][]int{
-	regexp.MustCompile(`^abot-trace monitor`): {0, 1, 2}, // as the machine is
-	regexp.MustCompile(`--fail-on-leak`):      {123},
-	regexp.MustCompile(`^pgrep sleep$`):       {1}, // nothing is left
-	regexp.MustCompile(`ABOT_KILL_ID=\.\.\.`): {0, 1},
+	regexp.MustCompile(`^abot-trace monitor`):                       {0, 1, 2}, // as the machine is
+	regexp.MustCompile(`--fail-on-leak`):                            {123},
+	regexp.MustCompile(`^pgrep sleep$`):                             {1}, // nothing is left
+	regexp.MustCompile(`^abot-trace kill (--scope process )?4711$`): {2}, // it asks, and nobody is there
+	regexp.MustCompile(`ABOT_KILL_ID=\.\.\.`):                       {0, 1},
 }
 
 // withoutDaemon are refused while a daemon runs.
@@ -95,6 +96,9 @@ func helpBlocks(t *testing.T) (out []Block) {
 	_, list, _ := strings.Cut(help("--help"), "COMMANDS:\n")
 	list, _, _ = strings.Cut(list, "\n\n")
 	for line := range strings.Lines(list) {
+		if strings.HasSuffix(strings.TrimSpace(line), ":") {
+			continue // the heading of a group
+		}
 		command := strings.TrimRight(strings.Fields(line)[0], ",")
 		if b, ok := HelpBlock(command, help(command, "--help")); ok {
 			out = append(out, b)
@@ -107,7 +111,7 @@ func helpBlocks(t *testing.T) (out []Block) {
 }
 
 // prefixes are what stands before a command in a table of cron, a unit, a pipeline.
-var prefixes = regexp.MustCompile(`^(\*/10 \* \* \* \*  |ExecStart=|- (run: )?)`)
+var prefixes = regexp.MustCompile(`^(([*0-9/]+ +){5}(root +)?|ExecStart=|- (run: )?)`)
 
 // entrypoint returns what a container of an image would run as pid 1, in the namespace of
 // which it sees nobody else.

@@ -31,14 +31,35 @@ start_daemon() {
 	await grep -q msg=ready /recipe/daemon.log
 }
 
-# Process 4711 is a leaked worker, process 4710 its dead parent.
+# Process 4711 is a leaked worker, process 4710 its dead parent. A thread of somebody else can
+# take a number before they do: then there is another try.
 leak() {
-	mkdir -p /recipe/proc && mount -t proc proc /recipe/proc && echo 4709 >/recipe/proc/sys/kernel/ns_last_pid
-	bash -c 'python3 -c "import time; time.sleep(3600)" & echo $! >/recipe/leaked; wait' &
+	mkdir -p /recipe/proc
+	mountpoint -q /recipe/proc || mount -t proc proc /recipe/proc
+	rm -f /recipe/leaked
+	echo 4709 >/recipe/proc/sys/kernel/ns_last_pid
+	bash -c 'for ((n = 0; n < 100; n++)); do
+			echo 4710 >/recipe/proc/sys/kernel/ns_last_pid
+			python3 -c "import time; time.sleep(3600)" &
+			[[ $! != 4711 ]] || break
+			kill -KILL $! && wait $!
+		done
+		echo $! >/recipe/leaked
+		wait' &
 	await test -s /recipe/leaked
 	kill -KILL $!
-	await bash -c 'abot-trace orphans --json | grep -q leaked'
+	await bash -c "abot-trace orphans --json | jq -e 'any(.[]; .pid == 4711 and .orphan.leak != null)'"
 	abot-trace events --json >/work/recorded.ndjson
+}
+
+# named puts the ids of this leak in the place of those that examples name.
+named() {
+	local id fingerprint start
+	id=$(abot-trace orphans --json | jq -r '.[] | select(.pid == 4711).orphan.leak')
+	start=$(abot-trace orphans --json | jq -r '.[] | select(.pid == 4711).start_ns')
+	await bash -c "abot-trace leaks --json | jq -e 'any(.leaks[]; .id == \"$id\")'"
+	fingerprint=$(abot-trace leaks --json | jq -r ".leaks[] | select(.id == \"$id\").fingerprint")
+	sed -i "s/L0123456789ab/$id/g; s/F0123456789ab/$fingerprint/g; s/4711@81230000000/4711@$start/g" "$1"
 }
 
 if [[ ${DAEMON:-} == true ]]; then
@@ -57,7 +78,11 @@ for file in /recipe/commands/[0-9][0-9][0-9]; do
 		[[ ! -S /run/abot-trace/abot-trace.sock || -s /recipe/leaked ]] || leak
 	else
 		limit=60
-		[[ ! $command =~ --(follow|watch) ]] || limit=3
+		[[ ! $command =~ --(follow|watch)|follow=1 ]] || limit=3
+		if [[ $command =~ [LF]0123456789ab|abot-trace\ kill ]]; then
+			kill -0 4711 2>/dev/null || leak
+			named "$file"
+		fi
 		timeout --signal=INT --kill-after=5 $limit bash "$file" >"$file.out" 2>&1 </dev/null
 		code=$?
 	fi
