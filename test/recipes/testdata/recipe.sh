@@ -31,13 +31,13 @@ start_daemon() {
 	await grep -q msg=ready /recipe/daemon.log
 }
 
-# Process 4711 is a leaked worker, process 4710 its dead parent. A thread of somebody else can
-# take a number before they do: then there is another try.
+# Process 4711 is a leaked worker. A thread of the daemon could take that number first, and keep
+# it: so it is asked for right before the fork, and there is another try where it was in use.
 leak() {
 	mkdir -p /recipe/proc
 	mountpoint -q /recipe/proc || mount -t proc proc /recipe/proc
 	rm -f /recipe/leaked
-	echo 4709 >/recipe/proc/sys/kernel/ns_last_pid
+	echo 4600 >/recipe/proc/sys/kernel/ns_last_pid
 	bash -c 'for ((n = 0; n < 100; n++)); do
 			echo 4710 >/recipe/proc/sys/kernel/ns_last_pid
 			python3 -c "import time; time.sleep(3600)" &
