@@ -40,8 +40,8 @@ drop-in into conf.d, and has the daemon take it. An armed rule begins with a lim
 within 24 hours. Only root may; --list is for everyone who may ask the daemon.
 
 Examples:
-   sudo abot-trace arm stale-workers
-   sudo abot-trace arm stale-workers --per-day 5 --yes --reason 'tried for two weeks'
+   sudo abot-trace arm stale-python-workers
+   sudo abot-trace arm stale-python-workers --per-day 5 --yes --reason 'tried for two weeks'
    abot-trace arm --list`,
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "list", Usage: "what is armed since when and by whom, and what it has ended"},
@@ -70,7 +70,7 @@ func disarmCommand() *cli.Command {
 		Description: `Removes the drop-in that arm has written, and has the daemon take that. Only root may.
 
 Examples:
-   sudo abot-trace disarm stale-workers`,
+   sudo abot-trace disarm stale-python-workers`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "reason", Usage: "why, as a `TEXT` for those who come later"},
 			socketFlag(),

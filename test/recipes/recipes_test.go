@@ -26,8 +26,8 @@ var documents = []string{"README.md", "KNOWN_ISSUES.md", "docs/*.md", "cmd/abot-
 
 // notRun says of blocks that are no recipe what they are, by their first line.
 var notRun = map[string]string{
-	"sudo make demo   # the above, on this machine, in two seconds": "this test is part of it",
-	"sudo apt install ./dist/abot-trace_*_amd64.deb":                "test/service installs the package",
+	"sudo make demo   # the above, on this machine, in three seconds": "this test is part of it",
+	"sudo apt install ./dist/abot-trace_*_amd64.deb":                  "test/service installs the package",
 	"{\"schema\":1,":                           "an event",
 	"{\"severity\": \"warning\", \"host\"":     "a body",
 	"kernel          │ bpf/":                   "a drawing",
@@ -47,8 +47,10 @@ var endless = regexp.MustCompile(`--(follow|watch)|follow=1`)
 var codes = map[*regexp.Regexp][]int{
 	regexp.MustCompile(`^abot-trace monitor`):                       {0, 1, 2}, // as the machine is
 	regexp.MustCompile(`--fail-on-leak`):                            {123},
-	regexp.MustCompile(`^pgrep sleep$`):                             {1}, // nothing is left
-	regexp.MustCompile(`^abot-trace kill (--scope process )?4711$`): {2}, // it asks, and nobody is there
+	regexp.MustCompile(`^pgrep sleep$`):                             {1},    // nothing is left
+	regexp.MustCompile(`^abot-trace kill (--scope process )?4711$`): {2},    // it asks, and nobody is there
+	regexp.MustCompile(`^(sudo )?abot-trace arm [a-z][a-z-]*$`):     {2},    // the same
+	regexp.MustCompile(`^(sudo )?abot-trace disarm `):               {0, 1}, // armed by the example before, or not
 	regexp.MustCompile(`ABOT_KILL_ID=\.\.\.`):                       {0, 1},
 }
 
