@@ -111,8 +111,18 @@ show abot-trace tree --kernel
 step "All orphans with what they hold. Listing never kills."
 show abot-trace orphans
 
+# A second after the death the verdict is final: rules wait for that, and leaks are told then.
+final() { abot-trace leaks | grep -q '^L.* leaked'; }
+await final
+step "What one death has left is one leak."
+show abot-trace leaks
+
 step "What the daemon knows of one of them, and what its one rule, which only observes, would do."
 show abot-trace explain "$(pgrep -f app.py | head -n 1)"
-show abot-trace cleanup --config rules.yaml
+show abot-trace cleanup --config rules.yaml | tee cleanup.log
+if ! grep -q leaked-python cleanup.log; then
+	echo "demo: the rule would end nothing" >&2
+	exit 1
+fi
 
 step "Done: nothing was signalled. The namespace ends, and with it everything in it."
