@@ -60,8 +60,8 @@ func TestSignals(t *testing.T) {
 		{"USR1 caught", trapAll, unix.SIGUSR1, 0, 0},
 		{"TERM ignored", "trap '' TERM; echo ready; read line", unix.SIGTERM, event.KindCaught, event.Ignored},
 		{"USR1 ignored", "trap '' USR1; echo ready; read line", unix.SIGUSR1, 0, 0},
-		{"TERM blocked", "exec env --block-signal=TERM sh -c 'echo ready; read line'", unix.SIGTERM, event.KindCaught, event.Blocked},
-		{"USR1 blocked", "exec env --block-signal=USR1 sh -c 'echo ready; read line'", unix.SIGUSR1, event.KindCaught, event.Blocked},
+		{"TERM blocked by GNU env", "exec env --block-signal=TERM sh -c 'echo ready; read line'", unix.SIGTERM, event.KindCaught, event.Blocked},
+		{"USR1 blocked by GNU env", "exec env --block-signal=USR1 sh -c 'echo ready; read line'", unix.SIGUSR1, event.KindCaught, event.Blocked},
 		{"CHLD", "echo ready; read line", unix.SIGCHLD, 0, 0},
 	}
 	for _, tt := range tests {

@@ -436,9 +436,9 @@ func BenchmarkOrigin(b *testing.B) {
 	}
 }
 
-// TestMarksOfATitle reads the marks of a process that has written its title over its
+// TestMarksOfAPerlTitle reads the marks of a process that has written its title over its
 // environment: that nothing is found there says nothing.
-func TestMarksOfATitle(t *testing.T) {
+func TestMarksOfAPerlTitle(t *testing.T) {
 	for _, tt := range []struct {
 		name, code string
 		want       error
