@@ -45,13 +45,13 @@ var endless = regexp.MustCompile(`--(follow|watch)|follow=1`)
 
 // codes are the exit codes of commands that tell something by them.
 var codes = map[*regexp.Regexp][]int{
-	regexp.MustCompile(`^abot-trace monitor`):                       {0, 1, 2}, // as the machine is
-	regexp.MustCompile(`--fail-on-leak`):                            {123},
-	regexp.MustCompile(`^pgrep sleep$`):                             {1},    // nothing is left
-	regexp.MustCompile(`^abot-trace kill (--scope process )?4711$`): {2},    // it asks, and nobody is there
-	regexp.MustCompile(`^(sudo )?abot-trace arm [a-z][a-z-]*$`):     {2},    // the same
-	regexp.MustCompile(`^(sudo )?abot-trace disarm `):               {0, 1}, // armed by the example before, or not
-	regexp.MustCompile(`ABOT_KILL_ID=\.\.\.`):                       {0, 1},
+	regexp.MustCompile(`^abot-trace monitor`):                                              {0, 1, 2}, // as the machine is
+	regexp.MustCompile(`--fail-on-leak`):                                                   {123},
+	regexp.MustCompile(`^pgrep sleep$`):                                                    {1},    // nothing is left
+	regexp.MustCompile(`^abot-trace kill (--scope process )?4711$`):                        {2},    // it asks, and nobody is there
+	regexp.MustCompile(`^(sudo )?abot-trace arm [a-z][a-z-]*( --per-day 5 --reason .*)?$`): {2},    // the same
+	regexp.MustCompile(`^(sudo )?abot-trace disarm `):                                      {0, 1}, // armed by the example before, or not
+	regexp.MustCompile(`ABOT_KILL_ID=\.\.\.`):                                              {0, 1},
 }
 
 // withoutDaemon are refused while a daemon runs.
