@@ -18,6 +18,14 @@ func Now() uint64 {
 	return uint64(ts.Nano() - shift())
 }
 
+// Earlier returns the earlier of two times of which 0 is never.
+func Earlier(a, b uint64) uint64 {
+	if a == 0 || b == 0 {
+		return max(a, b)
+	}
+	return min(a, b)
+}
+
 // Suspended is how far CLOCK_BOOTTIME is ahead of CLOCK_MONOTONIC, in ns: how long the host
 // has been suspended.
 func Suspended() uint64 {

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/api"
+	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/config"
 	"github.com/abot-trace/abot-trace/internal/control"
 	"github.com/abot-trace/abot-trace/internal/dirlock"
@@ -315,11 +316,7 @@ func (d *daemon) unitChanged(unit string) {
 // onTick follows each look at the ring, on the tracer's loop.
 func (d *daemon) onTick() uint64 {
 	d.stateSaver.requestSave()
-	at := d.control.OnTick()
-	if due := d.noticeQueue.deliverDue(); due != 0 && (at == 0 || due < at) {
-		return due
-	}
-	return at
+	return boottime.Earlier(d.control.OnTick(), d.noticeQueue.deliverDue())
 }
 
 // alertOnLoop publishes an alert from the loop.

@@ -207,19 +207,12 @@ func (f *Feed) Tick(now uint64) uint64 {
 	next := f.set.Next()
 	if f.unsampled && !f.sampling {
 		if at := f.sampledAt + samplePause; now < at {
-			next = earlier(next, at)
+			next = boottime.Earlier(next, at)
 		} else {
 			f.sample(now)
 		}
 	}
 	return next
-}
-
-func earlier(a, b uint64) uint64 {
-	if a == 0 {
-		return b
-	}
-	return min(a, b)
 }
 
 // sample has all processes sampled beside the loop.

@@ -89,11 +89,3 @@ func (t *Tracer) publishLeaks() uint64 {
 	}
 	return next
 }
-
-// earlier is the earlier of two times of which 0 is never.
-func earlier(a, b uint64) uint64 {
-	if a == 0 || b == 0 {
-		return max(a, b)
-	}
-	return min(a, b)
-}

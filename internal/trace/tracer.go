@@ -252,7 +252,7 @@ func (t *Tracer) tick() {
 	t.evidence.ReadNext()
 	t.stats.note(t)
 	t.publishNews()
-	t.wakeAt = earlier(earlier(t.opt.OnTick(), t.publishLeaks()), t.keepRecord())
+	t.wakeAt = boottime.Earlier(boottime.Earlier(t.opt.OnTick(), t.publishLeaks()), t.keepRecord())
 }
 
 // Ready is closed when the first snapshot is in the tree. Records are not missed
