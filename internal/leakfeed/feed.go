@@ -72,14 +72,20 @@ func (f *Feed) News(n *evidence.News) {
 	f.opt.Tree.SetLeak(p.ID, o.Leak)
 }
 
-// unannounced lists the living descendants of an orphan that are no orphans themselves.
+// unannounced lists the living descendants of an orphan that are no orphans themselves. Those
+// may be a chain of thousands: none is copied twice, and nothing recurses.
 func (f *Feed) unannounced(id event.ID) (list []event.ID) {
-	for child := range f.opt.Tree.Children(id) {
-		if p, ok := f.opt.Tree.Get(child); ok && !p.Dead && p.Orphan == nil {
-			list = append(append(list, child), f.unannounced(child)...)
+	for next := 0; ; next++ {
+		for child := range f.opt.Tree.Children(id) {
+			if p, ok := f.opt.Tree.Get(child); ok && !p.Dead && p.Orphan == nil {
+				list = append(list, child)
+			}
 		}
+		if next == len(list) {
+			return list
+		}
+		id = list[next]
 	}
-	return list
 }
 
 // Forked takes a new process.

@@ -87,6 +87,23 @@ func TestFeed(t *testing.T) {
 	}
 }
 
+// TestDeepChain has an orphan with a chain of thousands below it join its leak with all of them.
+func TestDeepChain(t *testing.T) {
+	const depth = 20_000
+	f, tree, children, now := leakOfTwo(t)
+	last := children[0]
+	for i := range int32(depth) {
+		id := event.ID{PID: 1<<23 + 10 + i, Start: now + 1 + uint64(i)}
+		tree.Apply(&event.Event{Kind: event.KindFork, Subject: id, Time: id.Start, Fork: event.Fork{Spawner: last, Caller: last}})
+		last = id
+	}
+	f.News(newsOf(t, tree, children[0], wire.VerdictLeaked))
+	f.Tick(now + uint64(time.Second))
+	if events := f.TakeEvents(); len(events) != 1 || events[0].Leak.Processes.Now != depth+2 {
+		t.Fatalf("opened: %+v", events)
+	}
+}
+
 // TestKillIsToldBehind: a kill cuts the gathering short, and says of which leak it is.
 func TestKillIsToldBehind(t *testing.T) {
 	f, _, children, now := leakOfTwo(t)
