@@ -90,6 +90,8 @@ type Leak struct {
 	EndedAt  uint64 // 0 while it is open
 	EndedBy  Ending
 	Verdict  Verdict
+	// Remedy names the kind of what would have prevented it, once SetRemedy was called.
+	Remedy string
 	// KillIDs are the kills that reached it, Rules their rules, each once.
 	KillIDs, Rules []string
 	// Now, Peak and Total count member processes: living now, most at once, ever.
@@ -143,6 +145,10 @@ type member struct {
 
 // Open reports whether the leak has not ended.
 func (l *Leak) Open() bool { return l.EndedAt == 0 }
+
+// SetRemedy notes of which kind it is for who is to prevent it: its members tell, and they
+// are not kept.
+func (l *Leak) SetRemedy(kind string) { l.Remedy = kind }
 
 // Pending reports whether the verdict on one of its members at least is not final.
 func (l *Leak) Pending() bool { return l.settled < len(l.members) }

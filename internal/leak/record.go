@@ -30,6 +30,7 @@ type Record struct {
 	BytesNS   float64  `json:"bytes_ns,omitempty"`
 	CPUNS     uint64   `json:"cpu_ns,omitempty"`
 	Passed    uint8    `json:"passed,omitempty"`
+	Remedy    string   `json:"remedy,omitempty"`
 	// Opened says that somebody was told of it, Judged that a member's verdict was final.
 	Opened  bool           `json:"opened,omitempty"`
 	Judged  bool           `json:"judged,omitempty"`
@@ -70,7 +71,7 @@ func (s *Set) Export() []Record {
 func (l *Leak) record() Record {
 	r := Record{ID: l.ID, Leaker: l.Leaker, OpenedAt: l.OpenedAt, EndedAt: l.EndedAt, EndedBy: l.EndedBy,
 		Verdict: l.Verdict, Told: l.told, ToldAt: l.toldAt, KillIDs: slices.Clone(l.KillIDs), Rules: slices.Clone(l.Rules), Peak: l.Peak,
-		Total: l.Total, PeakBytes: l.PeakBytes, BytesNS: l.bytesNS, CPUNS: l.cpuNS, Passed: uint8(l.passed),
+		Total: l.Total, PeakBytes: l.PeakBytes, BytesNS: l.bytesNS, CPUNS: l.cpuNS, Passed: uint8(l.passed), Remedy: l.Remedy,
 		Opened: l.opened, Judged: l.judged}
 	if l.describe != nil {
 		r.Leaker = l.describe()
@@ -116,7 +117,7 @@ func (s *Set) Import(records []Record) {
 		l := &Leak{ID: r.ID, Leaker: r.Leaker, OpenedAt: r.OpenedAt, EndedAt: r.EndedAt, EndedBy: r.EndedBy,
 			Verdict: r.Verdict, KillIDs: r.KillIDs, Rules: r.Rules, PeakBytes: r.PeakBytes, Total: r.Total, Peak: r.Peak,
 			bytesNS: r.BytesNS, cpuNS: r.CPUNS, opened: r.Opened, judged: r.Judged, told: r.Told, toldAt: r.ToldAt,
-			passed: threshold(r.Passed)}
+			passed: threshold(r.Passed), Remedy: r.Remedy}
 		s.byID[l.ID] = l
 		if !l.Open() {
 			s.ended = append(s.ended, l)

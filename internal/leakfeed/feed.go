@@ -16,12 +16,13 @@ import (
 	"github.com/abot-trace/abot-trace/internal/evidence"
 	"github.com/abot-trace/abot-trace/internal/fingerprint"
 	"github.com/abot-trace/abot-trace/internal/leak"
+	"github.com/abot-trace/abot-trace/internal/remedy"
 	"github.com/abot-trace/abot-trace/internal/safetext"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
-// Options of New. All must be set.
+// Options of New. All but KillMode must be set.
 type Options struct {
 	Tree  *tracker.Tree
 	Names *describe.Names
@@ -32,6 +33,8 @@ type Options struct {
 	Usage func() ([]event.Task, error)
 	// Post runs fn on the loop, some time. It is called from any goroutine but the loop's.
 	Post func(fn func())
+	// KillMode is that of a unit; empty where it is not known. It does not block.
+	KillMode func(unit string) string
 }
 
 // A Feed belongs to the loop that owns the tree.
@@ -47,6 +50,9 @@ type Feed struct {
 
 // New returns a feed of no leaks.
 func New(opt Options) *Feed {
+	if opt.KillMode == nil {
+		opt.KillMode = func(string) string { return "" }
+	}
 	return &Feed{opt: opt, set: leak.New(opt.Machine, 0)}
 }
 
@@ -276,6 +282,9 @@ func (f *Feed) fingerprint(l *tracker.Leaker) fingerprint.Fingerprint {
 func (f *Feed) tell(c *leak.Change) {
 	w := f.leak(c.Leak, c.Time)
 	w.Change, w.Threshold = c.Kind.String(), c.Threshold
+	if c.Kind == leak.Opened {
+		c.Leak.SetRemedy(string(remedy.KindOf(w, f.opt.KillMode(c.Leak.Leaker.Unit))))
+	}
 	if c.Kind == leak.VerdictChanged {
 		w.Previous = c.Previous.String()
 	}
@@ -308,10 +317,13 @@ func (f *Feed) List(ended bool) []wire.Leak {
 
 // Get returns one leak by its id, nil where there is none. On the loop.
 func (f *Feed) Get(id string) *wire.Leak {
-	if l := f.set.Get(id); l != nil {
-		return f.leak(l, boottime.Now())
+	l := f.set.Get(id)
+	if l == nil {
+		return nil
 	}
-	return nil
+	w := f.leak(l, boottime.Now())
+	w.Remedy = remedy.Of(remedy.Kind(l.Remedy))
+	return w
 }
 
 // Export returns what a successor needs to Import.

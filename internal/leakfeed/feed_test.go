@@ -85,6 +85,10 @@ func TestFeed(t *testing.T) {
 	if _, ok := f.Held(id); ok {
 		t.Error("it is held after its end")
 	}
+	// What its members were is told by the remedy, though they are gone.
+	if l := f.Get(id); l.Remedy == nil || l.Remedy.Kind != "pool" || len(l.Members) != 0 {
+		t.Errorf("remedy: %+v", l.Remedy)
+	}
 }
 
 // TestDeepChain has an orphan with a chain of thousands below it join its leak with all of them.

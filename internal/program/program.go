@@ -29,6 +29,12 @@ type Program struct {
 // Interpreter reports whether the program runs a script.
 func (p *Program) Interpreter() bool { return p.Script != "" }
 
+// Shell reports whether the program is a shell.
+func (p *Program) Shell() bool { return shells.MatchString(p.Name) }
+
+// Python reports whether the program is an interpreter of Python.
+func (p *Program) Python() bool { return pythons.MatchString(p.Name) }
+
 // Same reports whether both run the same program: the same script by the same kind of
 // interpreter, else the same binary. Code given on the command line is compared as text.
 func (p *Program) Same(q *Program) bool {
@@ -65,12 +71,17 @@ type interpreter struct {
 	class bool
 }
 
+var (
+	pythons = regexp.MustCompile(`^(python|pypy)\d*$`)
+	shells  = regexp.MustCompile(`^(sh|bash|dash|ash|ksh|zsh|fish|mksh)$`)
+)
+
 // The options are those of the programs' manual pages.
 var interpreters = []interpreter{
-	{name: regexp.MustCompile(`^(python|pypy)\d*$`), module: "-m", code: "-c", valued: " -W -X --check-hash-based-pycs "},
+	{name: pythons, module: "-m", code: "-c", valued: " -W -X --check-hash-based-pycs "},
 	{name: regexp.MustCompile(`^(node|nodejs|bun)\d*$`), code: "-e", valued: " -r --require --import --loader -C --conditions "},
 	{name: regexp.MustCompile(`^deno$`), verb: "run", valued: " --config -c "},
-	{name: regexp.MustCompile(`^(sh|bash|dash|ash|ksh|zsh|fish|mksh)$`), code: "-c", valued: " -o +o -O +O --rcfile --init-file "},
+	{name: shells, code: "-c", valued: " -o +o -O +O --rcfile --init-file "},
 	{name: regexp.MustCompile(`^(ruby|jruby)\d*$`), code: "-e", valued: " -r -I -C -E "},
 	{name: regexp.MustCompile(`^perl\d*$`), code: "-e", valued: " -I "},
 	{name: regexp.MustCompile(`^php\d*$`), code: "-r", valued: " -c -d -z "},

@@ -227,6 +227,11 @@ func Leak(w io.Writer, l *wire.Leak, now time.Time, style Style) error {
 	if more := l.Processes.Now - len(l.Members); more > 0 && len(l.Members) > 0 {
 		fmt.Fprintf(&b, "         and %s more\n", count(more, "process"))
 	}
+	if r := l.Remedy; r != nil {
+		p := paragraphs{style: style, indent: 13}
+		p.add("remedy", safetext.Terminal(r.Text)+": "+safetext.Terminal(r.Link))
+		b.WriteString(p.text.String())
+	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }

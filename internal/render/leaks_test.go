@@ -25,7 +25,9 @@ func leaks() []wire.Leak {
 			ByteSeconds: ptr(float64(uint64(8)<<30) * 3600), CPUSeconds: ptr(90.0),
 			Members: []wire.LeakMember{
 				{PID: 21, Comm: "python3", Cmdline: []string{"python3", "-c", "from multiprocessing import spawn"}, Verdict: wire.VerdictLeaked, Direct: true},
-				{PID: 22, Comm: "node", Verdict: wire.VerdictUnknown}}},
+				{PID: 22, Comm: "node", Verdict: wire.VerdictUnknown}},
+			Remedy: &wire.Remedy{Kind: "kill_mode", Text: "KillMode=mixed in the unit has systemd end what its main process leaves behind",
+				Link: "docs/prevention.md#a-systemd-unit"}},
 		{ID: "Lba9876543210", State: wire.LeakStateEnded, Name: "gunicorn", Program: "gunicorn", Verdict: wire.VerdictUnknown,
 			Leaker: wire.LeakLeaker{PID: 30, Comm: "gunicorn", User: "www-data", Container: "0123456789ab"}, OpenedAt: *ago(time.Hour),
 			EndedAt: ago(time.Minute), EndedBy: "kill", KillIDs: []string{"b-1-k1"}, Processes: wire.LeakCount{Peak: 4, Total: 5}},
@@ -48,6 +50,7 @@ func TestLeaks(t *testing.T) {
 		"40 columns":  func(w io.Writer) error { return Leaks(w, list, now, Style{Width: 40}, false) },
 		"none":        func(w io.Writer) error { return Leaks(w, nil, now, Style{}, false) },
 		"by program":  func(w io.Writer) error { return LeakGroups(w, "program", groups, now, Style{}) },
+		"one narrow":  func(w io.Writer) error { return Leak(w, &list[0], now, Style{Width: 50}) },
 		"one":         func(w io.Writer) error { return Leak(w, &list[0], now, Style{}) },
 		"one ended":   func(w io.Writer) error { return Leak(w, &list[1], now, Style{}) },
 		"one hostile": func(w io.Writer) error { return Leak(w, &list[2], now, Style{}) },

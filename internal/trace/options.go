@@ -108,6 +108,15 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
+// killMode is that of a unit, as far as its manager has told.
+func (o *Options) killMode(unit string) string {
+	if o.Owners == nil {
+		return ""
+	}
+	state, _ := o.Owners.Told(unit)
+	return state.KillMode
+}
+
 func orElse[F any](hook *F, nothing F) {
 	if reflect.ValueOf(*hook).IsNil() {
 		*hook = nothing

@@ -122,7 +122,7 @@ func New(source Source, opt Options) *Tracer {
 	t.evidence = evidence.New(evidence.Options{Tree: t.tree, Names: t.names, Leases: t.leases, Owners: opt.Owners,
 		Post: t.Post, OnRead: opt.OnRead})
 	t.leaks = leakfeed.New(leakfeed.Options{Tree: t.tree, Names: t.names, Conv: t.conv, Machine: t.stream.Machine(),
-		Usage: source.Usage, Post: t.Post})
+		Usage: source.Usage, Post: t.Post, KillMode: t.opt.killMode})
 	t.canary = canary.New()
 	t.stats.byType = make([]atomic.Uint64, len(wire.Types))
 	return t

@@ -57,6 +57,15 @@ type Leak struct {
 	Members     []LeakMember `json:"members,omitempty"`
 	// Trust is what was decided about its fingerprint (documents only).
 	Trust []Trust `json:"trust,omitempty"`
+	// Remedy is what keeps it from coming back (the document of one leak only).
+	Remedy *Remedy `json:"remedy,omitempty"`
+}
+
+// Remedy is what keeps leaks of a kind from coming back.
+type Remedy struct {
+	Kind string `json:"kind"`
+	Text string `json:"text"` // one sentence
+	Link string `json:"link"` // a page of the documents, with its section
 }
 
 // LeakLeaker is the dead process that left a leak.
