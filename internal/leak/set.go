@@ -131,7 +131,7 @@ type Orphan struct {
 
 // Judge takes a verdict on an orphan, the first or a later one. A deliberate one leaves
 // its leak, with what it forked since; any other joins: the leak of its leaker, or the
-// one that its leaker was a member of.
+// one that its leaker was a member of. One that died as a member is past judging.
 func (s *Set) Judge(o Orphan, now uint64) {
 	m := s.members[o.ID]
 	if o.Verdict == Deliberate && !o.Provisional {
@@ -141,6 +141,9 @@ func (s *Set) Judge(o Orphan, now uint64) {
 		return
 	}
 	if m == nil {
+		if s.wasMember[o.ID] != nil {
+			return
+		}
 		l := s.leakOf(&o)
 		m = s.join(l, o.ID, nil, o.Since)
 	}

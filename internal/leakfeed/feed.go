@@ -57,7 +57,8 @@ func New(opt Options) *Feed {
 }
 
 // News takes the verdict on an orphan, the first or a later one, and notes in the news and
-// in the tree which leak it belongs to.
+// in the tree which leak it belongs to. The news may be older than what the tree knows: who died
+// since joins no leak again, and one of whom nobody had heard joins and leaves at once.
 func (f *Feed) News(n *evidence.News) {
 	p := n.Process
 	o := p.Orphan
@@ -65,12 +66,20 @@ func (f *Feed) News(n *evidence.News) {
 		// Older than the tracer, or left by somebody whom the tracer's own process ended.
 		return
 	}
+	current, known := f.opt.Tree.Get(p.ID)
+	if !known {
+		current = *p
+	}
+	dead := !known || current.Dead
+	if dead && !n.First {
+		return
+	}
 	now := boottime.Now()
 	f.set.Judge(leak.Orphan{ID: p.ID, Leaker: o.Leaker.ID, Since: o.Since, Direct: o.Direct,
 		Verdict: leak.ParseVerdict(o.Verdict), Provisional: o.Provisional, Descendants: f.unannounced(p.ID),
 		Describe: func() leak.Leaker { return f.describe(o.Leaker) }}, now)
-	if p.Dead {
-		f.set.Exit(leak.Exit{ID: p.ID, Time: now, Ending: f.ending(&p.End), CPU: p.End.CPU})
+	if dead {
+		f.set.Exit(leak.Exit{ID: p.ID, Time: now, Ending: f.ending(&current.End), CPU: current.End.CPU})
 		return
 	}
 	f.unsampled = true

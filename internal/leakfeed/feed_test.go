@@ -91,6 +91,36 @@ func TestFeed(t *testing.T) {
 	}
 }
 
+// TestNewsOfTheDead: verdicts that were found before their processes died are taken after that.
+// They make no member of the dead, be it the first verdict or another.
+func TestNewsOfTheDead(t *testing.T) {
+	f, tree, children, now := leakOfTwo(t)
+	id := event.ID{PID: children[1].PID + 1, Start: now + 1}
+	tree.Apply(&event.Event{Kind: event.KindFork, Subject: id, Time: id.Start, Fork: event.Fork{Spawner: children[0], Caller: children[0]}})
+	p, _ := tree.Get(id)
+	f.Forked(&p)
+	again := newsOf(t, tree, children[1], wire.VerdictUnknown)
+	again.First = false
+	for _, child := range children {
+		tree.Apply(&event.Event{Kind: event.KindExit, Subject: child, Time: now + 2, Exit: event.Exit{Status: event.Status(unix.SIGTERM), HasChildren: child == children[0]}})
+		p, _ := tree.Get(child)
+		f.Exited(&p)
+	}
+	f.News(again)
+	first := newsOf(t, tree, id, wire.VerdictLeaked)
+	tree.Apply(&event.Event{Kind: event.KindExit, Subject: id, Time: now + 3, Exit: event.Exit{Status: event.Status(unix.SIGTERM)}})
+	p, _ = tree.Get(id)
+	f.Exited(&p)
+	f.News(first)
+	f.Tick(now + uint64(4*time.Second))
+	events := f.TakeEvents()
+	if len(events) != 2 || events[1].Leak.Change != wire.LeakEnded || events[1].Leak.Processes != (wire.LeakCount{Now: 0, Peak: 3, Total: 3}) {
+		for _, e := range events {
+			t.Errorf("told: %+v", e.Leak)
+		}
+	}
+}
+
 // TestDeepChain has an orphan with a chain of thousands below it join its leak with all of them.
 func TestDeepChain(t *testing.T) {
 	const depth = 20_000
