@@ -18,7 +18,8 @@ func explainCommand() *cli.Command {
 		Usage:     "say why a process is or is not an orphan, and what each rule makes of it",
 		ArgsUsage: "PID|LEAK",
 		Description: `Prints the verdict with its evidence, then each rule with why it applies or not and
-when it would act. It never kills.
+when it would act. It never kills. Of a LEAK: who left what, what it holds and has cost,
+and what keeps it from coming back.
 
 With a daemon its rules are explained, or with --config, which takes root, those of
 FILE.

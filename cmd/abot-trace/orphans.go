@@ -21,8 +21,8 @@ func orphansCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "orphans",
 		Usage: "list orphans: who left them, since when, the verdict, what they hold",
-		Description: `Lists, and never kills. TREE and MEMORY (resident and swapped) count the orphan with
-its living descendants.
+		Description: `Lists, and never kills, those of one leak below it: who left them, and how that one
+ended. TREE and MEMORY (resident and swapped) count the orphan with its living descendants.
 
 Examples:
    abot-trace orphans

@@ -96,7 +96,7 @@ func TestDrawTree(t *testing.T) {
 	if err := d.client.DrawTree(t.Context(), &text, render.TreeOptions{Root: proc(3).PID}); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"MEMORY", "† SIGKILL, from pid 8388609", "left", "1.0 GiB", "left by 8388610"} {
+	for _, want := range []string{"MEMORY", "(unknown, 3 orphans): SIGKILL, from pid 8388609", "left", "1.0 GiB", "left by 8388610"} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("no %q in:\n%s", want, text.String())
 		}

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/safetext"
@@ -26,17 +27,84 @@ var orphanColumns = []Column{
 	{Name: "COMMAND", Flexible: true},
 }
 
-// Orphans prints living orphans as a table.
+// Orphans prints living orphans as a table, those of one leak below it: the leaks stand in the
+// order of their first orphans in list, and the orphans of each in that of list.
 func Orphans(w io.Writer, list []wire.Process, now time.Time, style Style) error {
 	if len(list) == 0 {
 		_, err := fmt.Fprintln(w, "No orphans.")
 		return err
 	}
-	t := Table{Columns: orphanColumns}
-	for i := range list {
-		t.Rows = append(t.Rows, orphanRow(&list[i], now))
+	t := Table{Columns: orphanColumns, Heads: make(map[int]string)}
+	groups := byLeak(list)
+	for _, g := range groups {
+		if g.id != "" || len(groups) > 1 {
+			t.Heads[len(t.Rows)] = g.head(now)
+		}
+		for _, p := range g.orphans {
+			row := orphanRow(p, now)
+			if l := p.Orphan.Leaker; g.id != "" && l != nil && l.PID == g.leaker.PID && l.StartNS == g.leaker.StartNS {
+				row[leftBy] = text("")
+			}
+			t.Rows = append(t.Rows, row)
+		}
 	}
 	return t.Print(w, style)
+}
+
+// leftBy is the place of that column in a row.
+var leftBy = slices.IndexFunc(orphanColumns, func(c Column) bool { return c.Name == "LEFT BY" })
+
+// orphansOf is the listed orphans of one leak, or with an empty id those that are in none.
+type orphansOf struct {
+	id      string
+	leaker  *wire.Leaker // of the one among them that is an orphan for longest
+	since   *time.Time   // of that one
+	sinceNS uint64
+	orphans []*wire.Process
+}
+
+func byLeak(list []wire.Process) (groups []*orphansOf) {
+	known := make(map[string]*orphansOf)
+	for i := range list {
+		o := list[i].Orphan
+		id := o.Leak
+		if o.Leaker == nil {
+			id = ""
+		}
+		g := known[id]
+		if g == nil {
+			g = &orphansOf{id: id}
+			known[id], groups = g, append(groups, g)
+		}
+		if g.leaker == nil || o.SinceNS < g.sinceNS {
+			g.leaker, g.since, g.sinceNS = o.Leaker, o.Since, o.SinceNS
+		}
+		g.orphans = append(g.orphans, &list[i])
+	}
+	return groups
+}
+
+// head says what they have in common. The memory of a stranded one is in its root's tree.
+func (g *orphansOf) head(now time.Time) string {
+	if g.id == "" {
+		return "in no leak: " + count(len(g.orphans), "orphan")
+	}
+	verdict, memory := wire.VerdictUnknown, uint64(0)
+	for _, p := range g.orphans {
+		o := p.Orphan
+		if o.Verdict == wire.VerdictLeaked {
+			verdict = o.Verdict
+		}
+		if o.Direct && o.Tree != nil {
+			memory += orNone(o.Tree.RSSBytes) + orNone(o.Tree.SwapBytes)
+		}
+	}
+	command := safetext.Args(g.leaker.Cmdline)
+	if command == "" {
+		command = safetext.Name(g.leaker.Comm)
+	}
+	return fmt.Sprintf("%s (%s): %s, %s, left by %d (%s) %s ago: %s", safetext.Field(g.id), verdict, count(len(g.orphans), "orphan"),
+		Bytes(memory), g.leaker.PID, Exit(g.leaker.Exit), Since(now, g.since), command)
 }
 
 func orphanRow(p *wire.Process, now time.Time) []Cell {

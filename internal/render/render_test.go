@@ -71,10 +71,10 @@ func sample() *wire.Tree {
 	dead.State, dead.Exit, dead.ExitedAt, dead.RSSBytes, dead.SwapBytes = wire.StateDead, killed, ago(90*time.Minute), nil, nil
 	direct := process(21, 1, 20, "python3", "python3", "-c", "from multiprocessing import spawn; main()", "--key=a b")
 	direct.Orphan = &wire.Orphan{Since: ago(90 * time.Minute), Direct: true, Verdict: wire.VerdictLeaked, Leaker: leaker,
-		Adopter: &wire.Adopter{PID: 1, Comm: "systemd", Kind: "init", Confirmed: true}, Evidence: []string{"one"},
+		Adopter: &wire.Adopter{PID: 1, Comm: "systemd", Kind: "init", Confirmed: true}, Evidence: []string{"one"}, Leak: "L0123456789ab",
 		Tree: &wire.Usage{Processes: 2, RSSBytes: ptr(uint64(25) << 30), SwapBytes: ptr(uint64(7) << 30)}}
 	stranded := process(22, 21, 21, "node", "node", "server.js")
-	stranded.Orphan = &wire.Orphan{Since: ago(90 * time.Minute), Verdict: wire.VerdictLeaked, Leaker: leaker,
+	stranded.Orphan = &wire.Orphan{Since: ago(90 * time.Minute), Verdict: wire.VerdictLeaked, Leaker: leaker, Leak: "L0123456789ab",
 		Tree: &wire.Usage{Processes: 1}}
 	older := process(23, 1, 0, "old")
 	older.Orphan = &wire.Orphan{Direct: true, Verdict: wire.VerdictUnknown, Tree: &wire.Usage{Processes: 1}}
@@ -212,6 +212,7 @@ func TestOrphans(t *testing.T) {
 		{"all", list, Style{}},
 		{"40 columns", list, Style{Width: 40}},
 		{"colour", list, Style{Color: true, Width: 150}},
+		{"of leaks", orphansOfLeaks(), Style{}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var b bytes.Buffer
@@ -222,6 +223,26 @@ func TestOrphans(t *testing.T) {
 			golden(t, b.Bytes())
 		})
 	}
+}
+
+// orphansOfLeaks are those of two leaks and of none, mixed; in one of the leaks a second
+// process has died, and the name of the other's leaker is hostile.
+func orphansOfLeaks() (list []wire.Process) {
+	add := func(pid int32, leak string, leaker *wire.Leaker, verdict string, minutes int) {
+		since := ago(time.Duration(minutes) * time.Minute)
+		list = append(list, wire.Process{PID: pid, Comm: "worker", User: "bob", State: wire.StateRunning, Orphan: &wire.Orphan{Since: since,
+			SinceNS: uint64(1e15 - int64(minutes)*6e10), Direct: pid%2 == 0, Verdict: verdict, Leaker: leaker, Leak: leak,
+			Tree: &wire.Usage{Processes: 1, RSSBytes: ptr(uint64(1) << 30), SwapBytes: ptr(uint64(1) << 29)}}})
+	}
+	first := &wire.Leaker{PID: 20, StartNS: 20, Comm: "python3", Cmdline: []string{"python3", "train.py"}, Exit: &wire.Exit{OOM: true, Signal: "SIGKILL"}}
+	later := &wire.Leaker{PID: 26, StartNS: 26, Comm: "python3", Exit: &wire.Exit{Code: ptr(1)}}
+	evil := &wire.Leaker{PID: 40, StartNS: 40, Comm: hostile, Cmdline: []string{hostile}}
+	add(42, "Lba9876543210", evil, wire.VerdictUnknown, 180)
+	add(28, "L0123456789ab", later, wire.VerdictUnknown, 5)
+	add(50, "", &wire.Leaker{PID: 49, Comm: "sh", Exit: &wire.Exit{Code: ptr(0)}}, wire.VerdictDeliberate, 100)
+	add(22, "L0123456789ab", first, wire.VerdictLeaked, 60)
+	add(23, "L0123456789ab", first, wire.VerdictUnknown, 60)
+	return list
 }
 
 func TestEvents(t *testing.T) {

@@ -43,6 +43,9 @@ func text(s string) Cell { return Cell{Text: s} }
 type Table struct {
 	Columns []Column
 	Rows    [][]Cell
+	// Heads are lines above rows, by the row that each stands above: what those from there on
+	// have in common.
+	Heads map[int]string
 	// Everything shows the wide columns too, and does not care for the width.
 	Everything bool
 	// Only names the columns to show, in that order; empty is the table's own choice.
@@ -63,7 +66,13 @@ func (t *Table) Print(w io.Writer, style Style) error {
 		header[i] = text(t.Columns[i].Name)
 	}
 	t.line(out, header, shown, widths, Style{}, func(s string) string { return style.paint(bold, s) })
-	for _, row := range t.Rows {
+	for i, row := range t.Rows {
+		if head, ok := t.Heads[i]; ok {
+			if style.Width > 0 && !t.Everything {
+				head = cutDisplay(head, style.Width)
+			}
+			_, _ = out.WriteString(style.paint(bold, head) + "\n")
+		}
 		t.line(out, row, shown, widths, style, func(s string) string { return s })
 	}
 	return out.Flush()

@@ -42,6 +42,7 @@ type Drawing struct {
 	rows []row
 	text strings.Builder // of all rows
 	buf  []byte          // for one row
+	left map[identity]*leftBehind
 
 	lead     []byte // of what is drawn at present
 	depth    int    // of it
@@ -83,6 +84,7 @@ func (d *Drawing) Add(p *wire.Process) {
 	d.text.WriteString(note)
 	d.buf = b
 	d.rows = append(d.rows, r)
+	d.addLeft(p)
 	if p.RSSBytes != nil {
 		d.SetMemory(len(d.rows)-1, *p.RSSBytes, orNone(p.SwapBytes))
 	}
@@ -126,6 +128,41 @@ func appendBlanks(b []byte, n int) []byte {
 		b = append(b, ' ')
 	}
 	return b
+}
+
+// leftBehind is what one dead process has left of a leak. It stands before how it died: that
+// gives way first.
+type leftBehind struct {
+	leak    string
+	orphans int
+	leaked  bool
+}
+
+// addLeft has the leaker of an orphan, where it is drawn, tell of the leak.
+func (d *Drawing) addLeft(p *wire.Process) {
+	o := p.Orphan
+	if o == nil || o.Leak == "" || o.Leaker == nil || p.State != wire.StateRunning {
+		return
+	}
+	if d.left == nil {
+		d.left = make(map[identity]*leftBehind)
+	}
+	leaker := identity{o.Leaker.PID, o.Leaker.StartNS}
+	left := d.left[leaker]
+	if left == nil {
+		left = &leftBehind{leak: o.Leak}
+		d.left[leaker] = left
+	}
+	left.orphans++
+	left.leaked = left.leaked || o.Verdict == wire.VerdictLeaked
+}
+
+func (l *leftBehind) note() string {
+	verdict := wire.VerdictUnknown
+	if l.leaked {
+		verdict = wire.VerdictLeaked
+	}
+	return fmt.Sprintf("%s (%s, %s): ", safetext.Field(l.leak), verdict, count(l.orphans, "orphan"))
 }
 
 // Append appends the drawing of all that was added. complete says that every lineage in
@@ -174,7 +211,7 @@ func (d *Drawing) draw(b []byte, text string, i int32, branch, below string) []b
 		d.kthreads++
 	} else {
 		d.lead = append(d.lead, branch...)
-		b = d.line(b, text, &d.rows[i])
+		b = d.line(b, text, i)
 	}
 	d.lead = append(d.lead[:was], below...)
 	for c := d.visible(n.first); c != nobody; {
@@ -195,9 +232,13 @@ func (d *Drawing) draw(b []byte, text string, i int32, branch, below string) []b
 }
 
 // line appends the line of a row behind the lead.
-func (d *Drawing) line(b []byte, text string, r *row) []byte {
+func (d *Drawing) line(b []byte, text string, i int32) []byte {
+	r := &d.rows[i]
 	text = text[r.at:]
 	left, command, note := text[:r.left], text[r.left:][:r.command], text[r.left+r.command:][:r.note]
+	if left := d.left[d.nodes[i].id]; left != nil {
+		note = strings.Replace(note, "† ", "† "+left.note(), 1)
+	}
 	began := len(b)
 	b = append(b, left...)
 	b = appendMemoryColumn(b, r)
