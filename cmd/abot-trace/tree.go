@@ -13,7 +13,9 @@ import (
 
 	"github.com/abot-trace/abot-trace/internal/api"
 	"github.com/abot-trace/abot-trace/internal/inspect"
+	"github.com/abot-trace/abot-trace/internal/nearest"
 	"github.com/abot-trace/abot-trace/internal/render"
+	"github.com/abot-trace/abot-trace/internal/term"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -27,20 +29,26 @@ drawn as long as a living descendant needs them; orphans tell who left them, how
 one died, who adopted them, and the verdict.
 
 With a PID only that process is drawn, with its ancestors and descendants; a dead one as
-long as it is remembered.
+long as it is remembered. With filters those that pass are drawn, with their ancestors.
+On a terminal equal leaves are one line, as "12 × nginx", with the pid and the age of the
+oldest and the memory of all.
 
 Examples:
    abot-trace tree
    abot-trace tree --orphans
+   abot-trace tree --by-unit
+   abot-trace tree --user www-data --min-memory 500MB
    abot-trace tree 4711 --kernel
    abot-trace tree --json | jq '.processes[] | select(.orphan)'`,
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "kernel", Usage: "draw by kernel parent, as ps does"},
 			&cli.BoolFlag{Name: "orphans", Usage: "only orphans, with who left them and what they made"},
 			&cli.BoolFlag{Name: "kernel-threads", Usage: "draw each kernel thread"},
+			&cli.BoolFlag{Name: "by-unit", Usage: "draw the processes of each systemd unit, or container, below its name"},
+			&cli.StringFlag{Name: "fold", Value: term.Auto, Usage: "draw equal leaves as one line `WHEN`: auto (on a terminal), always or never"},
 			&cli.BoolFlag{Name: "watch", Usage: "draw again every 2 s, until interrupted"},
 			jsonFlag(), colorFlag(), socketFlag(), noDaemonFlag(),
-		},
+		}, filterFlags()...),
 		Action: showTree,
 	}
 }
@@ -49,7 +57,7 @@ Examples:
 const watchInterval = 2 * time.Second
 
 func showTree(c *cli.Context) error {
-	pid, err := pidArg(c)
+	opt, err := treeOptions(c)
 	if err != nil {
 		return err
 	}
@@ -60,24 +68,39 @@ func showTree(c *cli.Context) error {
 		return err
 	}
 	defer closer()
-	draw := func() error { return drawTree(ctx, c, from, pid) }
+	draw := func() error { return drawTree(ctx, c, from, opt) }
 	if c.Bool("watch") {
 		return watch(ctx, c.App.Writer, watchInterval, draw)
 	}
 	return draw()
 }
 
-func drawTree(ctx context.Context, c *cli.Context, from inspector, pid int32) error {
-	opt := render.TreeOptions{
-		Style:   styleOf(c),
-		Kernel:  c.Bool("kernel"),
-		Orphans: c.Bool("orphans"),
-		Root:    pid,
-		Threads: c.Bool("kernel-threads"),
+// treeOptions reads what is to be drawn.
+func treeOptions(c *cli.Context) (opt render.TreeOptions, err error) {
+	opt = render.TreeOptions{Style: styleOf(c), Kernel: c.Bool("kernel"), Orphans: c.Bool("orphans"),
+		Threads: c.Bool("kernel-threads"), ByUnit: c.Bool("by-unit")}
+	if opt.Root, err = pidArg(c); err != nil {
+		return opt, err
 	}
-	if !c.Bool("json") {
+	switch when := c.String("fold"); when {
+	case term.Auto:
+		opt.Fold = term.IsTerminal(c.App.Writer)
+	case term.Always, term.Never:
+		opt.Fold = when == term.Always
+	default:
+		return opt, usageError("--fold %q%s: want auto, always or never", when, nearest.Hint(when, term.Auto, term.Always, term.Never))
+	}
+	pick, err := newFilter(c)
+	if err == nil && pick.active {
+		opt.Wanted = func(p *wire.Process) bool { return pick.process(p, time.Now()) }
+	}
+	return opt, err
+}
+
+func drawTree(ctx context.Context, c *cli.Context, from inspector, opt render.TreeOptions) error {
+	if !c.Bool("json") && opt.Wanted == nil && !opt.ByUnit {
 		err := from.DrawTree(ctx, c.App.Writer, opt)
-		if pid == 0 || !isUnknownProcess(err) {
+		if opt.Root == 0 || !isUnknownProcess(err) {
 			return explained(err)
 		}
 	}
@@ -85,17 +108,15 @@ func drawTree(ctx context.Context, c *cli.Context, from inspector, pid int32) er
 	if err != nil {
 		return explained(err)
 	}
-	if pid != 0 {
-		if err := addRemembered(ctx, from, doc, pid); err != nil {
+	if opt.Root != 0 {
+		if err := addRemembered(ctx, from, doc, opt.Root); err != nil {
 			return explained(err)
 		}
 	}
 	if !c.Bool("json") {
 		return render.Tree(c.App.Writer, doc, opt)
 	}
-	if pid != 0 || c.Bool("orphans") {
-		doc.Processes = render.Select(doc, pid, c.Bool("orphans"), c.Bool("kernel"))
-	}
+	doc.Processes = render.Select(doc, opt)
 	return writeJSON(c.App.Writer, doc)
 }
 

@@ -59,6 +59,8 @@ const (
 	paramKernel  = "kernel"
 	paramOrphans = "orphans"
 	paramThreads = "threads"
+	paramFold    = "fold"
+	paramRows    = "rows"
 	paramColor   = "color"
 	paramWidth   = "width"
 )
@@ -66,13 +68,15 @@ const (
 func treeQuery(opt render.TreeOptions) url.Values {
 	q := url.Values{}
 	for name, on := range map[string]bool{paramKernel: opt.Kernel, paramOrphans: opt.Orphans,
-		paramThreads: opt.Threads, paramColor: opt.Color} {
+		paramThreads: opt.Threads, paramFold: opt.Fold, paramColor: opt.Color} {
 		if on {
 			q.Set(name, "1")
 		}
 	}
-	if opt.Width > 0 {
-		q.Set(paramWidth, strconv.Itoa(opt.Width))
+	for name, n := range map[string]int{paramWidth: opt.Width, paramRows: opt.Rows} {
+		if n > 0 {
+			q.Set(name, strconv.Itoa(n))
+		}
 	}
 	if opt.Root != 0 {
 		q.Set("pid", strconv.Itoa(int(opt.Root)))
@@ -84,9 +88,12 @@ func treeOptions(r *http.Request) (opt render.TreeOptions, err error) {
 	q := r.URL.Query()
 	opt.Kernel, opt.Orphans = q.Get(paramKernel) == "1", q.Get(paramOrphans) == "1"
 	opt.Threads, opt.Color = q.Get(paramThreads) == "1", q.Get(paramColor) == "1"
-	if text := q.Get(paramWidth); text != "" {
-		if opt.Width, err = strconv.Atoi(text); err != nil || opt.Width < 0 {
-			return opt, &StatusError{http.StatusBadRequest, fmt.Sprintf("width %q: want a number of columns", text)}
+	opt.Fold = q.Get(paramFold) == "1"
+	for name, n := range map[string]*int{paramWidth: &opt.Width, paramRows: &opt.Rows} {
+		if text := q.Get(name); text != "" {
+			if *n, err = strconv.Atoi(text); err != nil || *n < 0 {
+				return opt, &StatusError{http.StatusBadRequest, fmt.Sprintf("%s %q: want a number of 0 or more", name, text)}
+			}
 		}
 	}
 	if q.Has("pid") {

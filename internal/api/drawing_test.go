@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -53,6 +54,8 @@ var drawings = []struct {
 	{"in colour", render.TreeOptions{Style: render.Style{Color: true}}},
 	{"120 columns in colour", render.TreeOptions{Style: render.Style{Color: true, Width: 120}}},
 	{"40 columns", render.TreeOptions{Style: render.Style{Width: 40}, Orphans: true}},
+	{"folded", render.TreeOptions{Fold: true}},
+	{"three rows of 60 columns", render.TreeOptions{Rows: 3, Style: render.Style{Width: 60}}},
 }
 
 // What the daemon draws is what a client draws from the document.
@@ -149,11 +152,11 @@ func TestDrawTreeOfAnOlderDaemon(t *testing.T) {
 func TestTreeOptionsArrive(t *testing.T) {
 	for _, tt := range drawings {
 		r := httptest.NewRequest(http.MethodGet, "/v1/tree?"+treeQuery(tt.opt).Encode(), nil)
-		if got, err := treeOptions(r); err != nil || got != tt.opt {
+		if got, err := treeOptions(r); err != nil || !reflect.DeepEqual(got, tt.opt) {
 			t.Errorf("%s: got %+v, %v, want %+v", tt.name, got, err, tt.opt)
 		}
 	}
-	for _, query := range []string{"width=wide", "width=-1", "width=99999999999999999999", "pid=", "pid=-1", "pid=init"} {
+	for _, query := range []string{"width=wide", "rows=few", "width=-1", "width=99999999999999999999", "pid=", "pid=-1", "pid=init"} {
 		_, err := treeOptions(httptest.NewRequest(http.MethodGet, "/v1/tree?"+query, nil))
 		if err == nil {
 			t.Errorf("%s: no error", query)

@@ -5,6 +5,8 @@ package render
 import (
 	"path"
 	"slices"
+	"strings"
+	"unicode"
 
 	"github.com/abot-trace/abot-trace/internal/program"
 	"github.com/abot-trace/abot-trace/internal/safetext"
@@ -24,28 +26,31 @@ func FitCommand(cmdline []string, fallback string, width int) string {
 	if len(cmdline) == 0 {
 		return cutDisplay(fallback, width)
 	}
-	whole := safetext.Args(cmdline)
-	short := slices.Clone(cmdline)
-	for _, shorten := range []func(){
-		func() {},
-		func() { short[0] = baseName(short[0]) },
-		func() {
-			p := program.Of(cmdline, "", "")
-			if i := slices.Index(short, p.Script); i > 0 {
-				short[i] = baseName(short[i])
-			}
-		},
-	} {
-		shorten()
-		if whole = safetext.Args(short); displayWidth(whole) <= width {
-			return whole
-		}
+	if whole := safetext.Args(cmdline); displayWidth(whole) <= width {
+		return whole
 	}
-	return cutDisplay(whole, width)
+	short := slices.Clone(cmdline)
+	short[0] = baseName(short[0])
+	if whole := safetext.Args(short); displayWidth(whole) <= width {
+		return whole
+	}
+	return cutDisplay(shortCommand(cmdline), width)
 }
 
+// shortCommand is a command line with the base names of its program and its script.
+func shortCommand(cmdline []string) string {
+	short := slices.Clone(cmdline)
+	short[0] = baseName(short[0])
+	p := program.Of(cmdline, "", "")
+	if i := slices.Index(short, p.Script); i > 0 {
+		short[i] = baseName(short[i])
+	}
+	return safetext.Args(short)
+}
+
+// baseName is the last part of a path; a text with blanks is none.
 func baseName(file string) string {
-	if base := path.Base(file); base != "." && base != "/" {
+	if base := path.Base(file); base != "." && base != "/" && !strings.ContainsFunc(file, unicode.IsSpace) {
 		return base
 	}
 	return file

@@ -18,8 +18,10 @@ type node struct {
 	same        int32 // the one before with the same pid
 	first, last int32 // children
 	next        int32 // sibling
+	parent      int32
+	unit        string // where the drawing is by unit
 
-	spawned, running, orphan, kthread, shown bool
+	spawned, running, orphan, leaked, kthread, picked, shown bool
 }
 
 type identity struct {
@@ -31,8 +33,13 @@ type identity struct {
 const nobody = -1
 
 func (f *forest) add(p *wire.Process) {
-	n := node{id: identity{p.PID, p.StartNS}, ppid: p.PPID, same: nobody, first: nobody, last: nobody, next: nobody,
+	n := node{id: identity{p.PID, p.StartNS}, ppid: p.PPID, same: nobody, first: nobody, last: nobody, next: nobody, parent: nobody,
 		running: p.State == wire.StateRunning, orphan: p.Orphan != nil, kthread: p.Kthread, shown: true}
+	n.leaked = n.orphan && p.Orphan.Verdict == wire.VerdictLeaked
+	n.picked = f.opt.Wanted == nil || f.opt.Wanted(p)
+	if f.opt.ByUnit {
+		n.unit = unitOf(p)
+	}
 	if p.SpawnedBy != nil {
 		n.spawned, n.spawner = true, identity{p.SpawnedBy.PID, p.SpawnedBy.StartNS}
 	}
@@ -59,10 +66,11 @@ func (f *forest) link() {
 		} else if f.opt.Kernel || n.running && !n.orphan {
 			parent = f.find(places.last(n.ppid), func(p *node) bool { return p.running })
 		}
-		if parent == nobody || parent == int32(i) {
+		if parent == nobody || parent == int32(i) || f.nodes[parent].unit != n.unit {
 			f.roots = append(f.roots, int32(i))
 			continue
 		}
+		n.parent = parent
 		f.adopt(&f.nodes[parent], int32(i))
 	}
 }
@@ -97,7 +105,7 @@ func (f *forest) adopt(parent *node, child int32) {
 
 // choose marks what the options ask for.
 func (f *forest) choose() {
-	if !f.opt.Orphans && f.opt.Root == 0 {
+	if !f.opt.Orphans && f.opt.Root == 0 && f.opt.Wanted == nil {
 		return
 	}
 	for i := range f.nodes {
@@ -111,13 +119,15 @@ func (f *forest) choose() {
 // mark reports whether anything at or below i is shown.
 func (f *forest) mark(i int32, below bool) bool {
 	n := &f.nodes[i]
-	wanted := below
-	if f.opt.Root != 0 && n.id.pid == f.opt.Root || f.opt.Orphans && n.orphan && n.running {
-		wanted = true
+	begins := f.opt.Root != 0 && n.id.pid == f.opt.Root || f.opt.Orphans && n.orphan && n.running && n.picked
+	below = below || begins
+	if f.opt.Orphans || f.opt.Root != 0 {
+		n.shown = begins || below && (f.opt.Orphans || n.picked)
+	} else {
+		n.shown = n.picked
 	}
-	n.shown = wanted
 	for c := n.first; c != nobody; c = f.nodes[c].next {
-		n.shown = f.mark(c, wanted) || n.shown
+		n.shown = f.mark(c, below) || n.shown
 	}
 	return n.shown
 }

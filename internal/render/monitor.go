@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/abot-trace/abot-trace/internal/alert"
 	"github.com/abot-trace/abot-trace/internal/quantity"
@@ -20,7 +19,7 @@ func Monitor(w io.Writer, doc *wire.Monitor, style Style) error {
 	const most = 40 // columns of a name: a mount point can be long
 	nameWidth := 0
 	for i := range doc.Checks {
-		nameWidth = max(nameWidth, min(most, utf8.RuneCountInString(doc.Checks[i].Name)))
+		nameWidth = max(nameWidth, min(most, displayWidth(doc.Checks[i].Name)))
 	}
 	for i := range doc.Checks {
 		if _, err := fmt.Fprintln(w, checkLine(&doc.Checks[i], nameWidth, style)); err != nil {
@@ -51,7 +50,7 @@ func checkLine(c *wire.Check, nameWidth int, style Style) string {
 		bar = barOf(filled)
 	}
 	name := cut(safetext.Terminal(c.Name), nameWidth)
-	pad := strings.Repeat(" ", max(0, nameWidth-utf8.RuneCountInString(name)))
+	pad := strings.Repeat(" ", max(0, nameWidth-displayWidth(name)))
 	head := fmt.Sprintf("%-8s  ", status)
 	middle := fmt.Sprintf("%s%s  ", name, pad)
 	tail := fmt.Sprintf("  %9s", value)
@@ -59,7 +58,7 @@ func checkLine(c *wire.Check, nameWidth int, style Style) string {
 	if c.Detail != "" {
 		room := 0
 		if style.Width > 0 {
-			room = max(1, style.Width-len(head)-utf8.RuneCountInString(middle)-barWidth-len(tail)-2)
+			room = max(1, style.Width-len(head)-displayWidth(middle)-barWidth-len(tail)-2)
 		}
 		detail = "  " + style.paint(dim, cut(safetext.Terminal(c.Detail), room))
 	}

@@ -186,7 +186,7 @@ func TestSelect(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var got []int32
-			for _, p := range Select(sample(), tt.root, tt.orphans, tt.kernel) {
+			for _, p := range Select(sample(), TreeOptions{Root: tt.root, Orphans: tt.orphans, Kernel: tt.kernel}) {
 				got = append(got, p.PID)
 			}
 			if diff := cmp.Diff(tt.want, slices.Sorted(slices.Values(got))); diff != "" {

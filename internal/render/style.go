@@ -3,8 +3,6 @@
 package render
 
 import (
-	"unicode/utf8"
-
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -62,19 +60,10 @@ func verdictColor(v string) color {
 	}
 }
 
-// cut shortens text to at most n columns; 0 or less is without limit. It counts runes: what safetext lets through
-// is one column wide but for wide letters, which at worst wrap.
+// cut shortens text to at most n columns of a terminal; 0 or less is without limit.
 func cut(text string, n int) string {
-	if n <= 0 || utf8.RuneCountInString(text) <= n {
+	if n <= 0 || displayWidth(text) <= n {
 		return text
 	}
-	if n == 1 {
-		return "…"
-	}
-	end := 0
-	for range n - 1 {
-		_, size := utf8.DecodeRuneInString(text[end:])
-		end += size
-	}
-	return text[:end] + "…"
+	return cutDisplay(text, n)
 }

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"io"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/mattn/go-runewidth"
 )
@@ -55,7 +56,15 @@ type Table struct {
 // displayed makes ambiguous letters one column wide, whatever the locale: terminals do.
 var displayed = &runewidth.Condition{}
 
-func displayWidth(s string) int { return displayed.StringWidth(s) }
+// displayWidth is how many columns of a terminal s takes. It has no control characters.
+func displayWidth[T string | []byte](s T) int {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return displayed.StringWidth(string(s))
+		}
+	}
+	return len(s)
+}
 
 // Print writes the table.
 func (t *Table) Print(w io.Writer, style Style) error {

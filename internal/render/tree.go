@@ -7,12 +7,9 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
-	"github.com/abot-trace/abot-trace/internal/quantity"
 	"github.com/abot-trace/abot-trace/internal/safetext"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -32,6 +29,16 @@ type TreeOptions struct {
 	Root int32
 	// Threads draws each kernel thread; else they are counted.
 	Threads bool
+	// Wanted, unless nil, draws only those of which it is true, with what spawned them. An
+	// orphan that is drawn has all that it made below it.
+	Wanted func(*wire.Process) bool
+	// ByUnit draws the processes of each unit, or container, below its name.
+	ByUnit bool
+	// Fold draws equal leaves of one process as one line: "12 × nginx".
+	Fold bool
+	// Rows is how many lines of processes are drawn at most, those that are worth most; 0 is
+	// without limit.
+	Rows int
 }
 
 // A Drawing is a tree that is being drawn: what is to be in it is added, and then it is
@@ -47,6 +54,7 @@ type Drawing struct {
 	lead     []byte // of what is drawn at present
 	depth    int    // of it
 	kthreads int    // left out so far
+	cutOff   int    // processes left out for want of rows
 }
 
 // A row is what is known of a process's line before its place in the drawing is: the
@@ -54,6 +62,9 @@ type Drawing struct {
 type row struct {
 	at                  int // of the drawing's text
 	left, command, note int // bytes
+	short               int // bytes of the command without the heads of paths; 0 where that is not needed
+	user                string
+	equal               int // how many it stands for, where it is not one
 	ink, noteInk        color
 	memory              uint64 // bytes
 	sized               bool   // the memory is known
@@ -70,18 +81,26 @@ func NewDrawing(now time.Time, processes int, opt TreeOptions) *Drawing {
 // added. p is not kept.
 func (d *Drawing) Add(p *wire.Process) {
 	d.forest.add(p)
-	r := row{at: d.text.Len()}
+	r := row{at: d.text.Len(), user: p.User}
 	if p.State == wire.StateDead {
 		r.ink = dim
 	}
-	b := appendColumns(d.buf[:0], p, d.now)
+	b := d.appendColumns(d.buf[:0], p)
 	r.left = len(b)
 	b = appendCommand(b, p)
 	r.command = len(b) - r.left
 	note, ink := noteOf(p, d.now)
+	b = append(b, note...)
 	r.note, r.noteInk = len(note), ink
+	if d.opt.Width > 0 && len(p.Cmdline) > 0 && len(b) > d.opt.Width-memoryColumn {
+		began := len(b)
+		b = append(b, shortCommand(p.Cmdline)...)
+		if p.Truncated {
+			b = append(b, " ..."...)
+		}
+		r.short = len(b) - began
+	}
 	d.text.Write(b)
-	d.text.WriteString(note)
 	d.buf = b
 	d.rows = append(d.rows, r)
 	d.addLeft(p)
@@ -94,28 +113,6 @@ func (d *Drawing) Add(p *wire.Process) {
 // who learn it later than the rest.
 func (d *Drawing) SetMemory(i int, rss, swap uint64) {
 	d.rows[i].memory, d.rows[i].sized = rss+swap, true
-}
-
-// appendColumns appends what stands to the left of the memory.
-func appendColumns(b []byte, p *wire.Process, now time.Time) []byte {
-	var room [32]byte
-	b = appendRight(b, strconv.AppendInt(room[:0], int64(p.PID), 10), 7)
-	b = append(b, ' ')
-	user := cut(safetext.Field(p.User), 9)
-	b = append(b, user...)
-	b = appendBlanks(b, 9-utf8.RuneCountInString(user))
-	b = append(b, ' ')
-	b = appendRight(b, appendSince(room[:0], now, p.StartedAt), 7)
-	return append(b, ' ')
-}
-
-func appendMemoryColumn(b []byte, r *row) []byte {
-	var room [16]byte
-	cell := append(room[:0], '-')
-	if r.sized {
-		cell = quantity.AppendShortSize(room[:0], r.memory)
-	}
-	return append(appendRight(b, cell, 9), "  "...)
 }
 
 // appendRight appends a cell of ASCII to the right of a column.
@@ -175,18 +172,32 @@ func (d *Drawing) Append(b []byte, complete bool) ([]byte, error) {
 	d.link()
 	d.choose()
 	text := d.text.String()
+	if d.opt.Fold {
+		d.fold(text)
+	}
+	if d.opt.Rows > 0 {
+		d.limit(d.opt.Rows)
+	}
 	b = slices.Grow(b, len(text)+24*len(d.rows)+256)
-	header := fmt.Sprintf("%7s %-9s %7s %9s  %s", "PID", "USER", "AGE", "MEMORY", "COMMAND")
-	b = append(b, d.opt.paint(bold, header)+"\n"...)
-	for _, r := range d.roots {
-		b = d.draw(b, text, r, "", "")
+	b = append(b, d.opt.paint(bold, d.besideColumns("PID", "USER", "AGE", "MEMORY", "COMMAND"))+"\n"...)
+	if d.opt.ByUnit {
+		b = d.drawUnits(b, text)
+	} else {
+		for _, r := range d.roots {
+			b = d.draw(b, text, r, "", "")
+		}
+	}
+	if d.cutOff > 0 {
+		b = append(b, d.opt.paint(dim, d.besideColumns("", "", "", "", fmt.Sprintf("%d more", d.cutOff)))+"\n"...)
 	}
 	if d.kthreads > 0 {
-		count := fmt.Sprintf("%7s %-9s %7s %9s  %d kernel threads (shown with --kernel-threads)", "", "", "", "", d.kthreads)
-		b = append(b, d.opt.paint(dim, count)+"\n"...)
+		count := fmt.Sprintf("%d kernel threads (--kernel-threads)", d.kthreads)
+		b = append(b, d.opt.paint(dim, d.besideColumns("", "", "", "", count))+"\n"...)
 	}
 	if !complete {
-		b = append(b, d.opt.paint(dim, "Some processes are older than the tracer: who spawned them is a guess from their kernel parent.")+"\n"...)
+		for _, line := range wrap("Some processes are older than the tracer: who spawned them is a guess from their kernel parent.", max(d.opt.Width, minFlex)+unlimited(d.opt.Style)) {
+			b = append(b, d.opt.paint(dim, line)+"\n"...)
+		}
 	}
 	return b, nil
 }
@@ -231,29 +242,6 @@ func (d *Drawing) draw(b []byte, text string, i int32, branch, below string) []b
 	return b
 }
 
-// line appends the line of a row behind the lead.
-func (d *Drawing) line(b []byte, text string, i int32) []byte {
-	r := &d.rows[i]
-	text = text[r.at:]
-	left, command, note := text[:r.left], text[r.left:][:r.command], text[r.left+r.command:][:r.note]
-	if left := d.left[d.nodes[i].id]; left != nil {
-		note = strings.Replace(note, "† ", "† "+left.note(), 1)
-	}
-	began := len(b)
-	b = append(b, left...)
-	b = appendMemoryColumn(b, r)
-	if d.opt.Width > 0 {
-		command, note = fit(command, note, d.opt.Width-utf8.RuneCount(b[began:])-utf8.RuneCount(d.lead))
-	}
-	b = appendPainted(b, d.opt.Style, dim, d.lead)
-	b = appendPainted(b, d.opt.Style, r.ink, command)
-	if note != "" {
-		b = append(b, "  "...)
-		b = appendPainted(b, d.opt.Style, r.noteInk, note)
-	}
-	return append(b, '\n')
-}
-
 // Tree draws the document.
 func Tree(w io.Writer, doc *wire.Tree, opt TreeOptions) error {
 	d := NewDrawing(doc.Time, len(doc.Processes), opt)
@@ -268,9 +256,10 @@ func Tree(w io.Writer, doc *wire.Tree, opt TreeOptions) error {
 	return err
 }
 
-// Select returns the processes that Tree would draw with these options.
-func Select(doc *wire.Tree, root int32, orphans, kernel bool) []wire.Process {
-	f := &forest{opt: TreeOptions{Root: root, Orphans: orphans, Kernel: kernel}}
+// Select returns the processes that Tree would draw with these options. No rows are
+// counted for it, and nothing is folded.
+func Select(doc *wire.Tree, opt TreeOptions) []wire.Process {
+	f := &forest{opt: opt}
 	for i := range doc.Processes {
 		f.add(&doc.Processes[i])
 	}
@@ -283,23 +272,6 @@ func Select(doc *wire.Tree, root int32, orphans, kernel bool) []wire.Process {
 		}
 	}
 	return selected
-}
-
-// The least columns for a command, and for a note, however narrow the terminal is: a
-// line that says neither who nor what helps nobody.
-const (
-	minText = 16
-	minNote = 20
-)
-
-// fit shortens a command and its note to room columns. The note is what people look
-// for: the command gives way first.
-func fit(text, note string, room int) (string, string) {
-	if note == "" {
-		return cut(text, max(room, minText)), ""
-	}
-	text = cut(text, max(room-utf8.RuneCountInString(note)-2, minText))
-	return text, cut(note, max(room-utf8.RuneCountInString(text)-2, minNote))
 }
 
 // noteOf is what is remarkable about a process.
