@@ -349,6 +349,10 @@ func (c *Controller) alert(a wire.Alert) {
 // ExhaustedOnLoop names the rules whose budget is used up. On the loop.
 func (c *Controller) ExhaustedOnLoop() []string { return slices.Sorted(maps.Keys(c.exhaustedSince)) }
 
+// HeldOnLoop returns what no rule ends anything after for the present, and until when,
+// CLOCK_BOOTTIME ns; nothing where nothing holds them.
+func (c *Controller) HeldOnLoop() (why string, until uint64) { return c.budget.Held(boottime.Now()) }
+
 // stopped reports whether an operator has called off all kills by the stop file.
 func (c *Controller) stopped() bool {
 	if c.spec.StopFile == "" {

@@ -35,6 +35,10 @@ func (d *daemon) statusDocument(ctx context.Context) (*wire.Status, error) {
 	err := d.tracer.Do(ctx, func(*tracker.Tree) {
 		s.Leaks = sumOpen(d.tracer.Leaks().List(false))
 		s.Rules = d.ruleStatus()
+		s.Decided = decidedStatus(d.trust.book.All(time.Now()))
+		if why, until := d.control.HeldOnLoop(); why != "" {
+			s.Hold = &wire.StatusHold{After: why, Until: boottime.Wall(boottime.Offset(), until)}
+		}
 		exhausted = d.control.ExhaustedOnLoop()
 	})
 	if err != nil {
@@ -60,6 +64,25 @@ func (d *daemon) ruleStatus() []wire.StatusRule {
 		list = append(list, d.counters.rule(wire.StatusRule{Name: r.Name, Mode: cmp.Or(r.Mode, wire.ModeObserve), Action: cmp.Or(r.Action, policy.ActionKill)}))
 	}
 	return list
+}
+
+// decidedStatus counts what was decided, and lists some of it.
+func decidedStatus(all []wire.Trust) wire.StatusDecided {
+	d := wire.StatusDecided{List: all}
+	for i := range all {
+		switch all[i].Kind {
+		case wire.TrustAck:
+			d.Acked++
+		case wire.TrustIgnore:
+			d.Ignored++
+		case wire.TrustSuspend:
+			d.Suspended++
+		}
+	}
+	// By name the kinds stand in the order of their weight, the last first.
+	slices.SortStableFunc(d.List, func(a, b wire.Trust) int { return -cmp.Compare(a.Kind, b.Kind) })
+	d.List = d.List[:min(len(d.List), wire.MaxStatusDecided)]
+	return d
 }
 
 // rule adds how often the rule has acted.

@@ -53,6 +53,16 @@ func (d *daemon) trustOf(action, fingerprint string) *wire.Trust {
 	return found
 }
 
+// decided is what status says of decisions.
+func (d *daemon) decided() wire.StatusDecided {
+	d.t.Helper()
+	s, err := d.client.Status(d.t.Context())
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return s.Decided
+}
+
 // TestIgnore: leaks whose fingerprint root ignores are ended by no rule, are shown as such,
 // also by a successor, until root forgets that.
 func TestIgnore(t *testing.T) {
@@ -76,6 +86,10 @@ func TestIgnore(t *testing.T) {
 	wantText(t, out, l.ID, "ignored")
 	out, _ = wantRun(t, 0, "leaks", "export", "--socket", d.socket())
 	wantText(t, out, "action: ignore", "fingerprint: "+l.Fingerprint, "reason: the agent uses them again")
+
+	if s := d.decided(); s.Ignored != 1 || len(s.List) != 1 || s.List[0].Fingerprint != l.Fingerprint {
+		t.Errorf("status: %+v", s)
+	}
 
 	file := filepath.Join(t.TempDir(), "decisions.yaml")
 	if err := os.WriteFile(file, []byte(out), 0o644); err != nil {
@@ -191,6 +205,9 @@ func TestVictimsComeBack(t *testing.T) {
 	l := d.leakOf(second, wire.LeakOpened)
 	out, _ := wantRun(t, 0, "explain", "--socket", d.socket(), l.ID)
 	wantText(t, out, "rule all is suspended")
+	if s := d.decided(); s.Suspended != 1 || len(s.List) != 1 || s.List[0].Rule != "all" {
+		t.Errorf("status: %+v", s)
+	}
 	second.mustLive()
 	other := startFamily(t, "parent", "tree") // of another fingerprint: the rule goes on
 	root := other.await("root", 1)[0]

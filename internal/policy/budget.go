@@ -67,6 +67,14 @@ func (b *Budget) Hold(why string, now uint64) {
 	}
 }
 
+// Held returns what the warm-up that runs is for, and its end; nothing where none runs.
+func (b *Budget) Held(now uint64) (why string, until uint64) {
+	if until = b.warm(); now >= until {
+		return "", 0
+	}
+	return b.why, until
+}
+
 // warm is the end of the warm-up: no kill before.
 func (b *Budget) warm() uint64 { return after(b.held, b.spec.WarmUp) }
 

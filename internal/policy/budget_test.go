@@ -3,6 +3,7 @@
 package policy
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -36,6 +37,10 @@ func TestBudget(t *testing.T) {
 	for _, step := range steps {
 		if step.hold != "" {
 			b.Hold(step.hold, step.now)
+		}
+		if why, until := b.Held(step.now); (why != "") != strings.HasPrefix(step.want.Why, "warming up") ||
+			why != "" && until != step.want.RetryAt {
+			t.Errorf("%s: held after a %q until %d", step.name, why, until)
 		}
 		if got := b.Take(step.now, "", 0, step.stopped); got != step.want {
 			t.Errorf("%s: got %+v, want %+v", step.name, got, step.want)

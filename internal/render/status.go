@@ -10,6 +10,7 @@ import (
 
 	"github.com/abot-trace/abot-trace/internal/quantity"
 	"github.com/abot-trace/abot-trace/internal/safetext"
+	"github.com/abot-trace/abot-trace/internal/trust"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -26,7 +27,11 @@ func Status(w io.Writer, s *wire.Status, now time.Time, style Style) error {
 	p.add("stream", streamStatus(&s.Stream, now))
 	p.add("rules", ruleStatus(s.Rules))
 	p.add("stop file", stopStatus(s.Stop, now))
+	if h := s.Hold; h != nil {
+		p.add("held", fmt.Sprintf("no rule ends anything for another %s, after a %s", quantity.FormatDuration(h.Until.Sub(now).Round(time.Second)), safetext.Terminal(h.After)))
+	}
 	p.add("leaks", leakStatus(&s.Leaks))
+	addDecided(&p, &s.Decided)
 	p.add("history", historyStatus(s.History, now))
 	for _, n := range s.Notices {
 		p.add("notices", noticeStatus(&n))
@@ -162,6 +167,19 @@ func leakStatus(l *wire.StatusLeaks) string {
 		return "none is open"
 	}
 	return fmt.Sprintf("%d open, %d of them leaked: %s hold %s", l.Open, l.Leaked, count(l.Processes, "process"), Bytes(l.RSSBytes+l.SwapBytes))
+}
+
+// shownDecided is how many decisions stand on the one screen.
+const shownDecided = 6
+
+// addDecided tells what was decided about leaks; nothing where nothing was.
+func addDecided(p *paragraphs, d *wire.StatusDecided) {
+	for i := range d.List[:min(len(d.List), shownDecided)] {
+		p.add("decided", trust.Sentence(&d.List[i]))
+	}
+	if more := d.Acked + d.Ignored + d.Suspended - shownDecided; more > 0 {
+		p.add("decided", fmt.Sprintf("and %d more: abot-trace leaks export lists them", more))
+	}
 }
 
 func noticeStatus(n *wire.StatusNotices) string {

@@ -19,6 +19,13 @@ func TestStatus(t *testing.T) {
 		Rules: []wire.StatusRule{{Name: "stale-workers", Mode: "enforce", Action: "kill", Kills: 3},
 			{Name: "unknown-and-large", Mode: "observe", Action: "kill", WouldKill: 7}, {Name: "tell", Mode: "observe", Action: "notify"}},
 		Stop: &wire.Stop{Path: "/run/abot-trace/stop", InForce: true, Since: ago(time.Minute)}, Leaks: wire.StatusLeaks{Open: 2, Leaked: 1, Processes: 7, RSSBytes: 300 << 20},
+		Hold: &wire.StatusHold{After: "loss of records", Until: now.Add(42 * time.Second)},
+		Decided: wire.StatusDecided{Suspended: 1, Ignored: 2, Acked: 5, List: []wire.Trust{
+			{Kind: wire.TrustSuspend, Fingerprint: "F000000000001", Rule: "workers", Reason: "its victims came back"},
+			{Kind: wire.TrustIgnore, Fingerprint: "F000000000002", Reason: "hostile \x1b[31m\n", By: &wire.TrustBy{User: "bob"}},
+			{Kind: wire.TrustIgnore, Fingerprint: "F000000000003", Reason: "b", By: &wire.TrustBy{}},
+			{Kind: wire.TrustAck, Fingerprint: "F000000000004", Reason: "c", Until: &now}, {Kind: wire.TrustAck, Fingerprint: "F000000000005", Reason: "d", Until: &now},
+			{Kind: wire.TrustAck, Fingerprint: "F000000000006", Reason: "e", Until: &now}, {Kind: wire.TrustAck, Fingerprint: "F000000000007", Reason: "not shown", Until: &now}}},
 		History:  &wire.StatusHistory{Lost: 3, Stream: wire.StatusKept{Since: ago(50 * time.Hour), Bytes: 40 << 20, LimitBytes: 512 << 20}},
 		Notices:  []wire.StatusNotices{{Target: "journald", Delivered: 12}, {Target: "webhook[0]", Delivered: 3, Failed: 1}},
 		LastKill: &wire.StatusKill{Time: *ago(2 * time.Hour), Kill: wire.Kill{KillID: "b-k1", Rule: "stale-workers", Mode: "enforce", Outcome: wire.KillDone, FreedBytes: 40 << 20, Processes: []wire.Killed{{Outcome: wire.OutcomeDied}}}}}
@@ -47,8 +54,26 @@ rules      1 armed: stale-workers (ended 3); 1 observing:
            notifying: tell
 stop file  /run/abot-trace/stop is there, since 1m: no rule
            ends anything
+held       no rule ends anything for another 42s, after a
+           loss of records
 leaks      2 open, 1 of them leaked: 7 processes hold 300
            MiB
+decided    rule workers is suspended for leaks of
+           F000000000001: its victims came back
+           leaks of F000000000002 are ignored: no rule ends
+           them, says bob: hostile \x1b[31m\n
+           leaks of F000000000003 are ignored: no rule ends
+           them, says user 0: b
+           leaks of F000000000004 are known until 2026-11-29
+           12:00 UTC: nobody is sent a notice, says the
+           daemon: c
+           leaks of F000000000005 are known until 2026-11-29
+           12:00 UTC: nobody is sent a notice, says the
+           daemon: d
+           leaks of F000000000006 are known until 2026-11-29
+           12:00 UTC: nobody is sent a notice, says the
+           daemon: e
+           and 2 more: abot-trace leaks export lists them
 history    2d2h back, 40 MiB of 512 MiB, 3 entries lost
 notices    journald: 12 delivered
            webhook[0]: 3 delivered, 1 failed

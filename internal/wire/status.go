@@ -20,7 +20,9 @@ type Status struct {
 	Stream   StatusStream    `json:"stream"`
 	Rules    []StatusRule    `json:"rules"`
 	Stop     *Stop           `json:"stop,omitempty"` // nil where none is configured
+	Hold     *StatusHold     `json:"hold,omitempty"` // what rules wait for; absent where they do not
 	Leaks    StatusLeaks     `json:"leaks"`
+	Decided  StatusDecided   `json:"decided"`
 	Notices  []StatusNotices `json:"notices"`
 	History  *StatusHistory  `json:"history,omitempty"`   // nil where none is kept
 	LastKill *StatusKill     `json:"last_kill,omitempty"` // that is remembered, and signalled somebody
@@ -88,6 +90,25 @@ type StatusLeaks struct {
 	Processes int    `json:"processes"`
 	RSSBytes  uint64 `json:"rss_bytes"`
 	SwapBytes uint64 `json:"swap_bytes"`
+}
+
+// StatusHold is what no rule ends anything after for the present: a start, a loss of records, a
+// resync, a step of the clock.
+type StatusHold struct {
+	After string    `json:"after"`
+	Until time.Time `json:"until"`
+}
+
+// MaxStatusDecided is how many decisions a status lists.
+const MaxStatusDecided = 64
+
+// StatusDecided is what was decided about leaks of fingerprints.
+type StatusDecided struct {
+	Acked     int `json:"acked"`
+	Ignored   int `json:"ignored"`
+	Suspended int `json:"suspended"` // rules, each for a fingerprint
+	// List has at most MaxStatusDecided of them: suspensions first, then what is ignored.
+	List []Trust `json:"list"`
 }
 
 // StatusNotices is what became of the notices to one target since the daemon's start.
