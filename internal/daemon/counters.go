@@ -3,12 +3,15 @@
 package daemon
 
 import (
+	"context"
 	"maps"
 	"sync"
 	"time"
 
+	"github.com/abot-trace/abot-trace/internal/leak"
 	"github.com/abot-trace/abot-trace/internal/metrics"
 	"github.com/abot-trace/abot-trace/internal/notify"
+	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -64,6 +67,7 @@ func (f *counters) Snapshot() metrics.Snapshot {
 		Notices:   f.d.noticeCounts(),
 	}
 	s.History = f.d.history.figures()
+	s.Leaks = f.leaks()
 	for i := range look.Orphans {
 		addOrphan(s.Orphans, &look.Orphans[i])
 	}
@@ -74,6 +78,20 @@ func (f *counters) Snapshot() metrics.Snapshot {
 	}
 	s.FreedBytes = f.freed
 	return s
+}
+
+// patience is how long a scrape waits for the loop: without what that knows it has the rest.
+const patience = 2 * time.Second
+
+// leaks asks the loop what is counted of leaks.
+func (f *counters) leaks() (counts map[string]leak.Counts) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	var asked map[string]leak.Counts
+	if f.d.tracer.Do(ctx, func(*tracker.Tree) { asked = f.d.tracer.Leaks().Programs() }) == nil {
+		counts = asked
+	}
+	return counts
 }
 
 // alertLevels adds to the sampler loop's alerts those of the daemon itself.

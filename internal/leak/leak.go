@@ -108,6 +108,7 @@ type Leak struct {
 	judged  bool
 	bytesNS float64 // byte nanoseconds, each member's up to its last sample
 	cpuNS   uint64  // of members that are gone
+	counted spent
 
 	describe   func() Leaker // until it is opened
 	opened     bool          // somebody was told that it was opened

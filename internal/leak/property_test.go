@@ -27,6 +27,17 @@ func TestProperties(t *testing.T) {
 				}
 			}
 		}
+		before := map[string]Counts{}
+		count := func() {
+			now := s.Programs(now)
+			for name, c := range now {
+				b := before[name]
+				if c.ByteSeconds < b.ByteSeconds || c.CPUSeconds < b.CPUSeconds || c.Opened < b.Opened {
+					t.Fatalf("%s: %+v after %+v", name, c, b)
+				}
+			}
+			before = now
+		}
 		pid := func(name string) event.ID { return id(rapid.Int32Range(1, 12).Draw(t, name)) }
 		seen := map[event.ID]bool{}
 		for range rapid.IntRange(1, 80).Draw(t, "steps") {
@@ -35,6 +46,8 @@ func TestProperties(t *testing.T) {
 			case 0:
 				o := Orphan{ID: pid("orphan"), Leaker: id(int32(100 + rapid.IntRange(0, 3).Draw(t, "leaker"))), Since: now,
 					Verdict: Verdict(rapid.IntRange(0, 2).Draw(t, "verdict")), Provisional: rapid.Bool().Draw(t, "provisional")}
+				leaker := Leaker{Comm: []string{"a", "b", "other"}[o.Leaker.PID%3]}
+				o.Describe = func() Leaker { return leaker }
 				seen[o.ID] = true
 				if rapid.Bool().Draw(t, "below") {
 					o.Descendants = []event.ID{pid("descendant")}
@@ -52,6 +65,7 @@ func TestProperties(t *testing.T) {
 				tell()
 			}
 			check(t, s)
+			count()
 		}
 		for _, m := range s.members {
 			s.Exit(Exit{ID: m.id, Time: now, Ending: ByExit})

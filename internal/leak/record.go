@@ -153,6 +153,8 @@ func (s *Set) restore(l *Leak, r *Record) {
 		}
 	}
 	l.Total, l.Peak, l.changed = r.Total, r.Peak, false
+	// What it had cost before is not counted again.
+	l.counted = spent{l.bytesNS / 1e9, l.CPUSeconds()}
 	s.schedule(l)
 }
 

@@ -85,6 +85,7 @@ type Set struct {
 	deadQueue []event.ID
 	queue     queue   // of open leaks by the time of what is to be told next
 	touched   []*Leak // scratch of Sample
+	programs  programs
 }
 
 // New returns an empty set for one boot of one machine, which boot names. ended is how

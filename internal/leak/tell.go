@@ -185,6 +185,7 @@ func (s *Set) tellOpened(l *Leak, now uint64) Change {
 	l.opened, l.changed = true, false
 	l.toldAt, l.told = now, l.Verdict
 	l.describeLeaker()
+	s.programs.of(l).Opened++
 	return Change{Kind: Opened, Leak: l, Time: now}
 }
 
@@ -199,6 +200,7 @@ func (l *Leak) describeLeaker() {
 
 func (s *Set) end(l *Leak) Change {
 	l.EndedAt = l.emptySince
+	s.countEnded(l)
 	l.members = nil
 	delete(s.open, l.Leaker.ID)
 	if s.ended = append(s.ended, l); len(s.ended) > s.cap {

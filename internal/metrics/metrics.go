@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/common/expfmt"
 
+	"github.com/abot-trace/abot-trace/internal/leak"
 	"github.com/abot-trace/abot-trace/internal/rootfile"
 	"github.com/abot-trace/abot-trace/internal/safetext"
 )
@@ -40,6 +41,7 @@ type Snapshot struct {
 
 	Running, Dead int // processes in the tree
 	Orphans       map[string]Orphans
+	Leaks         map[string]leak.Counts // by the program that left them
 	Kills         map[Kill]uint64
 	FreedBytes    uint64
 
@@ -182,6 +184,13 @@ var (
 	descOrphans   = desc("orphans", "Living orphans, by verdict.", "verdict")
 	descMemory    = desc("orphan_memory_bytes", "Memory of living orphans with their trees, by verdict and kind.", "verdict", "kind")
 	descCPU       = desc("orphan_cpu_cores", "Cores that living orphans with their trees keep busy, by verdict.", "verdict")
+	descLeaks     = desc("leaks", "Open leaks, by the program that left them.", "program")
+	descMembers   = desc("leak_processes", "Processes of open leaks, by the program that left them.", "program")
+	descHeld      = desc("leak_memory_bytes", "Memory and swap that open leaks hold, by the program that left them.", "program")
+	descOpened    = desc("leaks_opened_total", "Leaks opened, by the program that left them.", "program")
+	descEnded     = desc("leaks_ended_total", "Leaks ended, by the program that left them and how.", "program", "how")
+	descByteTime  = desc("leak_memory_byte_seconds_total", "What the memory and swap of leaks have cost, over time.", "program")
+	descLeakCPU   = desc("leak_cpu_seconds_total", "Processor time that leaks have used.", "program")
 	descKills     = desc("kills_total", "Acts of rules upon a tree, by rule, mode and outcome.", "rule", "mode", "outcome")
 	descFreed     = desc("freed_bytes_total", "Memory and swap freed by rules.")
 	descAlert     = desc("alert_state", "State of an alert: 0 ok, 1 warning, 2 critical.", "alert")
@@ -191,12 +200,28 @@ var (
 	descNotices   = desc("notices_total", "Notices, by target and result.", "target", "result")
 )
 
+// sender sends one sample.
+type sender func(d *prometheus.Desc, kind prometheus.ValueType, value float64, labels ...string)
+
+func sendLeaks(send sender, program string, l *leak.Counts) {
+	send(descLeaks, prometheus.GaugeValue, float64(l.Open), program)
+	send(descMembers, prometheus.GaugeValue, float64(l.Processes), program)
+	send(descHeld, prometheus.GaugeValue, float64(l.Bytes), program)
+	send(descOpened, prometheus.CounterValue, float64(l.Opened), program)
+	for how, n := range l.Ended {
+		send(descEnded, prometheus.CounterValue, float64(n), program, how)
+	}
+	send(descByteTime, prometheus.CounterValue, l.ByteSeconds, program)
+	send(descLeakCPU, prometheus.CounterValue, l.CPUSeconds, program)
+}
+
 // collector turns a Snapshot into metrics.
 type collector struct{ source Source }
 
 // Describe implements [prometheus.Collector].
 func (c collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{descEvents, descLost, descLastEvent, descProcesses, descOrphans, descMemory, descCPU,
+		descLeaks, descMembers, descHeld, descOpened, descEnded, descByteTime, descLeakCPU,
 		descKills, descFreed, descAlert, descNotices, descHistory, descSince, descDropped} {
 		out <- d
 	}
@@ -229,6 +254,9 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 		send(descMemory, prometheus.GaugeValue, float64(o.RSS), verdict, "rss")
 		send(descMemory, prometheus.GaugeValue, float64(o.Swap), verdict, "swap")
 		send(descCPU, prometheus.GaugeValue, o.CPUPercent/100, verdict)
+	}
+	for program, l := range s.Leaks {
+		sendLeaks(send, program, &l)
 	}
 	for k, n := range s.Kills {
 		send(descKills, prometheus.CounterValue, float64(n), k.Rule, k.Mode, k.Outcome)

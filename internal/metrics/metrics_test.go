@@ -17,6 +17,8 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/abot-trace/abot-trace/internal/leak"
 )
 
 type fixed Snapshot
@@ -26,7 +28,9 @@ func (f fixed) Snapshot() Snapshot { return Snapshot(f) }
 // full is a snapshot in which every metric occurs.
 var full = fixed{
 	Events: map[string]uint64{"fork": 7, "exec": 5}, Lost: 3, LastEvent: time.Unix(1700000000, 5e8), Running: 100, Dead: 4,
-	Orphans:    map[string]Orphans{"leaked": {Count: 2, RSS: 10, Swap: 20, CPUPercent: 150}},
+	Orphans: map[string]Orphans{"leaked": {Count: 2, RSS: 10, Swap: 20, CPUPercent: 150}},
+	Leaks: map[string]leak.Counts{"train\x1b.py": {Open: 2, Processes: 5, Bytes: 4096, Opened: 5, ByteSeconds: 1e6, CPUSeconds: 2.5,
+		Ended: map[string]uint64{"kill": 3, "oom": 0}}},
 	Kills:      map[Kill]uint64{{"stale \"x\"\n", "enforce", "done"}: 1},
 	FreedBytes: 4096, Alerts: map[string]int{"disk:/a\x1b": 2}, Notices: map[Notice]uint64{{"journald", "delivered"}: 9},
 	History: &History{Bytes: map[string]int64{"stream": 4096}, Since: map[string]time.Time{"stream": time.Unix(1700000000, 0)}, Lost: 2},
@@ -72,6 +76,28 @@ abot_trace_kills_total{mode="enforce",outcome="done",rule="stale \"x\"\\n"} 1
 # HELP abot_trace_last_event_timestamp_seconds When the last event happened; the daemon's own canary keeps it fresh.
 # TYPE abot_trace_last_event_timestamp_seconds gauge
 abot_trace_last_event_timestamp_seconds 1.7000000005e+09
+# HELP abot_trace_leak_cpu_seconds_total Processor time that leaks have used.
+# TYPE abot_trace_leak_cpu_seconds_total counter
+abot_trace_leak_cpu_seconds_total{program="train\\x1b.py"} 2.5
+# HELP abot_trace_leak_memory_byte_seconds_total What the memory and swap of leaks have cost, over time.
+# TYPE abot_trace_leak_memory_byte_seconds_total counter
+abot_trace_leak_memory_byte_seconds_total{program="train\\x1b.py"} 1e+06
+# HELP abot_trace_leak_memory_bytes Memory and swap that open leaks hold, by the program that left them.
+# TYPE abot_trace_leak_memory_bytes gauge
+abot_trace_leak_memory_bytes{program="train\\x1b.py"} 4096
+# HELP abot_trace_leak_processes Processes of open leaks, by the program that left them.
+# TYPE abot_trace_leak_processes gauge
+abot_trace_leak_processes{program="train\\x1b.py"} 5
+# HELP abot_trace_leaks Open leaks, by the program that left them.
+# TYPE abot_trace_leaks gauge
+abot_trace_leaks{program="train\\x1b.py"} 2
+# HELP abot_trace_leaks_ended_total Leaks ended, by the program that left them and how.
+# TYPE abot_trace_leaks_ended_total counter
+abot_trace_leaks_ended_total{how="kill",program="train\\x1b.py"} 3
+abot_trace_leaks_ended_total{how="oom",program="train\\x1b.py"} 0
+# HELP abot_trace_leaks_opened_total Leaks opened, by the program that left them.
+# TYPE abot_trace_leaks_opened_total counter
+abot_trace_leaks_opened_total{program="train\\x1b.py"} 5
 # HELP abot_trace_notices_total Notices, by target and result.
 # TYPE abot_trace_notices_total counter
 abot_trace_notices_total{result="delivered",target="journald"} 9

@@ -20,6 +20,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"github.com/abot-trace/abot-trace/internal/leak"
 	"github.com/abot-trace/abot-trace/internal/metrics"
 	"github.com/abot-trace/abot-trace/test/debian"
 )
@@ -127,7 +128,7 @@ func TestDashboard(t *testing.T) {
 	var records []record
 	for _, p := range board.Panels {
 		for _, target := range p.Targets {
-			expr := strings.NewReplacer("$__rate_interval", "5m", "$instance", ".*").Replace(target.Expr)
+			expr := strings.NewReplacer("$__rate_interval", "5m", "$__range", "7d", "$instance", ".*").Replace(target.Expr)
 			if strings.Contains(expr, "$") {
 				t.Errorf("%s: a variable that is not known", target.Expr)
 			}
@@ -159,6 +160,7 @@ func TestExposition(t *testing.T) {
 	m := metrics.New(fixed{
 		Events: map[string]uint64{"fork": 7}, Lost: 3, LastEvent: time.Unix(1700000000, 0), Running: 100, Dead: 4,
 		Orphans: map[string]metrics.Orphans{"leaked": {Count: 2, RSS: 10, Swap: 20, CPUPercent: 150}},
+		Leaks:   map[string]leak.Counts{"a\"}\nabot_trace_leaks 9\n\x1b[31m\xff": {Open: 1, Ended: map[string]uint64{"kill": 1}}},
 		Kills:   map[metrics.Kill]uint64{{Rule: "a\"}\nabot_trace_orphans 9\n\x1b[31m\xff", Mode: "enforce", Outcome: "done"}: 1},
 		Alerts:  map[string]int{"disk:/a\\\n": 2}, Notices: map[metrics.Notice]uint64{{Target: "journald", Result: "dropped"}: 9},
 	}, "1.0")
@@ -169,6 +171,9 @@ func TestExposition(t *testing.T) {
 	m.Handler().ServeHTTP(page, httptest.NewRequest("GET", "/metrics", nil))
 	if n := strings.Count(page.Body.String(), "\nabot_trace_orphans"); n != 1 {
 		t.Errorf("%d samples of orphans, want 1: a label has forged some", n)
+	}
+	if n := strings.Count(page.Body.String(), "\nabot_trace_leaks{"); n != 1 {
+		t.Errorf("%d samples of leaks, want 1: a program's name has forged some", n)
 	}
 	run(t, page.Body, "check", "metrics")
 }
