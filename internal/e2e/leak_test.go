@@ -114,30 +114,15 @@ func TestLeakEndedByRule(t *testing.T) {
 	})
 }
 
-// TestThousandOrphans: a thousand orphans of one leaker are one leak, told of once, and one kill,
-// which takes one of the budget's and verifies each death.
+// TestThousandOrphans: a thousand orphans of one leaker are one leak, told of once, and end with
+// one of the budget's kills, each death verified. They are judged in batches: where the machine is
+// slow one may be ended after another, but that is all the same leak's.
 func TestThousandOrphans(t *testing.T) {
 	const n = 1000
 	d := startDaemon(t, strings.NewReplacer("kills_per_minute: 10000", "kills_per_minute: 1", "pause: 0s", "pause: 1h").Replace(armed))
 	f := startFamily(t, "many", strconv.Itoa(n))
 	f.await("parent", 1)
 	f.killMain()
-	var kill *wire.Kill
-	d.await("the kill", func() bool {
-		e := d.find(func(e *wire.Event) bool { return e.Kill != nil })
-		if e != nil {
-			kill = e.Kill
-		}
-		return e != nil
-	})
-	if kill.Outcome != wire.KillDone || len(kill.Processes) != n || kill.Name == "" || kill.User == "" {
-		t.Errorf("%s of %d processes: %s", kill.Outcome, len(kill.Processes), kill.Reason)
-	}
-	for _, p := range kill.Processes {
-		if p.Outcome != wire.OutcomeDied && p.Outcome != wire.OutcomeZombie {
-			t.Errorf("%+v", p)
-		}
-	}
 	var ended *wire.Leak
 	d.await("the end of the leak", func() bool {
 		e := d.find(func(e *wire.Event) bool { return e.Leak != nil && e.Leak.Change == wire.LeakEnded })
@@ -146,20 +131,46 @@ func TestThousandOrphans(t *testing.T) {
 		}
 		return e != nil
 	})
-	if ended.ID != kill.Leak || ended.EndedBy != "kill" || ended.Processes.Total != n || !slices.Equal(ended.KillIDs, []string{kill.KillID}) {
+	if ended.EndedBy != "kill" || ended.Processes != (wire.LeakCount{Now: 0, Peak: n, Total: n}) || len(ended.KillIDs) == 0 {
 		t.Errorf("ended: %+v", ended)
+	}
+	var kills []*wire.Kill
+	d.await("each of its kills", func() bool {
+		kills = nil
+		d.find(func(e *wire.Event) bool {
+			if e.Kill != nil {
+				kills = append(kills, e.Kill)
+			}
+			return false
+		})
+		return len(kills) == len(ended.KillIDs)
+	})
+	processes := 0
+	for _, k := range kills {
+		if k.Outcome != wire.KillDone || k.Leak != ended.ID || k.Name == "" || k.User == "" || !slices.Contains(ended.KillIDs, k.KillID) {
+			t.Errorf("%s: %s of %d processes: %s", k.KillID, k.Outcome, len(k.Processes), k.Reason)
+		}
+		for _, p := range k.Processes {
+			if p.Outcome != wire.OutcomeDied && p.Outcome != wire.OutcomeZombie {
+				t.Errorf("%+v", p)
+			}
+		}
+		processes += len(k.Processes)
+	}
+	if processes != n || len(kills) > n/100 {
+		t.Errorf("%d kills of %d processes", len(kills), processes)
 	}
 	counts := make(map[string]int)
 	d.find(func(e *wire.Event) bool {
-		switch {
-		case e.Leak != nil && (e.Leak.Change == wire.LeakOpened || e.Leak.Change == wire.LeakEnded):
+		if e.Leak != nil && (e.Leak.Change == wire.LeakOpened || e.Leak.Change == wire.LeakEnded) {
 			counts[e.Leak.Change]++
-		case e.Kill != nil || e.Alert != nil:
-			counts[e.Type]++
+		}
+		if e.Alert != nil && strings.Contains(e.Alert.Name, "budget") {
+			counts[e.Alert.Name]++
 		}
 		return false
 	})
-	if want := map[string]int{wire.LeakOpened: 1, wire.LeakEnded: 1, wire.TypeKill: 1}; !maps.Equal(counts, want) {
+	if want := map[string]int{wire.LeakOpened: 1, wire.LeakEnded: 1}; !maps.Equal(counts, want) {
 		t.Errorf("told %v, want %v", counts, want)
 	}
 }
