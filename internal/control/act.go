@@ -250,10 +250,12 @@ func (c *Controller) check(req *enforce.Request, begun []event.ID) *membersCache
 		m.refusal = errLapsed
 		return m
 	}
-	if req.Mode == wire.ModeEnforce && (a.manual == nil || !a.manual.DespiteStopFile) && c.stopped() {
-		a.lapsed = true
-		m.refusal = fmt.Errorf("the stop file %s exists", c.spec.StopFile)
-		return m
+	if req.Mode == wire.ModeEnforce && (a.manual == nil || !a.manual.DespiteStopFile) {
+		if why := c.stopped(); why != "" {
+			a.lapsed = true
+			m.refusal = errors.New(why)
+			return m
+		}
 	}
 	if a.incomplete = !c.tracer.Complete(); a.incomplete {
 		m.refusal = errIncomplete

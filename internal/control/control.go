@@ -353,12 +353,13 @@ func (c *Controller) ExhaustedOnLoop() []string { return slices.Sorted(maps.Keys
 // CLOCK_BOOTTIME ns; nothing where nothing holds them.
 func (c *Controller) HeldOnLoop() (why string, until uint64) { return c.budget.Held(boottime.Now()) }
 
-// stopped reports whether an operator has called off all kills by the stop file.
-func (c *Controller) stopped() bool {
+// stopped returns why no kill may begin, where an operator has called off all by the stop file,
+// or may have; else it is empty.
+func (c *Controller) stopped() string {
 	if c.spec.StopFile == "" {
-		return false
+		return ""
 	}
-	return c.stopFile.exists(c.spec.StopFile)
+	return c.stopFile.hold(c.spec.StopFile)
 }
 
 func (c *Controller) notify(d *policy.Decision) {

@@ -77,7 +77,7 @@ func (c *Controller) Explain(ctx context.Context, cfg *config.Config, pid int32)
 func (c *Controller) explained(r policy.RuleReason, now uint64, stopReason string) wire.ExplainRule {
 	rule := wire.ExplainRule{Name: r.Name, Applies: r.Applies, Why: r.Why}
 	switch {
-	case r.Applies && r.Ends && c.stopped():
+	case r.Applies && r.Ends && c.stopped() != "":
 		rule.Why = "held back by the stop file " + c.spec.StopFile + stopReason + "; without it: " + r.Why
 	case r.ActsAt != 0:
 		at := time.Now().Add(time.Duration(int64(r.ActsAt) - int64(now)))

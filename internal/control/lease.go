@@ -57,9 +57,9 @@ func (c *Controller) endMembers(l lease.Lease, list []policy.Target, others []*k
 		Root:    list[0].ID, // who is told of as the one that was ended
 		Targets: c.targets(list),
 	}
-	if c.stopped() {
+	if why := c.stopped(); why != "" {
 		kill := outline(&req)
-		kill.Outcome, kill.Reason = wire.KillBudget, "the stop file "+c.spec.StopFile+" exists"
+		kill.Outcome, kill.Reason = wire.KillBudget, why
 		c.publish(kill, c.tracer.DescribeOnLoop(req.Root))
 		return
 	}

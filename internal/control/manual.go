@@ -160,8 +160,8 @@ func (c *Controller) onceRead(ctx context.Context, m ManualKill, fn func()) erro
 // startManual begins the kill, and has done told on the loop what came of it, once.
 func (c *Controller) startManual(m ManualKill, done func(manualResult)) {
 	kill := func(k wire.Kill) { done(manualResult{kill: &k}) }
-	if c.stopped() && !m.DespiteStopFile {
-		done(manualResult{err: refuse(Stopped, "the stop file %s exists", c.spec.StopFile)})
+	if why := c.stopped(); why != "" && !m.DespiteStopFile {
+		done(manualResult{err: refuse(Stopped, "%s", why)})
 		return
 	}
 	aim, err := c.aim(&m)

@@ -4,6 +4,7 @@ package control
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -16,8 +17,10 @@ import (
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
-// stopFilePatience is how long a kill waits for the answer whether there is a stop file.
-const stopFilePatience = 20 * time.Millisecond
+// stopFilePatience is how long a kill waits for the answer whether there is a stop file: far
+// longer than a busy machine takes for it. The loop waits so long once, and then no more until
+// there is an answer.
+const stopFilePatience = 200 * time.Millisecond
 
 // A stopFile looks for the file by which an operator calls off all kills. Its path may
 // lie on a file system that does not answer: then nothing is ended, and nobody waits.
@@ -27,14 +30,15 @@ type stopFile struct {
 	pending chan error // the answer to the last look, where that was not waited for
 }
 
-// exists reports whether the file is there, or may be.
-func (s *stopFile) exists(path string) bool {
+// hold returns why no kill may begin: the file is there, or may be. It is empty where there is
+// none.
+func (s *stopFile) hold(path string) string {
 	if s.pending != nil {
 		select {
 		case <-s.pending:
 			s.pending = nil // it answers again
 		default:
-			return true
+			return unanswered(path)
 		}
 	}
 	answer := make(chan error, 1)
@@ -47,12 +51,22 @@ func (s *stopFile) exists(path string) bool {
 	defer late.Stop()
 	select {
 	case err := <-answer:
+		switch {
+		case err == nil:
+			return "the stop file " + path + " exists"
+		case errors.Is(err, os.ErrNotExist):
+			return ""
+		}
 		// Whatever is wrong with it, somebody may have meant to stop us.
-		return !errors.Is(err, os.ErrNotExist)
+		return fmt.Sprintf("the stop file may exist: %v", err)
 	case <-late.C:
 		s.pending = answer
-		return true
+		return unanswered(path)
 	}
+}
+
+func unanswered(path string) string {
+	return "the stop file " + path + " may exist: its file system does not answer"
 }
 
 // stopAnswers tells of the stop file from any goroutine, and asks nothing of the loop:
@@ -77,7 +91,7 @@ func (c *Controller) StopFile() *wire.Stop {
 	if s.path == "" {
 		return nil
 	}
-	stop := &wire.Stop{Path: s.path, InForce: s.file.exists(s.path)}
+	stop := &wire.Stop{Path: s.path, InForce: s.file.hold(s.path) != ""}
 	if stop.InForce && s.file.pending == nil {
 		readStopFile(stop)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -14,18 +15,18 @@ import (
 func TestStopFile(t *testing.T) {
 	s := stopFile{lstat: os.Lstat}
 	path := filepath.Join(t.TempDir(), "stop")
-	if s.exists(path) {
-		t.Error("there is none")
+	if why := s.hold(path); why != "" {
+		t.Errorf("there is none: %s", why)
 	}
 	if err := os.Symlink("nowhere", path); err != nil {
 		t.Fatal(err)
 	}
-	if !s.exists(path) {
-		t.Error("a link that leads nowhere is one")
+	if why := s.hold(path); why != "the stop file "+path+" exists" {
+		t.Errorf("a link that leads nowhere is one: %q", why)
 	}
 	s.lstat = func(string) (os.FileInfo, error) { return nil, unix.EACCES }
-	if !s.exists(path) {
-		t.Error("what cannot be looked at may be one")
+	if why := s.hold(path); !strings.Contains(why, "may exist: permission denied") {
+		t.Errorf("what cannot be looked at may be one: %q", why)
 	}
 }
 
@@ -40,8 +41,8 @@ func TestStopFileHangs(t *testing.T) {
 		return nil, os.ErrNotExist
 	}}
 	for range 1000 {
-		if !s.exists("/mnt/gone/stop") {
-			t.Fatal("it does not answer, and kills go on")
+		if why := s.hold("/mnt/gone/stop"); why != "the stop file /mnt/gone/stop may exist: its file system does not answer" {
+			t.Fatalf("it does not answer: %q", why)
 		}
 	}
 	close(release)
@@ -52,7 +53,7 @@ func TestStopFileHangs(t *testing.T) {
 		t.Errorf("%d looks", looks)
 	}
 	s.pending = nil
-	if s.exists("/mnt/gone/stop") {
-		t.Error("it answers again")
+	if why := s.hold("/mnt/gone/stop"); why != "" {
+		t.Errorf("it answers again: %q", why)
 	}
 }

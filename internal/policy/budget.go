@@ -90,20 +90,20 @@ func (b *Budget) pause() uint64 {
 // of 0 it is over. What was granted still counts.
 func (b *Budget) Reconfigure(spec BudgetSpec) { b.spec = spec }
 
-// Take asks for trees of one leak of a user's; of no leak, for one tree. stopped says that the
-// stop file exists. A grant counts at once. What is left of a leak within a minute after that
+// Take asks for trees of one leak of a user's; of no leak, for one tree. stopped says why the
+// stop file holds all back, where it does. A grant counts at once. What is left of a leak within a minute after that
 // takes no other, and no pause.
 //
 // Each user but root has at most as many of a minute's kills as are left for all others: one
 // user's leaks take half of them at most, the next one's half of the rest, and the last is
 // root's.
-func (b *Budget) Take(now uint64, leak string, uid uint32, stopped bool) Grant {
+func (b *Budget) Take(now uint64, leak string, uid uint32, stopped string) Grant {
 	for len(b.granted) > 0 && after(b.granted[0].at, minute) <= now {
 		b.granted = b.granted[1:]
 	}
 	switch {
-	case stopped:
-		return Grant{Why: "the stop file " + b.spec.StopFile + " exists"}
+	case stopped != "":
+		return Grant{Why: stopped}
 	case now < b.warm():
 		return Grant{Why: fmt.Sprintf("warming up after a %s", b.why), RetryAt: b.warm()}
 	}

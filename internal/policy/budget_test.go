@@ -17,12 +17,12 @@ func TestBudget(t *testing.T) {
 	steps := []struct {
 		name    string
 		now     uint64
-		stopped bool
+		stopped string
 		hold    string // begins a warm-up first
 		want    Grant
 	}{
 		{name: "warm-up", now: s(1059), want: Grant{Why: "warming up after a start", RetryAt: s(1060)}},
-		{name: "stop file", now: s(1060), stopped: true, want: Grant{Why: "the stop file /run/stop exists"}},
+		{name: "stop file", now: s(1060), stopped: "the stop file /run/stop exists", want: Grant{Why: "the stop file /run/stop exists"}},
 		{name: "first", now: s(1060), want: Grant{OK: true}},
 		{name: "pause", now: s(1064), want: Grant{Why: "pausing for 5s after a kill", RetryAt: s(1065)}},
 		{name: "second", now: s(1065), want: Grant{OK: true}},
@@ -50,11 +50,11 @@ func TestBudget(t *testing.T) {
 
 func TestBudgetRestsAfterTheKillToo(t *testing.T) {
 	b := NewBudget(BudgetSpec{KillsPerMinute: 9, Pause: 5 * time.Second}, 0)
-	if got := b.Take(at(100*time.Second), "", 0, false); !got.OK {
+	if got := b.Take(at(100*time.Second), "", 0, ""); !got.OK {
 		t.Fatal(got)
 	}
 	b.Rest(at(110 * time.Second)) // the kill has taken its grace of 10 s
-	if got := b.Take(at(114*time.Second), "", 0, false); got.OK || got.RetryAt != at(115*time.Second) {
+	if got := b.Take(at(114*time.Second), "", 0, ""); got.OK || got.RetryAt != at(115*time.Second) {
 		t.Errorf("got %+v, want a retry at 115 s", got)
 	}
 }
@@ -65,27 +65,27 @@ func TestBudgetReconfigure(t *testing.T) {
 	b := NewBudget(spec, at(1000*time.Second))
 	spec.WarmUp = 2 * time.Minute
 	b.Reconfigure(spec)
-	if got := b.Take(at(1060*time.Second), "", 0, false); got.OK || got.RetryAt != at(1120*time.Second) {
+	if got := b.Take(at(1060*time.Second), "", 0, ""); got.OK || got.RetryAt != at(1120*time.Second) {
 		t.Errorf("longer: got %+v, want a retry at 1120 s", got)
 	}
 	spec.WarmUp = 0
 	b.Reconfigure(spec)
-	if got := b.Take(at(1060*time.Second), "", 0, false); !got.OK {
+	if got := b.Take(at(1060*time.Second), "", 0, ""); !got.OK {
 		t.Errorf("without: got %+v, want a grant", got)
 	}
 	spec.Pause = time.Minute
 	b.Reconfigure(spec)
-	if got := b.Take(at(1061*time.Second), "", 0, false); !got.Exhausted {
+	if got := b.Take(at(1061*time.Second), "", 0, ""); !got.Exhausted {
 		t.Errorf("again: got %+v, want it used up", got)
 	}
 	spec.KillsPerMinute = 2
 	b.Reconfigure(spec)
-	if got := b.Take(at(1061*time.Second), "", 0, false); got.OK || got.RetryAt != at(1120*time.Second) {
+	if got := b.Take(at(1061*time.Second), "", 0, ""); got.OK || got.RetryAt != at(1120*time.Second) {
 		t.Errorf("with a pause: got %+v, want a retry at 1120 s", got)
 	}
 	spec.Pause = 0
 	b.Reconfigure(spec)
-	if got := b.Take(at(1061*time.Second), "", 0, false); !got.OK {
+	if got := b.Take(at(1061*time.Second), "", 0, ""); !got.OK {
 		t.Errorf("without a pause: got %+v, want a grant", got)
 	}
 }
@@ -111,17 +111,17 @@ func TestBudgetHolds(t *testing.T) {
 				b.Hold("resync", now)
 				warm = max(warm, after(now, spec.WarmUp))
 			}
-			stopped := rapid.IntRange(0, 9).Draw(t, "stopped") == 0
+			stopped := rapid.SampledFrom([]string{"", "", "", "", "", "", "", "the stop file exists"}).Draw(t, "stopped")
 			leak := rapid.SampledFrom([]string{"", "L1", "L2"}).Draw(t, "leak")
 			g := b.Take(now, leak, 0, stopped)
 			if !g.OK {
-				if g.Why == "" || !stopped && g.RetryAt <= now {
+				if g.Why == "" || stopped == "" && g.RetryAt <= now {
 					t.Fatalf("refused without a way on: %+v at %d", g, now)
 				}
 				continue
 			}
-			if stopped || now < warm {
-				t.Fatalf("granted at %d, stopped %v, warming up until %d", now, stopped, warm)
+			if stopped != "" || now < warm {
+				t.Fatalf("granted at %d, stopped %q, warming up until %d", now, stopped, warm)
 			}
 			if since, paid := leaks[leak]; leak != "" && paid && now-since < uint64(minute) {
 				continue // the rest of a leak that is paid for
@@ -144,7 +144,7 @@ func TestBudgetShares(t *testing.T) {
 	for _, perMinute := range []int{2, 3, 10, 100} {
 		b := NewBudget(BudgetSpec{KillsPerMinute: perMinute}, 0)
 		taken := func(uid uint32, now time.Duration) (n int) {
-			for b.Take(at(now), "", uid, false).OK {
+			for b.Take(at(now), "", uid, "").OK {
 				n++
 			}
 			return n
@@ -159,7 +159,7 @@ func TestBudgetShares(t *testing.T) {
 		for uid := range uint32(20) {
 			taken(2000+uid, now)
 		}
-		refused := b.Take(at(now), "", 1000, false)
+		refused := b.Take(at(now), "", 1000, "")
 		if refused.OK || !refused.Exhausted || refused.RetryAt != at(now+time.Minute) {
 			t.Errorf("%d a minute: %+v", perMinute, refused)
 		}
@@ -171,7 +171,7 @@ func TestBudgetShares(t *testing.T) {
 		}
 	}
 	b := NewBudget(BudgetSpec{KillsPerMinute: 1}, 0)
-	if !b.Take(at(time.Second), "", 1000, false).OK {
+	if !b.Take(at(time.Second), "", 1000, "").OK {
 		t.Error("a budget of one is nobody's")
 	}
 }
