@@ -46,6 +46,8 @@ type testCase struct {
 	race bool
 	// uses names what two cases cannot use at once: a service, a port, a bus.
 	uses string
+	// shares names what it uses beside others that share it, and not beside one that uses it.
+	shares string
 	// why says, of a case that wants unknown, why nobody could tell.
 	why string
 	// open says why a verdict is unknown although a person could tell: what is known not

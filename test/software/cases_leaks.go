@@ -114,9 +114,9 @@ ask worker $(parent_of $(job_pids))`),
 	killed("timeout is SIGKILLed", `timeout 86399 $job &
 master=$!
 ask_job worker`),
-	killed("timeout -s KILL ends a shell", `timeout -s KILL 1 sh -c "$job; true" &
+	{name: "timeout -s KILL ends a shell", script: `timeout -s KILL 5 sh -c "$job; true" &
 ask_job worker
-master=$(parent_of $(job_pids))`),
+gone $(parent_of $(job_pids))`, wants: what("worker", leaked)},
 	killed("make is SIGKILLed", `printf 'run:\n\t%s; true\n' "$job" >Makefile
 make run &
 master=$!

@@ -119,9 +119,9 @@ else
 	cron
 fi`, wants: what("shell", kept, "job", kept),
 		open: "what a unit with KillMode=process leaves without a sign of its own could be either: the child of cron that waits for the job gives none"},
-	{name: "cron: a line starts nohup job &", places: in(plain, systemd), script: cronJob("nohup $job >/dev/null 2>\\&1 \\&"), wants: what("job", deliberate), race: true},
-	{name: "cron: a line starts setsid job, detached", places: in(plain, systemd), script: cronJob("setsid $job >/dev/null 2>\\&1 </dev/null \\&"), wants: what("job", deliberate), race: true},
-	{name: "cron: a line's program is SIGKILLed and leaves a worker", places: in(plain, systemd), script: cronJob("sh -c '$job; true'; true") + `master=$(parent_of $(job_pids))` + killMaster, wants: what("job", leaked)},
+	{name: "cron: a line starts nohup job &", places: in(plain, systemd), shares: "cron", script: cronJob("nohup $job >/dev/null 2>\\&1 \\&"), wants: what("job", deliberate), race: true},
+	{name: "cron: a line starts setsid job, detached", places: in(plain, systemd), shares: "cron", script: cronJob("setsid $job >/dev/null 2>\\&1 </dev/null \\&"), wants: what("job", deliberate), race: true},
+	{name: "cron: a line's program is SIGKILLed and leaves a worker", places: in(plain, systemd), shares: "cron", script: cronJob("sh -c '$job; true'; true") + `master=$(parent_of $(job_pids))` + killMaster, wants: what("job", leaked)},
 	{name: "cron: a job runs, cron is SIGKILLed", uses: "cron", script: cronJob("$job; true") + `shell=$(parent_of $(job_pids))
 ask shell $shell
 child=$(parent_of $shell)
@@ -145,15 +145,19 @@ else
 fi`, wants: what("job", kept)},
 }
 
-// cronJob has cron run a line in the minute that begins.
+// cronJob has cron run a line in the minute that begins. Who has started cron may be swept
+// away, with cron, while another still waits.
 func cronJob(line string) string {
 	return `printf '%s\n' "* * * * * root ` + line + `" | sed 's/\\&/\&/g' >/etc/cron.d/software$run
-if [ $place = systemd ]; then
-	systemctl start cron
-else
-	pgrep -x cron >/dev/null || cron
-fi
-for ((i = 0; i < 400; i++)); do jobs_now >/dev/null && break; sleep 0.2; done
+for ((i = 0; i < 700; i++)); do
+	jobs_now >/dev/null && break
+	if [ $place = systemd ]; then
+		systemctl -q is-active cron || systemctl start cron
+	else
+		pgrep -x cron >/dev/null || cron || true
+	fi
+	sleep 0.2
+done
 rm -f /etc/cron.d/software$run
 ask_job job
 `

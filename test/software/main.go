@@ -143,16 +143,23 @@ func (o *options) runPlace(ctx context.Context, p place, cases []testCase, base,
 	}
 	defer func() { err = errors.Join(err, w.close()) }()
 	places := make(chan struct{}, o.jobs)
-	locks := map[string]*sync.Mutex{}
+	locks := map[string]*sync.RWMutex{}
 	var all sync.WaitGroup
 	for _, r := range rows {
-		if locks[r.c.uses] == nil {
-			locks[r.c.uses] = &sync.Mutex{}
+		for _, name := range []string{r.c.uses, r.c.shares} {
+			if locks[name] == nil {
+				locks[name] = &sync.RWMutex{}
+			}
 		}
+		uses, shares := locks[r.c.uses], locks[r.c.shares]
 		all.Go(func() {
 			if r.c.uses != "" {
-				locks[r.c.uses].Lock()
-				defer locks[r.c.uses].Unlock()
+				uses.Lock()
+				defer uses.Unlock()
+			}
+			if r.c.shares != "" {
+				shares.RLock()
+				defer shares.RUnlock()
 			}
 			places <- struct{}{}
 			defer func() { <-places }()
