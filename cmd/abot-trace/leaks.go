@@ -13,10 +13,12 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/abot-trace/abot-trace/internal/api"
 	"github.com/abot-trace/abot-trace/internal/leak"
 	"github.com/abot-trace/abot-trace/internal/nearest"
 	"github.com/abot-trace/abot-trace/internal/quantity"
 	"github.com/abot-trace/abot-trace/internal/render"
+	"github.com/abot-trace/abot-trace/internal/replay"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -31,12 +33,14 @@ func leaksCommand() *cli.Command {
 		Description: `A leak is what one death left behind: the leaker with all its orphans that are not
 deliberate, and what they forked since. Without a range: the open ones, and those that
 ended within 24h. PROC and MEMORY are what an open leak holds now, and what an ended one
-had in all and held at most; COST is memory over time.
+had in all and held at most; COST is memory over time. With a range: those that were open
+in it at any time, and what they have cost inside it.
 
 Examples:
    abot-trace leaks
    abot-trace leaks --open --user bob
    abot-trace leaks --since 7d --by program
+   abot-trace leaks --events recorded.ndjson --by program
    abot-trace leaks L0123456789ab
    abot-trace leaks ack F0123456789ab --for 7d --reason 'vendor ticket 1234'
    abot-trace leaks ignore L0123456789ab --reason 'the CI agent reuses them'
@@ -48,6 +52,7 @@ Examples:
 			&cli.StringFlag{Name: "by", Usage: "count and sum them by `KEY`: " + strings.Join(leak.Keys, ", ")},
 			&cli.IntFlag{Name: "n", Usage: "at most `N` of them, the latest"},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "wide: all columns, whatever the width"},
+			&cli.StringFlag{Name: "events", Usage: "those that the events of `FILE` tell of, NDJSON as events --json writes it; - is standard input"},
 			jsonFlag(), colorFlag(), socketFlag(),
 		}, filterFlags()...),
 		Subcommands: decideCommands(),
@@ -69,7 +74,7 @@ func showLeaks(c *cli.Context) error {
 	}
 	ctx, stop := interruptible(c)
 	defer stop()
-	doc, err := askLeaks(ctx, c, id)
+	doc, courses, err := gatherLeaks(ctx, c, id)
 	if err != nil {
 		return err
 	}
@@ -78,7 +83,7 @@ func showLeaks(c *cli.Context) error {
 		return render.Leak(c.App.Writer, &doc.Leaks[0], now, styleOf(c))
 	}
 	if id == "" {
-		pick(doc, now)
+		pick(doc, courses, now)
 	}
 	by := c.String("by")
 	if by != "" {
@@ -109,12 +114,51 @@ func askLeaks(ctx context.Context, c *cli.Context, id string) (*wire.Leaks, erro
 	return doc, nil
 }
 
+// gatherLeaks asks the daemon, or reads the events that --events names, and returns what each
+// leak had cost when, where a range is asked for.
+func gatherLeaks(ctx context.Context, c *cli.Context, id string) (*wire.Leaks, map[string]leak.Course, error) {
+	if c.String("events") != "" {
+		return readLeaks(c, id)
+	}
+	doc, err := askLeaks(ctx, c, id)
+	if err != nil || id != "" || c.String("since") == "" && c.String("until") == "" {
+		return doc, nil, err
+	}
+	told := replay.NewLeaks()
+	err = api.NewClient(c.String("socket")).Events(ctx, []string{wire.TypeLeak}, 0, false, told.Apply)
+	return doc, told.Courses, explained(err)
+}
+
+// readLeaks takes the leaks from recorded events.
+func readLeaks(c *cli.Context, id string) (*wire.Leaks, map[string]leak.Course, error) {
+	in, closeIn, err := openEvents(c.String("events"))
+	if err != nil {
+		return nil, nil, err
+	}
+	defer closeIn()
+	read, err := replay.ReadLeaks(in)
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case read.Last.IsZero() && read.Unreadable > 0:
+		return nil, nil, fmt.Errorf("none of %d lines is an event", read.Unreadable)
+	}
+	doc := &wire.Leaks{Schema: wire.Schema, Leaks: read.List()}
+	if id != "" {
+		doc.Leaks = slices.DeleteFunc(doc.Leaks, func(l wire.Leak) bool { return l.ID != id })
+		if len(doc.Leaks) == 0 {
+			return nil, nil, fmt.Errorf("the events tell of no leak %q", id)
+		}
+	}
+	return doc, read.Courses, nil
+}
+
 var leakID = regexp.MustCompile(`^L[0-9a-f]{12}$`)
 
 func isLeakID(s string) bool { return leakID.MatchString(s) }
 
 // leakFilter returns what leaves those in a document that the flags ask for.
-func leakFilter(c *cli.Context) (func(*wire.Leaks, time.Time), error) {
+func leakFilter(c *cli.Context) (func(*wire.Leaks, map[string]leak.Course, time.Time), error) {
 	if by := c.String("by"); by != "" && !slices.Contains(leak.Keys, by) {
 		return nil, usageError("--by %q%s: want %s", by, nearest.Hint(by, leak.Keys...), strings.Join(leak.Keys, ", "))
 	}
@@ -136,14 +180,15 @@ func leakFilter(c *cli.Context) (func(*wire.Leaks, time.Time), error) {
 	if err != nil {
 		return nil, usageError("--until: %w", err)
 	}
-	return func(doc *wire.Leaks, now time.Time) {
-		from := since
-		if since.IsZero() && until.IsZero() {
-			from = now.Add(-shownEnded)
-		} else {
+	return func(doc *wire.Leaks, courses map[string]leak.Course, now time.Time) {
+		switch {
+		case !since.IsZero() || !until.IsZero():
 			doc.Since, doc.Until = timeOrNil(since), timeOrNil(until)
+			doc.Leaks = leak.Inside(doc.Leaks, courses, now, since, until)
+		case c.String("events") == "":
+			doc.Leaks = leak.Within(doc.Leaks, now.Add(-shownEnded), until)
 		}
-		doc.Leaks = slices.DeleteFunc(leak.Within(doc.Leaks, from, until), func(l wire.Leak) bool {
+		doc.Leaks = slices.DeleteFunc(doc.Leaks, func(l wire.Leak) bool {
 			return c.Bool("open") && l.State != wire.LeakStateOpen || !pick.leak(&l, now)
 		})
 		if n := c.Int("n"); n > 0 && len(doc.Leaks) > n {

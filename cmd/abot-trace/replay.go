@@ -80,16 +80,24 @@ func runReplay(c *cli.Context) error {
 
 // replayFile plays a file or standard input.
 func replayFile(c *cli.Context, player *replay.Player) (replay.Summary, error) {
-	name := c.String("events")
-	if name == "-" {
-		return player.Run(os.Stdin)
-	}
-	f, err := os.Open(name)
+	in, closeIn, err := openEvents(c.String("events"))
 	if err != nil {
 		return replay.Summary{}, err
 	}
-	defer f.Close()
-	return player.Run(f)
+	defer closeIn()
+	return player.Run(in)
+}
+
+// openEvents opens a file of recorded events, or standard input for "-".
+func openEvents(name string) (in io.Reader, closeIn func(), err error) {
+	if name == "-" {
+		return os.Stdin, func() {}, nil
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	return f, func() { _ = f.Close() }, nil
 }
 
 // replayDaemon plays all that the daemon remembers: what was spawned before --since

@@ -84,21 +84,46 @@ func (p *Player) boot() (err error) {
 // Run reads NDJSON to its end, passing over lines that are no events, and returns
 // what it saw. An error is that of the reader or of act.
 func (p *Player) Run(r io.Reader) (Summary, error) {
+	err := eachEvent(r, func(e *wire.Event) error {
+		if e == nil {
+			p.summary.Unreadable++
+			return nil
+		}
+		return p.Apply(e)
+	})
+	if err != nil {
+		return p.summary, err
+	}
+	return p.End()
+}
+
+// eachEvent calls fn for each line of NDJSON that is an event, and with nil for each that is
+// none. Its error is that of the reader or of fn.
+func eachEvent(r io.Reader, fn func(*wire.Event) error) error {
 	reader := bufio.NewReaderSize(r, 64<<10)
 	for {
 		line, err := readLine(reader)
 		if len(bytes.TrimSpace(line)) > 0 || errors.Is(err, errLong) {
-			if err := p.line(line); err != nil {
-				return p.summary, err
+			if err := fn(parse(line)); err != nil {
+				return err
 			}
 		}
 		switch {
 		case errors.Is(err, io.EOF):
-			return p.End()
+			return nil
 		case err != nil && !errors.Is(err, errLong):
-			return p.summary, fmt.Errorf("read events: %w", err)
+			return fmt.Errorf("read events: %w", err)
 		}
 	}
+}
+
+// parse returns the event of a line, nil where it is none.
+func parse(line []byte) *wire.Event {
+	e := new(wire.Event)
+	if err := json.Unmarshal(line, e); err != nil || e.Schema != wire.Schema || e.Type == "" {
+		return nil
+	}
+	return e
 }
 
 // End lets what was due until the last event act, and returns what was seen.
@@ -127,16 +152,6 @@ func readLine(r *bufio.Reader) (line []byte, err error) {
 		}
 		return line, nil
 	}
-}
-
-// line applies one line of the stream.
-func (p *Player) line(line []byte) error {
-	var e wire.Event
-	if err := json.Unmarshal(line, &e); err != nil || e.Schema != wire.Schema || e.Type == "" {
-		p.summary.Unreadable++
-		return nil
-	}
-	return p.Apply(&e)
 }
 
 // Apply moves the clock to the event's instant, which lets deadlines before it act,

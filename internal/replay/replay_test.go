@@ -54,9 +54,9 @@ func orphaned(p *wire.Process, second float64, verdict string) *wire.Process {
 	return p
 }
 
-// leak records a master 10 with a worker 20 whose child is 30; the master is killed
+// killedMaster records a master 10 with a worker 20 whose child is 30; the master is killed
 // at 100 s.
-func leak(s *stream) {
+func killedMaster(s *stream) {
 	s.add(10, wire.TypeFork, proc(10, 1))
 	s.add(20, wire.TypeFork, proc(20, 10, "python3", "-c", "work"))
 	s.add(30, wire.TypeFork, proc(30, 20, "python3", "-c", "work"))
@@ -98,26 +98,26 @@ func TestReplay(t *testing.T) {
 		record func(*stream)
 		want   []string
 	}{
-		{"at once", policy.Rule{}, leak, []string{"100 rule 20 [20 30]"}},
+		{"at once", policy.Rule{}, killedMaster, []string{"100 rule 20 [20 30]"}},
 		{"an age is reached between two events", policy.Rule{Match: policy.Match{"orphaned_for": time.Hour}}, func(s *stream) {
-			leak(s)
+			killedMaster(s)
 			s.add(90000, wire.TypeFork, proc(90000, 1))
 		}, []string{"3700 rule 20 [20 30]"}},
-		{"the stream ends before the age", policy.Rule{Match: policy.Match{"orphaned_for": time.Hour}}, leak, nil},
+		{"the stream ends before the age", policy.Rule{Match: policy.Match{"orphaned_for": time.Hour}}, killedMaster, nil},
 		{"gone before the age", policy.Rule{Match: policy.Match{"orphaned_for": time.Hour}}, func(s *stream) {
-			leak(s)
+			killedMaster(s)
 			s.add(200, wire.TypeExit, proc(30, 20))
 			s.add(200, wire.TypeExit, proc(20, 10))
 			s.add(90000, wire.TypeFork, proc(90000, 1))
 		}, nil},
-		{"by the leaker's command line", policy.Rule{Match: policy.Match{"spawned_by": "gunicorn: master"}}, leak, []string{"100 rule 20 [20 30]"}},
-		{"another command line", policy.Rule{Match: policy.Match{"cmdline": "celery"}}, leak, nil},
+		{"by the leaker's command line", policy.Rule{Match: policy.Match{"spawned_by": "gunicorn: master"}}, killedMaster, []string{"100 rule 20 [20 30]"}},
+		{"another command line", policy.Rule{Match: policy.Match{"cmdline": "celery"}}, killedMaster, nil},
 		{"deliberate", policy.Rule{}, func(s *stream) {
 			s.add(20, wire.TypeFork, proc(20, 10))
 			s.add(100, wire.TypeOrphan, orphaned(proc(20, 10), 100, wire.VerdictDeliberate))
 		}, nil},
 		{"host memory by its alert", policy.Rule{Match: policy.Match{"when": "host.memory_percent > 85"}}, func(s *stream) {
-			leak(s)
+			killedMaster(s)
 			s.add(150, wire.TypeAlert, nil, percent(80))
 			s.add(160, wire.TypeAlert, nil, percent(90))
 		}, []string{"160 rule 20 [20 30]"}},
@@ -127,14 +127,14 @@ func TestReplay(t *testing.T) {
 			p.Orphan.Tree = &wire.Usage{Processes: 1, RSSBytes: &rss}
 			s.add(100, wire.TypeOrphan, p)
 		}, []string{"100 rule 20 [20]"}},
-		{"memory that nobody told", policy.Rule{Match: policy.Match{"memory_above": uint64(1)}}, leak, nil},
+		{"memory that nobody told", policy.Rule{Match: policy.Match{"memory_above": uint64(1)}}, killedMaster, nil},
 		{"a child of the orphan is part of its tree later", policy.Rule{Match: policy.Match{"orphaned_for": time.Hour}}, func(s *stream) {
-			leak(s)
+			killedMaster(s)
 			s.add(3000, wire.TypeFork, proc(3000, 30))
 			s.add(4000, wire.TypeFork, proc(4000, 1))
 		}, []string{"3700 rule 20 [20 30 3000]"}},
 		{"what changed since is seen by the next pass", policy.Rule{Match: policy.Match{"cmdline": "renamed"}}, func(s *stream) {
-			leak(s)
+			killedMaster(s)
 			s.add(120, wire.TypeExec, proc(20, 10, "renamed"))
 			s.add(200, wire.TypeFork, proc(200, 1))
 		}, []string{"200 rule 20 [20 30]"}},
@@ -145,7 +145,7 @@ func TestReplay(t *testing.T) {
 			s.add(200, wire.TypeFork, proc(200, 1))
 		}, []string{"101 rule 20 [20]"}}, // when the verdict has settled
 		{"another boot", policy.Rule{Match: policy.Match{"orphaned_for": time.Hour}}, func(s *stream) {
-			leak(s)
+			killedMaster(s)
 			s.add(5, wire.TypeFork, proc(5, 1))
 			s.add(90000, wire.TypeFork, proc(90000, 1))
 		}, nil},
@@ -164,7 +164,7 @@ func TestReplay(t *testing.T) {
 
 func TestSummary(t *testing.T) {
 	var s stream
-	leak(&s)
+	killedMaster(&s)
 	s.WriteString("{\"schema\": 2, \"type\": \"fork\"}\nnot json\n\n")
 	s.WriteString(strings.Repeat("x", 2*maxLine) + "\n")
 	s.add(110, wire.TypeLost, nil, func(e *wire.Event) { e.Lost = &wire.Lost{Records: 7} })
@@ -203,7 +203,7 @@ func TestErrorsEndTheRun(t *testing.T) {
 		t.Errorf("engine: got %v", err)
 	}
 	var s stream
-	leak(&s)
+	killedMaster(&s)
 	p, err := New(func() (*policy.Engine, error) {
 		return policy.NewEngine(policy.Options{Rules: []policy.Rule{{Name: "rule"}}})
 	}, func(Act) error { return broken })
@@ -219,7 +219,7 @@ func TestErrorsEndTheRun(t *testing.T) {
 // it has not shown to be a living orphan.
 func FuzzRun(f *testing.F) {
 	var s stream
-	leak(&s)
+	killedMaster(&s)
 	f.Add(s.Bytes())
 	f.Add([]byte(`{"schema":1,"type":"orphan","time_ns":18446744073709551615,"process":{"pid":-5,"start_ns":1,"orphan":{"verdict":"leaked"},"spawned_by":{"pid":-5,"start_ns":1}}}`))
 	f.Add([]byte(`{"schema":1,"type":"fork","process":{"pid":2,"start_ns":1,"spawned_by":{"pid":3,"start_ns":1}}}

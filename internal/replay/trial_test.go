@@ -125,11 +125,11 @@ func TestTrial(t *testing.T) {
 			s.add(9000, wire.TypeFork, proc(9000, 1))
 		}, want: []Tried{leakOf(3700, FateOpen)}},
 		{name: "events older than leaks: it exits", record: func(s *stream) {
-			leak(s)
+			killedMaster(s)
 			s.add(300, wire.TypeExit, exit(proc(20, 10), wire.Exit{Code: &code}))
 		}, want: []Tried{without(FateItself)}},
 		{name: "events older than leaks: a signal", record: func(s *stream) {
-			leak(s)
+			killedMaster(s)
 			s.add(300, wire.TypeExit, exit(proc(20, 10), wire.Exit{Signal: "SIGKILL"}))
 		}, want: []Tried{without(FateOther)}},
 	}
