@@ -3,7 +3,9 @@
 package evidence
 
 import (
+	"context"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/abot-trace/abot-trace/internal/describe"
@@ -216,5 +218,83 @@ func TestMissedExec(t *testing.T) {
 	w.check(t, news, 2, verdict.Deliberate, false)
 	if n := news[proc(2)]; n.First || n.Previous != verdict.Unknown || n.Reason != "what was read of its program and its environment" {
 		t.Errorf("the mark is told as %+v", n)
+	}
+}
+
+// manager is a service manager that answers no question in time, and tells what it is let tell.
+type manager map[string]UnitState
+
+func (manager) Unit(context.Context, int32) (UnitState, error) {
+	return UnitState{}, context.DeadlineExceeded
+}
+func (m manager) Told(unit string) (UnitState, bool)      { state, ok := m[unit]; return state, ok }
+func (manager) Watch(ctx context.Context, _ func(string)) { <-ctx.Done() }
+
+// inGroups has the processes stand in control groups with these paths, by their ids.
+func (w *world) inGroups(m manager, groups map[uint64]string) {
+	known := describe.Known{Unified: true}
+	for id, path := range groups {
+		known.Groups = append(known.Groups, describe.KnownGroup{Cgroup: id, Path: path})
+	}
+	w.Gatherer = New(Options{Tree: w.tree, Names: describe.NewPastNames(w.tree, &known), Leases: w.leases, Owners: m,
+		Post: func(fn func()) { w.posted <- fn }})
+}
+
+// in has what a record is about stand in a control group.
+func in(cgroup uint64, e event.Event) event.Event {
+	e.Fork.Cgroup, e.Exec.Cgroup = cgroup, cgroup
+	return e
+}
+
+// TestManagerTooLate wants a question that the manager did not answer in time forgotten once it has
+// told of the unit.
+func TestManagerTooLate(t *testing.T) {
+	w, m := newWorld(), manager{}
+	w.inGroups(m, map[uint64]string{7: "/system.slice/x.service"})
+	w.apply(in(7, fork(0, 1)), in(7, execed(1)), in(7, fork(1, 2)), in(7, execed(2)), in(7, atDeath(1, 2)), killed(1))
+	w.check(t, w.next(), 2, verdict.Leaked, true)
+	w.check(t, w.answer(), 2, verdict.Unknown, false)
+	evidence := func() string {
+		p, _ := w.tree.Get(proc(2))
+		return strings.Join(p.Orphan.Evidence, "\n")
+	}
+	if !strings.Contains(evidence(), context.DeadlineExceeded.Error()) {
+		t.Errorf("before it is told:\n%s", evidence())
+	}
+	m["x.service"] = UnitState{State: "active", SubState: "running", Type: "simple", KillMode: "control-group", MainPID: 1}
+	w.UnitChanged("x.service")
+	if got := evidence(); strings.Contains(got, context.DeadlineExceeded.Error()) || !strings.Contains(got, "x.service (active") {
+		t.Errorf("when it is told:\n%s", got)
+	}
+}
+
+// TestEndedByInit wants whom the init of his container asked to end to count as one who was asked
+// to: the container is being stopped. Another process of it is a stranger to him, and so is the
+// init of another one.
+func TestEndedByInit(t *testing.T) {
+	const own, other = "/docker/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "/docker/bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
+	for _, c := range []struct {
+		name   string
+		init   bool
+		cgroup uint64
+		want   verdict.By
+	}{
+		{"its init", true, 7, verdict.ByManager},
+		{"another of its container", false, 7, verdict.ByStranger},
+		{"the init of another", true, 8, verdict.ByStranger},
+	} {
+		w := newWorld()
+		w.inGroups(nil, map[uint64]string{7: own, 8: other})
+		sender := in(c.cgroup, fork(0, 5))
+		sender.Fork.NSInit = c.init
+		w.apply(sender, in(7, fork(0, 1)), in(7, execed(1)), in(7, fork(1, 2)), in(7, execed(2)), in(7, atDeath(1, 2)))
+		w.apply(event.Event{Kind: event.KindSignal, Subject: proc(1), Signal: event.Signal{Signal: 15, Effect: event.Fatal, Sender: proc(5)}})
+		end := killed(1)
+		end.Exit.Status = 15
+		w.apply(end)
+		p, _ := w.tree.Get(proc(2))
+		if got := w.facts(w.cases[proc(2)], &p).Leaker.Signal.By; got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
 	}
 }
