@@ -5,8 +5,10 @@ package main
 import (
 	"cmp"
 	"path"
+	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -31,12 +33,36 @@ func filterFlags() []cli.Flag {
 	}
 }
 
+// placeFlags filter by what only the kernel's /proc knows, which lists of living processes
+// can ask for.
+func placeFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringSliceFlag{Name: "cwd", Usage: "only with this working `DIR`ECTORY, or one below it; globs"},
+		&cli.StringSliceFlag{Name: "port", Usage: "only those that can be reached on this TCP or UDP `PORT`, or one of a range as 8000-8099"},
+	}
+}
+
 // A filter picks processes, leaks and events by the flags of filterFlags.
 type filter struct {
 	command *cli.Context
 	age     time.Duration
 	memory  uint64
+	cwds    []string // absolute
+	ports   []portRange
 	active  bool
+}
+
+type portRange struct{ first, last uint16 }
+
+// facts are those that the filter needs.
+func (f *filter) facts() (facts []string) {
+	if len(f.cwds) > 0 {
+		facts = append(facts, wire.FactCwd)
+	}
+	if len(f.ports) > 0 {
+		facts = append(facts, wire.FactPorts)
+	}
+	return facts
 }
 
 // newFilter reads the flags; its error is a usage error.
@@ -66,10 +92,59 @@ func newFilter(c *cli.Context) (*filter, error) {
 			return nil, usageError("--min-memory: %w", err)
 		}
 	}
-	for _, flag := range filterFlags() {
+	if err := f.readPlaces(); err != nil {
+		return nil, err
+	}
+	for _, flag := range append(filterFlags(), placeFlags()...) {
 		f.active = f.active || c.IsSet(flag.Names()[0])
 	}
 	return f, nil
+}
+
+// readPlaces reads the flags of placeFlags.
+func (f *filter) readPlaces() error {
+	for _, text := range f.command.StringSlice("cwd") {
+		dir, err := filepath.Abs(text)
+		if err == nil {
+			_, err = path.Match(dir, "")
+		}
+		if err != nil {
+			return usageError("--cwd %q: %w", text, err)
+		}
+		f.cwds = append(f.cwds, dir)
+	}
+	for _, text := range f.command.StringSlice("port") {
+		first, last, isRange := strings.Cut(text, "-")
+		if !isRange {
+			last = first
+		}
+		from, errFrom := strconv.ParseUint(first, 10, 16)
+		to, errTo := strconv.ParseUint(last, 10, 16)
+		if errFrom != nil || errTo != nil || from == 0 || from > to {
+			return usageError("--port %q: want a number of 1 to 65535, or a range as 8000-8099", text)
+		}
+		f.ports = append(f.ports, portRange{uint16(from), uint16(to)})
+	}
+	return nil
+}
+
+// place reports whether the process is where it is asked for.
+func (f *filter) place(p *wire.Process) bool {
+	below := func(dir string) bool {
+		for at := p.Cwd; at != ""; at = path.Dir(at) {
+			if ok, _ := path.Match(dir, at); ok || at == dir {
+				return true
+			}
+			if at == "/" || at == "." {
+				break
+			}
+		}
+		return false
+	}
+	reached := func(r portRange) bool {
+		return slices.ContainsFunc(p.Ports, func(port wire.Port) bool { return r.first <= port.Port && port.Port <= r.last })
+	}
+	return (len(f.cwds) == 0 || slices.ContainsFunc(f.cwds, below)) && (len(f.ports) == 0 || slices.ContainsFunc(f.ports, reached))
 }
 
 // chosen reports whether the flag was not given, or with a glob that matches one of the
@@ -100,7 +175,7 @@ func (f *filter) process(p *wire.Process, now time.Time) bool {
 	c := f.command
 	return chosen(c, "user", p.User, uid) && chosen(c, "unit", p.Unit) && chosen(c, "container", p.Container) &&
 		chosen(c, "program", programsOf(p)...) && chosen(c, "verdict", verdict) &&
-		(f.age == 0 || since != nil && now.Sub(*since) >= f.age) && memory >= f.memory
+		(f.age == 0 || since != nil && now.Sub(*since) >= f.age) && memory >= f.memory && f.place(p)
 }
 
 // programsOf are the names by which a process may be meant.

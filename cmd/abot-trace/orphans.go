@@ -33,7 +33,7 @@ Examples:
 			&cli.StringFlag{Name: "sort", Value: "age", Usage: "by `KEY`: age, memory, pid or user; the oldest and the largest come first"},
 			&cli.IntFlag{Name: "n", Usage: "at most `N` of them, the first"},
 			jsonFlag(), colorFlag(), socketFlag(), noDaemonFlag(),
-		}, filterFlags()...),
+		}, append(filterFlags(), placeFlags()...)...),
 		Action: showOrphans,
 	}
 }
@@ -91,7 +91,7 @@ func showOrphans(c *cli.Context) error {
 	}
 	defer closer()
 	now := time.Now()
-	list, err := from.Orphans(ctx)
+	list, err := from.Orphans(ctx, pick.facts()...)
 	if err != nil {
 		return explained(err)
 	}

@@ -38,6 +38,8 @@ Examples:
    abot-trace tree --orphans
    abot-trace tree --by-unit
    abot-trace tree --user www-data --min-memory 500MB
+   abot-trace tree --port 8000
+   abot-trace tree --cwd /srv/app
    abot-trace tree 4711 --kernel
    abot-trace tree --json | jq '.processes[] | select(.orphan)'`,
 		Flags: append([]cli.Flag{
@@ -48,7 +50,7 @@ Examples:
 			&cli.StringFlag{Name: "fold", Value: term.Auto, Usage: "draw equal leaves as one line `WHEN`: auto (on a terminal), always or never"},
 			&cli.BoolFlag{Name: "watch", Usage: "draw again every 2 s, until interrupted"},
 			jsonFlag(), colorFlag(), socketFlag(), noDaemonFlag(),
-		}, filterFlags()...),
+		}, append(filterFlags(), placeFlags()...)...),
 		Action: showTree,
 	}
 }
@@ -57,7 +59,7 @@ Examples:
 const watchInterval = 2 * time.Second
 
 func showTree(c *cli.Context) error {
-	opt, err := treeOptions(c)
+	opt, pick, err := treeOptions(c)
 	if err != nil {
 		return err
 	}
@@ -68,19 +70,19 @@ func showTree(c *cli.Context) error {
 		return err
 	}
 	defer closer()
-	draw := func() error { return drawTree(ctx, c, from, opt) }
+	draw := func() error { return drawTree(ctx, c, from, opt, pick.facts()) }
 	if c.Bool("watch") {
 		return watch(ctx, c.App.Writer, watchInterval, draw)
 	}
 	return draw()
 }
 
-// treeOptions reads what is to be drawn.
-func treeOptions(c *cli.Context) (opt render.TreeOptions, err error) {
+// treeOptions reads what is to be drawn, and by which filter.
+func treeOptions(c *cli.Context) (opt render.TreeOptions, pick *filter, err error) {
 	opt = render.TreeOptions{Style: styleOf(c), Kernel: c.Bool("kernel"), Orphans: c.Bool("orphans"),
 		Threads: c.Bool("kernel-threads"), ByUnit: c.Bool("by-unit")}
 	if opt.Root, err = pidArg(c); err != nil {
-		return opt, err
+		return opt, nil, err
 	}
 	switch when := c.String("fold"); when {
 	case term.Auto:
@@ -88,23 +90,22 @@ func treeOptions(c *cli.Context) (opt render.TreeOptions, err error) {
 	case term.Always, term.Never:
 		opt.Fold = when == term.Always
 	default:
-		return opt, usageError("--fold %q%s: want auto, always or never", when, nearest.Hint(when, term.Auto, term.Always, term.Never))
+		return opt, nil, usageError("--fold %q%s: want auto, always or never", when, nearest.Hint(when, term.Auto, term.Always, term.Never))
 	}
-	pick, err := newFilter(c)
-	if err == nil && pick.active {
+	if pick, err = newFilter(c); err == nil && pick.active {
 		opt.Wanted = func(p *wire.Process) bool { return pick.process(p, time.Now()) }
 	}
-	return opt, err
+	return opt, pick, err
 }
 
-func drawTree(ctx context.Context, c *cli.Context, from inspector, opt render.TreeOptions) error {
+func drawTree(ctx context.Context, c *cli.Context, from inspector, opt render.TreeOptions, facts []string) error {
 	if !c.Bool("json") && opt.Wanted == nil && !opt.ByUnit {
 		err := from.DrawTree(ctx, c.App.Writer, opt)
 		if opt.Root == 0 || !isUnknownProcess(err) {
 			return explained(err)
 		}
 	}
-	doc, err := from.Tree(ctx)
+	doc, err := from.Tree(ctx, facts...)
 	if err != nil {
 		return explained(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/wire"
@@ -62,11 +63,30 @@ func PIDParam(r *http.Request) (int32, error) {
 	return int32(pid), nil
 }
 
+// factsParam returns which of [wire.Facts] the request asks for.
+func factsParam(r *http.Request) ([]string, error) {
+	text := r.URL.Query().Get("facts")
+	if text == "" {
+		return nil, nil
+	}
+	facts := strings.Split(text, ",")
+	for _, fact := range facts {
+		if !slices.Contains(wire.Facts, fact) {
+			return nil, &StatusError{http.StatusBadRequest, fmt.Sprintf("facts %q: want %s", fact, strings.Join(wire.Facts, ", "))}
+		}
+	}
+	return facts, nil
+}
+
 func (s *Server) tree(w http.ResponseWriter, r *http.Request) error {
 	if r.Header.Get("Accept") == drawingType {
 		return s.drawTree(w, r)
 	}
-	doc, err := s.backend.Tree(r.Context())
+	facts, err := factsParam(r)
+	if err != nil {
+		return err
+	}
+	doc, err := s.backend.Tree(r.Context(), facts...)
 	if err != nil {
 		return err
 	}
@@ -76,7 +96,11 @@ func (s *Server) tree(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) orphans(w http.ResponseWriter, r *http.Request) error {
-	list, err := s.backend.Orphans(r.Context())
+	facts, err := factsParam(r)
+	if err != nil {
+		return err
+	}
+	list, err := s.backend.Orphans(r.Context(), facts...)
 	if err != nil {
 		return err
 	}

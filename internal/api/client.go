@@ -89,14 +89,21 @@ func (c *Client) Reach(ctx context.Context) error {
 	return nil
 }
 
-// Tree asks for the process tree.
-func (c *Client) Tree(ctx context.Context) (*wire.Tree, error) {
-	return get[*wire.Tree](ctx, c, "/v1/tree", nil)
+// Tree asks for the process tree, with those of [wire.Facts] that are named.
+func (c *Client) Tree(ctx context.Context, facts ...string) (*wire.Tree, error) {
+	return get[*wire.Tree](ctx, c, "/v1/tree", factsQuery(facts))
 }
 
-// Orphans asks for the living orphans.
-func (c *Client) Orphans(ctx context.Context) ([]wire.Process, error) {
-	return get[[]wire.Process](ctx, c, "/v1/orphans", nil)
+// Orphans asks for the living orphans, with those of [wire.Facts] that are named.
+func (c *Client) Orphans(ctx context.Context, facts ...string) ([]wire.Process, error) {
+	return get[[]wire.Process](ctx, c, "/v1/orphans", factsQuery(facts))
+}
+
+func factsQuery(facts []string) url.Values {
+	if len(facts) == 0 {
+		return nil
+	}
+	return url.Values{"facts": {strings.Join(facts, ",")}}
 }
 
 // Process asks for one process, living or dead.

@@ -164,6 +164,15 @@ func TestTreeOptionsArrive(t *testing.T) {
 	}
 }
 
+func TestFactsParam(t *testing.T) {
+	for query, want := range map[string]string{"": "", "facts=": "", "facts=cwd": "cwd", "facts=cwd,ports": "cwd ports", "facts=cwd,environ": "error", "facts=,": "error"} {
+		facts, err := factsParam(httptest.NewRequest(http.MethodGet, "/v1/orphans?"+query, nil))
+		if got := strings.Join(facts, " "); err == nil && got != want || err != nil && want != "error" {
+			t.Errorf("%q: got %q, %v, want %q", query, got, err, want)
+		}
+	}
+}
+
 func TestReach(t *testing.T) {
 	d := serve(t, "")
 	for range 2 {

@@ -36,9 +36,9 @@ const DefaultSocket = "/run/abot-trace/abot-trace.sock"
 // Backend answers the questions. *trace.Tracer is one; its methods are safe for
 // concurrent use.
 type Backend interface {
-	Tree(context.Context) (*wire.Tree, error)
+	Tree(ctx context.Context, facts ...string) (*wire.Tree, error)
 	TreeSnapshot(context.Context) (*inspect.TreeSnapshot, error)
-	Orphans(context.Context) ([]wire.Process, error)
+	Orphans(ctx context.Context, facts ...string) ([]wire.Process, error)
 	Process(ctx context.Context, pid int32) (*wire.Process, error)
 	Recent(ctx context.Context, types []string, since uint64) ([]*wire.Event, error)
 	Follow(ctx context.Context, types []string, since uint64, news func()) ([]*wire.Event, *stream.Lines, error)

@@ -68,8 +68,8 @@ func (c *converter) lock() (unlock func()) {
 }
 
 // Tree returns every living process and the dead ones that their lineage needs, with
-// the memory that each uses now.
-func (n *Inspector) Tree(ctx context.Context) (*wire.Tree, error) {
+// the memory that each uses now, and those of [wire.Facts] that are named.
+func (n *Inspector) Tree(ctx context.Context, facts ...string) (*wire.Tree, error) {
 	snapshot, err := n.takeSnapshot(ctx)
 	if err != nil {
 		return nil, err
@@ -92,16 +92,20 @@ func (n *Inspector) Tree(ctx context.Context) (*wire.Tree, error) {
 		}
 		doc.Processes = append(doc.Processes, *w)
 	}
+	n.addFacts(doc.Processes, facts)
 	return doc, nil
 }
 
-// Orphans returns the living orphans, with what they and their trees use now.
-func (n *Inspector) Orphans(ctx context.Context) ([]wire.Process, error) {
+// Orphans returns the living orphans, with what they and their trees use now, and those of
+// [wire.Facts] that are named.
+func (n *Inspector) Orphans(ctx context.Context, facts ...string) ([]wire.Process, error) {
 	usage, err := n.usage()
 	if err != nil {
 		return nil, err
 	}
-	return n.OrphansUsing(ctx, usage)
+	list, err := n.OrphansUsing(ctx, usage)
+	n.addFacts(list, facts)
+	return list, err
 }
 
 // OrphansUsing returns the living orphans, with what usage says that they and their

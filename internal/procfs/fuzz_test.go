@@ -86,3 +86,12 @@ func FuzzMarks(f *testing.F) {
 		}
 	})
 }
+
+func FuzzPort(f *testing.F) {
+	f.Add([]byte("   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 4711 1\n"))
+	f.Fuzz(func(t *testing.T, line []byte) {
+		if addr, inode, ok := parsePort(line, "0A"); ok && (!addr.IsValid() || addr.Port() == 0 || inode == 0) {
+			t.Errorf("%q: %v, %d", line, addr, inode)
+		}
+	})
+}

@@ -59,9 +59,13 @@ type Listener struct {
 
 // Listening returns the sockets that the process listens on.
 func (p *Process) Listening() ([]Listener, error) {
-	own, err := p.socketInodes()
-	if err != nil || len(own) == 0 {
+	inodes, err := p.socketInodes()
+	if err != nil || len(inodes) == 0 {
 		return nil, err
+	}
+	own := make(map[uint64]bool, len(inodes))
+	for _, inode := range inodes {
+		own[inode] = true
 	}
 	var all []Listener
 	for _, table := range []struct {
@@ -84,12 +88,12 @@ func (p *Process) Listening() ([]Listener, error) {
 	return all, nil
 }
 
-func (p *Process) socketInodes() (map[uint64]bool, error) {
+// socketInodes returns the sockets among the descriptors, in their order.
+func (p *Process) socketInodes() (inodes []uint64, err error) {
 	fds, err := p.FDs()
 	if err != nil {
 		return nil, err
 	}
-	inodes := make(map[uint64]bool)
 	for _, fd := range fds {
 		name, err := p.FD(fd)
 		if err != nil {
@@ -100,7 +104,7 @@ func (p *Process) socketInodes() (map[uint64]bool, error) {
 			continue
 		}
 		if inode, err := strconv.ParseUint(strings.TrimSuffix(number, "]"), 10, 64); err == nil {
-			inodes[inode] = true
+			inodes = append(inodes, inode)
 		}
 	}
 	return inodes, nil

@@ -8,6 +8,7 @@ package render
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/quantity"
@@ -80,4 +81,12 @@ func appendSince(b []byte, now time.Time, then *time.Time) []byte {
 		return append(b, '?')
 	}
 	return quantity.AppendDuration(b, now.Sub(*then))
+}
+
+// address says where a process can be reached: "tcp 127.0.0.1:8000", "tcp6 [::1]:8000".
+func address(p wire.Port) string {
+	if strings.Contains(p.Addr, ":") {
+		return fmt.Sprintf("%s [%s]:%d", p.Proto, p.Addr, p.Port)
+	}
+	return fmt.Sprintf("%s %s:%d", p.Proto, p.Addr, p.Port)
 }

@@ -283,11 +283,18 @@ func noteOf(p *wire.Process, now time.Time) (string, color) {
 		}
 		return s, dim
 	}
-	o := p.Orphan
-	if o == nil {
-		return "", plain
+	var parts []string
+	ink := plain
+	if o := p.Orphan; o != nil {
+		parts, ink = append(parts, orphanNote(o, now)), verdictColor(o.Verdict)
 	}
-	return orphanNote(o, now), verdictColor(o.Verdict)
+	for _, port := range p.Ports {
+		parts = append(parts, address(port))
+	}
+	if p.Cwd != "" {
+		parts = append(parts, "in "+safetext.Terminal(p.Cwd))
+	}
+	return strings.Join(parts, ", "), ink
 }
 
 func orphanNote(o *wire.Orphan, now time.Time) string {

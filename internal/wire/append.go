@@ -71,6 +71,9 @@ func AppendProcess(b []byte, p *Process) []byte {
 	b = optionalText(b, `,"comm":`, p.Comm)
 	b = optionalText(b, `,"exe":`, p.Exe)
 	b = optionalText(b, `,"cwd":`, p.Cwd)
+	if len(p.Ports) > 0 {
+		b = appendRare(b, `,"ports":`, &p.Ports)
+	}
 	b = optionalTexts(b, `,"cmdline":`, p.Cmdline)
 	b = optionalTrue(b, `,"cmdline_truncated":`, p.Truncated)
 	if p.UID != nil {

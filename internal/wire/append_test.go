@@ -46,7 +46,7 @@ func fill(t *rapid.T, v reflect.Value) {
 		v.SetBool(rapid.Bool().Draw(t, "bool"))
 	case reflect.Int, reflect.Int32:
 		v.SetInt(rapid.OneOf(rapid.Just(int64(0)), rapid.Map(rapid.Int32(), func(n int32) int64 { return int64(n) })).Draw(t, "int"))
-	case reflect.Uint32, reflect.Uint64:
+	case reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		v.SetUint(rapid.OneOf(rapid.Just(uint64(0)), rapid.Map(rapid.Uint32(), func(n uint32) uint64 { return uint64(n) })).Draw(t, "uint"))
 	case reflect.Float64:
 		v.SetFloat(rapid.OneOf(rapid.Float64(), rapid.Float64Range(0, 1000), rapid.Just(0.0)).Draw(t, "float"))

@@ -60,6 +60,22 @@ type Asked struct {
 	Seconds float64  `json:"seconds"`
 }
 
+// Facts of processes that are looked for only where they are asked for.
+const (
+	FactCwd   = "cwd"
+	FactPorts = "ports"
+)
+
+// Facts lists them.
+var Facts = []string{FactCwd, FactPorts}
+
+// Port is where a process can be reached: Proto is "tcp", "tcp6", "udp" or "udp6".
+type Port struct {
+	Proto string `json:"proto"`
+	Addr  string `json:"addr"`
+	Port  uint16 `json:"port"`
+}
+
 // Process is one process, living or dead.
 type Process struct {
 	PID        int32      `json:"pid"`
@@ -68,7 +84,8 @@ type Process struct {
 	PPID       int32      `json:"ppid,omitempty"` // the kernel parent now
 	Comm       string     `json:"comm,omitempty"`
 	Exe        string     `json:"exe,omitempty"`
-	Cwd        string     `json:"cwd,omitempty"`
+	Cwd        string     `json:"cwd,omitempty"`   // only where it was asked for
+	Ports      []Port     `json:"ports,omitempty"` // the same
 	Cmdline    []string   `json:"cmdline,omitempty"`
 	Truncated  bool       `json:"cmdline_truncated,omitempty"`
 	UID        *uint32    `json:"uid,omitempty"`
