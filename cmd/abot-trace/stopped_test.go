@@ -23,7 +23,9 @@ func TestStoppedDaemon(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	if err := os.WriteFile(config, []byte("rules: []\n"), 0o600); err != nil {
+	// However busy the host is, nothing else is to be told.
+	quiet := "monitor: {memory: off, cpu: off, disk: off, process_memory: off}\nrules: []\n"
+	if err := os.WriteFile(config, []byte(quiet), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	var work sync.WaitGroup
@@ -58,10 +60,6 @@ func TestStoppedDaemon(t *testing.T) {
 				return
 			}
 			code, text := cmd.ProcessState.ExitCode(), string(out)
-			// However busy the host is: a critical value is worse than one that is not known.
-			if test.command == "monitor" && strings.Contains(text, "CRITICAL ") {
-				code = test.code
-			}
 			if code != test.code || !strings.Contains(text, test.says) {
 				t.Errorf("%s: exit %d, want %d and %q:\n%s", test.command, code, test.code, test.says, text)
 			}
