@@ -25,9 +25,9 @@ const timeWidth = len("2006-01-02 15:04:05.000  orphan  ")
 func Event(w io.Writer, e *wire.Event, style Style) error {
 	at := e.Time.Local().Format("2006-01-02 15:04:05.000")
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s  %s", style.paint(dim, at), style.paint(typeColor(e), fmt.Sprintf("%-6s", e.Type)))
+	fmt.Fprintf(&b, "%s  %s", style.paint(dim, at), style.paint(typeColor(e), fmt.Sprintf("%-6s", safetext.Terminal(e.Type))))
 	indent := strings.Repeat(" ", timeWidth)
-	for i, line := range style.lines(about(e, style), timeWidth) {
+	for i, line := range style.lines(safetext.Terminal(about(e, style)), timeWidth) {
 		if i > 0 {
 			b.WriteString(indent)
 		} else {
@@ -36,7 +36,7 @@ func Event(w io.Writer, e *wire.Event, style Style) error {
 		b.WriteString(line + "\n")
 	}
 	for _, text := range block(e) {
-		for i, line := range style.lines(text, timeWidth+2) {
+		for i, line := range style.lines(safetext.Terminal(text), timeWidth+2) {
 			lead := "- "
 			if i > 0 {
 				lead = "  "

@@ -18,8 +18,8 @@ func Explain(w io.Writer, x *wire.Explain, now time.Time, style Style) error {
 	var b strings.Builder
 	p := &x.Process
 	fmt.Fprintf(&b, "%s %s\n", style.paint(bold, fmt.Sprint(p.PID)), Command(p))
-	fmt.Fprintf(&b, "  user %s, %s, started %s ago, lineage %s\n", safetext.Field(p.User), p.State,
-		Since(now, p.StartedAt), p.Lineage)
+	fmt.Fprintf(&b, "  user %s, %s, started %s ago, lineage %s\n", safetext.Field(p.User), safetext.Field(p.State),
+		Since(now, p.StartedAt), safetext.Field(p.Lineage))
 	if p.SpawnedBy != nil {
 		fmt.Fprintf(&b, "  spawned by %d %s\n", p.SpawnedBy.PID, safetext.Name(p.SpawnedBy.Comm))
 	}
@@ -27,7 +27,7 @@ func Explain(w io.Writer, x *wire.Explain, now time.Time, style Style) error {
 	if len(x.Evidence) > 0 {
 		b.WriteString("\nEvidence:\n")
 		for _, line := range x.Evidence {
-			b.WriteString("  - " + line + "\n")
+			b.WriteString("  - " + safetext.Terminal(line) + "\n")
 		}
 	}
 	b.WriteString("\nRules:\n")
@@ -61,7 +61,7 @@ func fate(x *wire.Explain, now time.Time, style Style) string {
 		}
 	}
 	if k := x.EndedBy; k != nil {
-		text += fmt.Sprintf("  %s\n", style.paint(yellow, "ended by "+aboutKill(k)+", "+safetext.Field(k.KillID)))
+		text += fmt.Sprintf("  %s\n", style.paint(yellow, safetext.Terminal("ended by "+aboutKill(k)+", "+k.KillID)))
 	}
 	if p.Orphan == nil {
 		return text + "  no orphan\n"
@@ -93,16 +93,16 @@ func oneKill(w io.Writer, k *wire.Kill, style Style) error {
 	if k.Outcome == wire.KillPartial {
 		c = red
 	}
-	fmt.Fprintf(&b, "%s\n", style.paint(c, aboutKill(k)))
+	fmt.Fprintf(&b, "%s\n", style.paint(c, safetext.Terminal(aboutKill(k))))
 	if k.Reason != "" {
 		fmt.Fprintf(&b, "  because %s\n", safetext.Terminal(k.Reason))
 	}
 	fmt.Fprintf(&b, "  %7s  %-16s %-17s %9s\n", "PID", "NAME", "OUTCOME", "MEMORY")
 	for _, p := range k.Processes {
 		fmt.Fprintf(&b, "  %7d  %-16s %-17s %9s", p.PID, safetext.Name(p.Comm),
-			strings.ReplaceAll(p.Outcome, "_", " "), Memory(p.RSSBytes, p.SwapBytes))
+			safetext.Terminal(strings.ReplaceAll(p.Outcome, "_", " ")), Memory(p.RSSBytes, p.SwapBytes))
 		if p.Signal != "" {
-			fmt.Fprintf(&b, "  %s, %s", p.Signal, quantity.FormatDuration(time.Duration(p.WaitMS*float64(time.Millisecond))))
+			fmt.Fprintf(&b, "  %s, %s", safetext.Terminal(p.Signal), quantity.FormatDuration(time.Duration(p.WaitMS*float64(time.Millisecond))))
 		}
 		if p.Error != "" {
 			fmt.Fprintf(&b, "  %s", safetext.Terminal(p.Error))

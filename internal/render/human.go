@@ -60,7 +60,7 @@ func Exit(x *wire.Exit) string {
 	case x.Code != nil:
 		return "exit " + strconv.Itoa(*x.Code)
 	}
-	s := x.Signal
+	s := safetext.Terminal(x.Signal)
 	if x.Core {
 		s += ", core dumped"
 	}

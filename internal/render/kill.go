@@ -47,7 +47,7 @@ func KillPlan(w io.Writer, plan *wire.KillPlan, style Style) error {
 	what := "the tree of " + strconv.Itoa(int(plan.PID))
 	switch {
 	case plan.Leak != "":
-		what = "everything that leak " + plan.Leak + " left"
+		what = "everything that leak " + safetext.Field(plan.Leak) + " left"
 	case plan.Scope == wire.ScopeProcess:
 		what = "process " + strconv.Itoa(int(plan.PID)) + " alone"
 	}

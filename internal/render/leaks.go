@@ -179,9 +179,9 @@ func verdictCounts(counts map[string]int) string {
 func Leak(w io.Writer, l *wire.Leak, now time.Time, style Style) error {
 	var b strings.Builder
 	line := func(name, format string, args ...any) {
-		fmt.Fprintf(&b, "%-12s %s\n", name, fmt.Sprintf(format, args...))
+		fmt.Fprintf(&b, "%-12s %s\n", name, safetext.Terminal(fmt.Sprintf(format, args...)))
 	}
-	fmt.Fprintf(&b, "%s  %s  %s\n", style.paint(bold, "leak "+l.ID), style.paint(verdictColor(l.Verdict), l.Verdict), LeakName(l))
+	fmt.Fprintf(&b, "%s  %s  %s\n", style.paint(bold, "leak "+safetext.Field(l.ID)), style.paint(verdictColor(l.Verdict), safetext.Field(l.Verdict)), LeakName(l))
 	leaker := safetext.Args(l.Leaker.Cmdline)
 	if leaker == "" {
 		leaker = safetext.Name(l.Leaker.Comm)
@@ -221,7 +221,7 @@ func Leak(w io.Writer, l *wire.Leak, now time.Time, style Style) error {
 		if command == "" {
 			command = safetext.Name(m.Comm)
 		}
-		text := fmt.Sprintf("%7d  %-8s  %-8s  ", m.PID, how, m.Verdict)
+		text := fmt.Sprintf("%7d  %-8s  %-8s  ", m.PID, how, safetext.Terminal(m.Verdict))
 		fmt.Fprintf(&b, "%s%s\n", text, FitCommand(m.Cmdline, command, max(style.room(displayWidth(text)), minFlex)+unlimited(style)))
 	}
 	if more := l.Processes.Now - len(l.Members); more > 0 && len(l.Members) > 0 {

@@ -34,13 +34,13 @@ func Monitor(w io.Writer, doc *wire.Monitor, style Style) error {
 
 func checkLine(c *wire.Check, nameWidth int, style Style) string {
 	shade := statusColor(c.Status)
-	status := c.Status
+	status := safetext.Field(c.Status)
 	if status != wire.AlertOK {
 		status = strings.ToUpper(status)
 	}
 	value, filled := "-", 0.0
 	if c.Value != nil {
-		value = alert.Format(*c.Value, c.Unit)
+		value = alert.Format(*c.Value, safetext.Terminal(c.Unit))
 		if c.Unit == alert.UnitPercent {
 			filled = *c.Value
 		}

@@ -28,7 +28,8 @@ var orphanColumns = []Column{
 }
 
 // Orphans prints living orphans as a table, those of one leak below it: the leaks stand in the
-// order of their first orphans in list, and the orphans of each in that of list.
+// order of their first orphans in list, and the orphans of each in that of list. All are
+// orphans.
 func Orphans(w io.Writer, list []wire.Process, now time.Time, style Style) error {
 	if len(list) == 0 {
 		_, err := fmt.Fprintln(w, "No orphans.")

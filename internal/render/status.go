@@ -39,7 +39,7 @@ func Status(w io.Writer, s *wire.Status, now time.Time, style Style) error {
 	if k := s.LastKill; k == nil {
 		p.add("last kill", "none is remembered")
 	} else {
-		p.add("last kill", fmt.Sprintf("%s ago, %s (%s)", Since(now, &k.Time), aboutKill(&k.Kill), safetext.Field(k.KillID)))
+		p.add("last kill", fmt.Sprintf("%s ago, %s (%s)", Since(now, &k.Time), safetext.Terminal(aboutKill(&k.Kill)), safetext.Field(k.KillID)))
 	}
 	for _, problem := range s.Problems {
 		p.color = red

@@ -9,6 +9,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/mattn/go-runewidth"
+
+	"github.com/abot-trace/abot-trace/internal/safetext"
 )
 
 // minFlex is the least width of a column that is cut, before others are left out for it.
@@ -36,8 +38,8 @@ type Cell struct {
 	Fit func(width int) string
 }
 
-// text makes cells of texts.
-func text(s string) Cell { return Cell{Text: s} }
+// text makes cells of texts, whoever has chosen them.
+func text(s string) Cell { return Cell{Text: safetext.Terminal(s)} }
 
 // A Table prints rows in columns, in no more columns than the terminal has: what
 // identifies a row is never cut or left out for what does not.

@@ -304,7 +304,7 @@ func orphanNote(o *wire.Orphan, now time.Time) string {
 	} else {
 		b.WriteString("stranded")
 	}
-	b.WriteString(" (" + o.Verdict + ")")
+	b.WriteString(" (" + safetext.Terminal(o.Verdict) + ")")
 	if o.Since != nil && now.After(*o.Since) {
 		b.WriteString(" for " + Since(now, o.Since))
 	}
