@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,18 +36,23 @@ type Client struct {
 	// set before the first call.
 	Patience time.Duration
 
-	socket  string
-	http    *http.Client
-	stream  *http.Client
-	reached atomic.Pointer[net.Conn] // for the next request
+	socket    string
+	maxAnswer int64 // in bytes
+	http      *http.Client
+	stream    *http.Client
+	reached   atomic.Pointer[net.Conn] // for the next request
 }
 
 // NewClient returns a client of the daemon behind the socket.
 func NewClient(socket string) *Client {
-	c := &Client{socket: socket, Patience: DefaultPatience}
+	c := &Client{socket: socket, Patience: DefaultPatience, maxAnswer: maxAnswer}
 	c.http, c.stream = c.newHTTP(0), c.newHTTP(streamBuffer)
 	return c
 }
+
+// maxAnswer is more than the tree of half a million processes takes. The daemon may run as
+// another user than root: its answer is not to take all the memory of root's command.
+const maxAnswer = 1 << 30
 
 // streamBuffer is how much of a stream is read at once: what the daemon writes at once.
 // With less, each portion would take a read for its first part and one for the rest, and
@@ -94,9 +100,14 @@ func (c *Client) Tree(ctx context.Context, facts ...string) (*wire.Tree, error) 
 	return get[*wire.Tree](ctx, c, "/v1/tree", factsQuery(facts))
 }
 
-// Orphans asks for the living orphans, with those of [wire.Facts] that are named.
+// Orphans asks for the living orphans, with those of [wire.Facts] that are named. Each of
+// them has an Orphan.
 func (c *Client) Orphans(ctx context.Context, facts ...string) ([]wire.Process, error) {
-	return get[[]wire.Process](ctx, c, "/v1/orphans", factsQuery(facts))
+	list, err := get[[]wire.Process](ctx, c, "/v1/orphans", factsQuery(facts))
+	if err == nil && slices.ContainsFunc(list, func(p wire.Process) bool { return p.Orphan == nil }) {
+		return nil, fmt.Errorf("answer of %s: a process that is no orphan", c.socket)
+	}
+	return list, err
 }
 
 func factsQuery(facts []string) url.Values {
@@ -215,8 +226,16 @@ func call[T any](ctx context.Context, c *Client, method, path string, q url.Valu
 		return out, err
 	}
 	defer body.Close()
-	if err := jsonv2.UnmarshalRead(body, &out); err != nil {
+	answer := io.LimitedReader{R: body, N: c.maxAnswer}
+	err = jsonv2.UnmarshalRead(&answer, &out)
+	switch {
+	case answer.N <= 0:
+		return out, fmt.Errorf("answer of %s: more than %d bytes", c.socket, c.maxAnswer)
+	case err != nil:
 		return out, c.unreadable(err)
+	}
+	if v := reflect.ValueOf(out); v.Kind() == reflect.Pointer && v.IsNil() {
+		return out, fmt.Errorf("answer of %s: null", c.socket)
 	}
 	return out, nil
 }
@@ -368,13 +387,18 @@ func (c *Client) Explain(ctx context.Context, pid int32, config string) (*wire.E
 	return get[*wire.Explain](ctx, c, "/v1/explain", q)
 }
 
-// Leaks asks for the open leaks and those that are remembered; with an id for that one.
+// Leaks asks for the open leaks and those that are remembered; with an id for that one, which
+// is all of the answer.
 func (c *Client) Leaks(ctx context.Context, id string) (*wire.Leaks, error) {
 	q := url.Values{}
 	if id != "" {
 		q.Set("id", id)
 	}
-	return get[*wire.Leaks](ctx, c, "/v1/leaks", q)
+	doc, err := get[*wire.Leaks](ctx, c, "/v1/leaks", q)
+	if err == nil && id != "" && len(doc.Leaks) != 1 {
+		return nil, fmt.Errorf("answer of %s: %d leaks for %s", c.socket, len(doc.Leaks), id)
+	}
+	return doc, err
 }
 
 // Monitor asks for the host's figures against the thresholds, as last measured.
