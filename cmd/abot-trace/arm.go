@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,7 +49,7 @@ Examples:
 			&cli.IntFlag{Name: "per-day", Value: 10, Usage: "let it end at most `N` leaks within 24 hours, 1 to 1000; 0 sets no limit"},
 			&cli.StringFlag{Name: "reason", Usage: "why, as a `TEXT` for those who come later"},
 			&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask"},
-			jsonFlag(), colorFlag(), socketFlag(),
+			configFlag(), jsonFlag(), colorFlag(), socketFlag(),
 		},
 		Action: func(c *cli.Context) error {
 			if c.Bool("list") {
@@ -73,7 +74,7 @@ Examples:
    sudo abot-trace disarm stale-python-workers`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "reason", Usage: "why, as a `TEXT` for those who come later"},
-			socketFlag(),
+			configFlag(), socketFlag(),
 		},
 		Action: disarm,
 	}
@@ -83,7 +84,7 @@ Examples:
 type arming struct {
 	client *api.Client
 	name   string // the rule's
-	config string // the path of the daemon's configuration
+	config string // the path of the daemon's configuration, as root has named it
 	path   string // the drop-in that arms the rule
 }
 
@@ -107,11 +108,18 @@ func openArming(ctx context.Context, c *cli.Context) (*arming, error) {
 	if err != nil {
 		return nil, explained(err)
 	}
-	if !filepath.IsAbs(status.Config) {
-		return nil, withHint(errors.New("the daemon does not say where its configuration is"), "it is of an older version: restart it")
+	path, err := filepath.Abs(c.String("config"))
+	if err != nil {
+		return nil, err
 	}
-	dir := filepath.Join(filepath.Dir(status.Config), "conf.d")
-	return &arming{client: client, name: name, config: status.Config, path: filepath.Join(dir, "armed-"+name+".yaml")}, nil
+	// The daemon's answer is compared and no more: it may run as another user, who could
+	// have root write and remove what he names.
+	if status.Config != path {
+		return nil, withHint(fmt.Errorf("the daemon's configuration is %s, not %s", safetext.Terminal(cmp.Or(status.Config, "not told")), path),
+			"--config names it")
+	}
+	dir := filepath.Join(filepath.Dir(path), "conf.d")
+	return &arming{client: client, name: name, config: path, path: filepath.Join(dir, "armed-"+name+".yaml")}, nil
 }
 
 // find returns the rule, and the configuration that it is in.

@@ -92,13 +92,26 @@ func saveCursor(file, cursor string) error {
 	if file == "" || cursor == "" {
 		return nil
 	}
-	temporary := file + ".new"
-	err := os.WriteFile(temporary, []byte(cursor+"\n"), 0o600)
-	if err == nil {
-		err = os.Rename(temporary, file)
-	}
-	if err != nil {
+	if err := replaceFile(file, cursor+"\n"); err != nil {
 		return fmt.Errorf("cursor file: %w", err)
 	}
 	return nil
+}
+
+// replaceFile writes under another name first. Whatever has that name already, others may
+// have put there: it is removed, and no link is followed.
+func replaceFile(file, text string) error {
+	temporary := file + ".new"
+	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(temporary, file)
 }

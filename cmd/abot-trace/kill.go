@@ -176,7 +176,7 @@ func confirm(c *cli.Context, plan *wire.KillPlan) error {
 	in, terminal := c.App.Reader, isTerminal(c.App.Reader)
 	switch {
 	case plan.Stop != nil && !terminal:
-		return usageError("kill: the stop file %s has called off all kills: that wants an answer at a terminal, --yes does not suffice", plan.Stop.Path)
+		return usageError("kill: the stop file %s has called off all kills: that wants an answer at a terminal, --yes does not suffice", safetext.Terminal(plan.Stop.Path))
 	case !c.Bool("yes") && !terminal:
 		return usageError("kill: standard input is no terminal: --yes ends it without a question")
 	case c.Bool("yes") && plan.Stop == nil:
@@ -188,7 +188,7 @@ func confirm(c *cli.Context, plan *wire.KillPlan) error {
 		return err
 	}
 	if plan.Stop != nil {
-		question := "The stop file " + plan.Stop.Path + " has called off all kills"
+		question := "The stop file " + safetext.Terminal(plan.Stop.Path) + " has called off all kills"
 		if plan.Stop.Reason != "" {
 			question += " (" + safetext.Terminal(plan.Stop.Reason) + ")"
 		}

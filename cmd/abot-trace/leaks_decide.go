@@ -17,6 +17,7 @@ import (
 
 	"github.com/abot-trace/abot-trace/internal/api"
 	"github.com/abot-trace/abot-trace/internal/quantity"
+	"github.com/abot-trace/abot-trace/internal/safetext"
 	"github.com/abot-trace/abot-trace/internal/trust"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -113,7 +114,7 @@ func sendDecision(ctx context.Context, c *cli.Context, client *api.Client, req a
 		return explained(err)
 	}
 	if !answer.Saved {
-		fmt.Fprintf(c.App.ErrWriter, "It holds until this daemon ends: %s.\n", answer.Why)
+		fmt.Fprintf(c.App.ErrWriter, "It holds until this daemon ends: %s.\n", safetext.Terminal(answer.Why))
 	}
 	_, err = fmt.Fprintln(c.App.Writer, trust.Sentence(&answer.Trust))
 	return err

@@ -55,7 +55,7 @@ func runLease(c *cli.Context) error {
 	if err != nil {
 		return withHint(fmt.Errorf("lease: %w", err), "is the daemon running? try: systemctl status abot-trace")
 	}
-	client.Warn = func(text string) { fmt.Fprintf(c.App.ErrWriter, "warning: %s\n", text) }
+	client.Warn = func(text string) { fmt.Fprintf(c.App.ErrWriter, "warning: %s\n", printable(text)) }
 	id, err := client.LeaseForCaller(context.Background(), grace)
 	if err != nil {
 		return fmt.Errorf("lease: %w", err)

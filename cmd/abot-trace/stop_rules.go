@@ -13,10 +13,10 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/sys/unix"
 
 	"github.com/abot-trace/abot-trace/internal/api"
 	"github.com/abot-trace/abot-trace/internal/config"
+	"github.com/abot-trace/abot-trace/internal/rootfile"
 	"github.com/abot-trace/abot-trace/internal/safetext"
 )
 
@@ -26,7 +26,8 @@ func stopRulesCommand() *cli.Command {
 		Usage: "call off all kills of rules and leases, until start-rules",
 		Description: `Makes the stop file, with the reason in it. From then on no rule and no lease ends
 anything; kills that are under way send no more signals. What is seen is told as ever.
-It works without a daemon, too: the next one finds the file.
+It works without a daemon, too: the next one finds the file. Where the file is, the
+configuration says, not the daemon: --config names the one of another daemon.
 
 Examples:
    sudo abot-trace stop-rules --reason "release of Friday"
@@ -80,20 +81,22 @@ func stopRules(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return fmt.Errorf("stop file: %w", err)
+	dir, err := rootfile.Own.ForeignDir(filepath.Dir(path), 0o755)
+	if err != nil {
+		return stopFileError(err)
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o644)
+	defer dir.Close()
+	f, err := dir.Create(filepath.Base(path), 0o644)
 	switch {
 	case errors.Is(err, fs.ErrExist):
 		fmt.Fprintf(c.App.Writer, "The rules are stopped already: %s is there.\n", safetext.Terminal(path))
 		return nil
 	case err != nil:
-		return fmt.Errorf("stop file: %w", err)
+		return stopFileError(err)
 	}
 	_, err = f.WriteString(reason + "\n")
 	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("stop file: %w", err)
+		return stopFileError(err)
 	}
 	return toldOfStop(ctx, c, path, true)
 }
@@ -105,33 +108,48 @@ func startRules(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	switch err := os.Remove(path); {
+	switch err := removeStopFile(path); {
 	case errors.Is(err, fs.ErrNotExist):
 		fmt.Fprintf(c.App.Writer, "The rules are not stopped: there is no %s.\n", safetext.Terminal(path))
 		return nil
 	case err != nil:
-		return fmt.Errorf("stop file: %w", err)
+		return stopFileError(err)
 	}
 	return toldOfStop(ctx, c, path, false)
 }
 
-// stopFilePath is the daemon's, or what the configuration says where none answers.
-func stopFilePath(ctx context.Context, c *cli.Context) (string, error) {
-	stop, known, err := stopFileOf(ctx, api.NewClient(c.String("socket")))
-	switch {
-	case known && !c.IsSet("config"):
-		return stop.Path, nil
-	case err != nil: // it hangs, or does not tell us: the file is there for that
-		fmt.Fprintf(c.App.ErrWriter, "abot-trace: the daemon does not say which its stop file is: %v\n", err)
+func removeStopFile(path string) error {
+	dir, err := rootfile.Own.ForeignDir(filepath.Dir(path), 0)
+	if err != nil {
+		return err
 	}
-	cfg, err := loadConfig(c, config.Options{})
+	defer dir.Close()
+	return dir.Remove(filepath.Base(path))
+}
+
+func stopFileError(err error) error { return fmt.Errorf("stop file: %w", err) }
+
+// stopFilePath is what the configuration says. The daemon's answer is compared and no more:
+// it may run as another user, who could have root write and remove what he names. Where the
+// two differ nothing is done: the configuration could be that of another daemon.
+func stopFilePath(ctx context.Context, c *cli.Context) (string, error) {
+	cfg, err := loadConfig(c, config.Options{Trusted: os.Geteuid() == 0})
 	if err != nil {
 		return "", err
 	}
-	if path := cfg.BudgetSpec().StopFile; path != "" {
-		return path, nil
+	path := cfg.BudgetSpec().StopFile
+	if path == "" {
+		return "", errors.New("no stop file is configured: budget.stop_file")
 	}
-	return "", errors.New("no stop file is configured: budget.stop_file")
+	stop, known, err := stopFileOf(ctx, api.NewClient(c.String("socket")))
+	switch {
+	case err != nil: // it hangs, or does not tell us: the file is there for that
+		fmt.Fprintf(c.App.ErrWriter, "abot-trace: the daemon does not say which its stop file is: %s\n", safetext.Terminal(err.Error()))
+	case known && stop.Path != path:
+		return "", withHint(fmt.Errorf("the daemon's stop file is %s, that of %s is %s", safetext.Terminal(stop.Path), c.String("config"), path),
+			"--config names the daemon's configuration; where it has changed since, reload the daemon")
+	}
+	return path, nil
 }
 
 // toldOfStop says what has been done, and whether the daemon sees it. To ask makes it tell

@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/abot-trace/abot-trace/internal/nearest"
+	"github.com/abot-trace/abot-trace/internal/safetext"
 	"github.com/abot-trace/abot-trace/internal/supervise"
 )
 
@@ -148,12 +149,12 @@ func commandOf(app *cli.App, args []string) string {
 
 // printError writes an error and what to try about it.
 func printError(w io.Writer, err error, command string) {
-	fmt.Fprintf(w, "abot-trace: %v\n", err)
+	fmt.Fprintf(w, "abot-trace: %s\n", printable(err.Error()))
 	var hint *hintError
 	var misuse *commandLineError
 	switch {
 	case errors.As(err, &hint):
-		fmt.Fprintf(w, "hint: %s\n", hint.hint)
+		fmt.Fprintf(w, "hint: %s\n", printable(hint.hint))
 	case errors.As(err, &misuse) && misuse.hint != "":
 		fmt.Fprintf(w, "hint: %s\n", misuse.hint)
 	case errors.As(err, &misuse) && command == "":
@@ -161,4 +162,22 @@ func printError(w io.Writer, err error, command string) {
 	case errors.As(err, &misuse):
 		fmt.Fprintf(w, "hint: abot-trace %s --help explains it\n", command)
 	}
+}
+
+// printable returns text as the terminal may have it, whoever has chosen parts of it: the
+// daemon's refusals are in it as they came. Lines stay, and the tabs above a caret.
+func printable(text string) string {
+	var b strings.Builder
+	for len(text) > 0 {
+		n := strings.IndexAny(text, "\n\t")
+		if n < 0 {
+			n = len(text)
+		}
+		b.WriteString(safetext.Terminal(text[:n]))
+		if text = text[n:]; text != "" {
+			b.WriteByte(text[0])
+			text = text[1:]
+		}
+	}
+	return b.String()
 }

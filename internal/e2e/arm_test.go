@@ -43,31 +43,31 @@ func TestArm(t *testing.T) {
 			t.Errorf("%s by a stranger: %v: %s", name, err, out)
 		}
 	}
-	out, said := wantRun(t, 2, "arm", "all", "--socket", d.socket())
+	out, said := wantRun(t, 2, "arm", "all", "--config", d.config(), "--socket", d.socket())
 	wantText(t, out, "rule all would have ended 1 leak", "1 still open", "at most 10 within 24 hours", dropIn)
 	wantText(t, said, "no terminal", "--yes")
 	// At a terminal it asks.
-	ask := exec.Command("script", "-qec", binary()+" arm all --socket "+d.socket(), "/dev/null")
+	ask := exec.Command("script", "-qec", binary()+" arm all --config "+d.config()+" --socket "+d.socket(), "/dev/null")
 	ask.Stdin = strings.NewReader("no\n")
 	answered, err := ask.CombinedOutput()
 	if ask.ProcessState == nil || ask.ProcessState.ExitCode() != 1 {
 		t.Errorf("no, says a person: %v", err)
 	}
 	wantText(t, string(answered), "Arm rule all?", "the answer was no")
-	_, said = wantRun(t, 2, "arm", "al", "--yes", "--socket", d.socket())
+	_, said = wantRun(t, 2, "arm", "al", "--yes", "--config", d.config(), "--socket", d.socket())
 	wantText(t, said, `no rule is named "al"`)
-	_, said = wantRun(t, 1, "disarm", "all", "--socket", d.socket())
+	_, said = wantRun(t, 1, "disarm", "all", "--config", d.config(), "--socket", d.socket())
 	wantText(t, said, "is not armed")
 	notWritten()
 	first.mustLive()
 
-	out, _ = wantRun(t, 0, "arm", "all", "--per-day", "1", "--yes", "--reason", "tried for two weeks", "--socket", d.socket())
+	out, _ = wantRun(t, 0, "arm", "all", "--per-day", "1", "--yes", "--reason", "tried for two weeks", "--config", d.config(), "--socket", d.socket())
 	wantText(t, out, "at most 1 within 24 hours", "Rule all is armed.")
 	first.mustDie()
 	if by := d.toldOfRule(wire.TrustArm, "tried for two weeks").By; by == nil || by.UID != 0 {
 		t.Errorf("armed by %+v", by)
 	}
-	wantRun(t, 1, "arm", "all", "--yes", "--socket", d.socket()) // already
+	wantRun(t, 1, "arm", "all", "--yes", "--config", d.config(), "--socket", d.socket()) // already
 	second := leave()
 	d.kill(second.pid, outcomeIs(wire.KillBudget))
 	var list []wire.RuleStatus
@@ -81,7 +81,7 @@ func TestArm(t *testing.T) {
 	out, _ = wantRun(t, 0, "arm", "--list", "--socket", d.socket())
 	wantText(t, out, "all", "1/1")
 
-	wantRun(t, 0, "disarm", "all", "--socket", d.socket())
+	wantRun(t, 0, "disarm", "all", "--config", d.config(), "--socket", d.socket())
 	d.toldOfRule(wire.TrustDisarm, "")
 	notWritten()
 	out, _ = wantRun(t, 0, "arm", "--list", "--socket", d.socket())
@@ -97,12 +97,12 @@ func TestArmRefused(t *testing.T) {
 	d := startDaemon(t, observing)
 	dropIn := filepath.Join(d.dir, "conf.d", "armed-one.yaml")
 	d.configure(observing + "nonsense: 1\n")
-	_, said := wantRun(t, 2, "arm", "one", "--yes", "--socket", d.socket())
+	_, said := wantRun(t, 2, "arm", "one", "--yes", "--config", d.config(), "--socket", d.socket())
 	wantText(t, said, "nonsense")
 	d.configure(observing)
-	wantRun(t, 0, "arm", "one", "--yes", "--socket", d.socket())
+	wantRun(t, 0, "arm", "one", "--yes", "--config", d.config(), "--socket", d.socket())
 	d.configure(ruleless)
-	wantRun(t, 2, "disarm", "one", "--socket", d.socket()) // the rule is not there, nor is the drop-in any more
+	wantRun(t, 2, "disarm", "one", "--config", d.config(), "--socket", d.socket()) // the rule is not there, nor is the drop-in any more
 	if _, err := os.Lstat(dropIn); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%s: %v", dropIn, err)
 	}

@@ -58,14 +58,14 @@ rules:
 		t.Errorf("filtered: %s", out)
 	}
 
-	out, _ = wantRun(t, 0, "stop-rules", "--reason", "release of Friday", "--socket", d.socket())
+	out, _ = wantRun(t, 0, "stop-rules", "--reason", "release of Friday", "--config", d.config(), "--socket", d.socket())
 	wantText(t, out, "The rules are stopped", filepath.Join(d.dir, "stop"))
 	d.await("the notice", func() bool {
 		return d.find(func(e *wire.Event) bool {
 			return e.Alert != nil && e.Alert.Name == "stop_file" && e.Alert.State == wire.AlertWarning
 		}) != nil
 	})
-	out, _ = wantRun(t, 0, "stop-rules", "--socket", d.socket())
+	out, _ = wantRun(t, 0, "stop-rules", "--config", d.config(), "--socket", d.socket())
 	wantText(t, out, "stopped already")
 	leaf := leaveLeaf(t)
 	d.kill(leaf.pid, outcomeIs(wire.KillBudget))
@@ -91,9 +91,9 @@ rules:
 	out, _ = wantRun(t, 0, "explain", "--socket", d.socket(), fmt.Sprint(leaf.pid))
 	wantText(t, out, "held back by the stop file", "release of Friday")
 
-	out, _ = wantRun(t, 0, "start-rules", "--socket", d.socket())
+	out, _ = wantRun(t, 0, "start-rules", "--config", d.config(), "--socket", d.socket())
 	wantText(t, out, "The rules act again")
-	out, _ = wantRun(t, 0, "start-rules", "--socket", d.socket())
+	out, _ = wantRun(t, 0, "start-rules", "--config", d.config(), "--socket", d.socket())
 	wantText(t, out, "The rules are not stopped")
 	status(0)
 
