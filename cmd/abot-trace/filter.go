@@ -16,6 +16,7 @@ import (
 	"github.com/abot-trace/abot-trace/internal/nearest"
 	"github.com/abot-trace/abot-trace/internal/program"
 	"github.com/abot-trace/abot-trace/internal/quantity"
+	"github.com/abot-trace/abot-trace/internal/render"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -54,12 +55,16 @@ type filter struct {
 
 type portRange struct{ first, last uint16 }
 
-// facts are those that the filter needs.
+// facts are those that the filter needs, and those that columns show.
 func (f *filter) facts() (facts []string) {
-	if len(f.cwds) > 0 {
+	style := styleOf(f.command)
+	shows := func(fact string) bool {
+		return style.Wide || slices.ContainsFunc(style.Columns, func(column string) bool { return render.SameColumn(column, fact) })
+	}
+	if len(f.cwds) > 0 || shows(wire.FactCwd) {
 		facts = append(facts, wire.FactCwd)
 	}
-	if len(f.ports) > 0 {
+	if len(f.ports) > 0 || shows(wire.FactPorts) {
 		facts = append(facts, wire.FactPorts)
 	}
 	return facts

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -156,7 +157,12 @@ func colorFlag() cli.Flag {
 }
 
 func styleOf(c *cli.Context) render.Style {
-	return render.Style{Color: term.Color(c.String("color"), c.App.Writer), Width: term.Width(c.App.Writer)}
+	style := render.Style{Color: term.Color(c.String("color"), c.App.Writer), Width: term.Width(c.App.Writer)}
+	style.Wide = c.String("output") == outputWide
+	if list := c.String("columns"); list != "" {
+		style.Columns = strings.Split(list, ",")
+	}
+	return style
 }
 
 func writeJSON(w io.Writer, v any) error {

@@ -95,7 +95,7 @@ func showLeaks(c *cli.Context) error {
 	case by != "":
 		return render.LeakGroups(c.App.Writer, by, doc.Groups, now, styleOf(c))
 	}
-	return render.Leaks(c.App.Writer, doc.Leaks, now, styleOf(c), c.String("output") == "wide")
+	return render.Leaks(c.App.Writer, doc.Leaks, now, styleOf(c))
 }
 
 // askLeaks asks the daemon: without one nobody knows what was left behind.
@@ -166,8 +166,8 @@ func leakFilter(c *cli.Context) (func(*wire.Leaks, map[string]leak.Course, time.
 	if err != nil {
 		return nil, err
 	}
-	if o := c.String("output"); o != "" && o != "wide" {
-		return nil, usageError("--output %q%s: want wide", o, nearest.Hint(o, "wide"))
+	if err := checkTable(c, render.LeakColumns()); err != nil {
+		return nil, err
 	}
 	if c.Int("n") < 0 {
 		return nil, usageError("-n %d: want a number of 1 or more", c.Int("n"))

@@ -28,12 +28,13 @@ Examples:
    abot-trace orphans
    abot-trace orphans --verdict leaked --sort memory -n 10
    abot-trace orphans --unit 'web*.service' --min-age 1d --min-memory 500MB
+   abot-trace orphans --columns pid,verdict,memory,leak
    abot-trace orphans --json | jq '.[] | {pid, verdict: .orphan.verdict}'`,
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "sort", Value: "age", Usage: "by `KEY`: age, memory, pid or user; the oldest and the largest come first"},
 			&cli.IntFlag{Name: "n", Usage: "at most `N` of them, the first"},
 			jsonFlag(), colorFlag(), socketFlag(), noDaemonFlag(),
-		}, append(filterFlags(), placeFlags()...)...),
+		}, slices.Concat(tableFlags(render.OrphanColumns()), filterFlags(), placeFlags())...),
 		Action: showOrphans,
 	}
 }
@@ -79,6 +80,9 @@ func showOrphans(c *cli.Context) error {
 	order, known := orphanOrders[c.String("sort")]
 	if orders := slices.Sorted(maps.Keys(orphanOrders)); !known {
 		return usageError("--sort %q%s: want %s", c.String("sort"), nearest.Hint(c.String("sort"), orders...), strings.Join(orders, ", "))
+	}
+	if err := checkTable(c, render.OrphanColumns()); err != nil {
+		return err
 	}
 	if c.Int("n") < 0 {
 		return usageError("-n %d: want a number of 1 or more", c.Int("n"))

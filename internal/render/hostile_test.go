@@ -66,11 +66,14 @@ func documents(event *wire.Event, process *wire.Process, leak *wire.Leak, kill *
 	status *wire.Status, monitor *wire.Monitor, rule *wire.RuleStatus, group *wire.LeakGroup) map[string]func(io.Writer) error {
 	now, plain := time.Now(), Style{}
 	all := map[string]func(io.Writer) error{
-		"orphans": func(w io.Writer) error { return Orphans(w, []wire.Process{*process}, now, plain) },
+		"orphans": func(w io.Writer) error { return Orphans(w, []wire.Process{*process}, now, Style{Wide: true}) },
+		"units": func(w io.Writer) error {
+			return Tree(w, &wire.Tree{Processes: []wire.Process{*process}}, TreeOptions{ByUnit: true, Fold: true, Style: Style{Width: 80}})
+		},
 		"tree": func(w io.Writer) error {
 			return Tree(w, &wire.Tree{Processes: []wire.Process{*process}}, TreeOptions{})
 		},
-		"leaks":   func(w io.Writer) error { return Leaks(w, []wire.Leak{*leak}, now, plain, true) },
+		"leaks":   func(w io.Writer) error { return Leaks(w, []wire.Leak{*leak}, now, Style{Wide: true}) },
 		"leak":    func(w io.Writer) error { return Leak(w, leak, now, plain) },
 		"groups":  func(w io.Writer) error { return LeakGroups(w, "user", []wire.LeakGroup{*group}, now, plain) },
 		"kills":   func(w io.Writer) error { return Kills(w, []wire.Kill{*kill}, plain) },

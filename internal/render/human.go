@@ -85,8 +85,17 @@ func appendSince(b []byte, now time.Time, then *time.Time) []byte {
 
 // address says where a process can be reached: "tcp 127.0.0.1:8000", "tcp6 [::1]:8000".
 func address(p wire.Port) string {
-	if strings.Contains(p.Addr, ":") {
-		return fmt.Sprintf("%s [%s]:%d", p.Proto, p.Addr, p.Port)
+	addr := safetext.Field(p.Addr)
+	if strings.Contains(addr, ":") {
+		addr = "[" + addr + "]"
 	}
-	return fmt.Sprintf("%s %s:%d", p.Proto, p.Addr, p.Port)
+	return fmt.Sprintf("%s %s:%d", safetext.Field(p.Proto), addr, p.Port)
+}
+
+func portsOf(p *wire.Process) string {
+	var all []string
+	for _, port := range p.Ports {
+		all = append(all, address(port))
+	}
+	return strings.Join(all, ", ")
 }

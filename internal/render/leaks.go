@@ -27,18 +27,22 @@ var leakColumns = []Column{
 	{Name: "CPU", Right: true, Optional: 5},
 	{Name: "USER", Optional: 3},
 	{Name: "UNIT", Flexible: true, Optional: 2},
+	{Name: "CONTAINER", Optional: 7},
 	{Name: "LEAKER DIED", Flexible: true, Optional: 6},
-	{Name: "FINGERPRINT", Wide: true, Optional: 7},
+	{Name: "FINGERPRINT", Wide: true, Optional: 8},
 	{Name: "LEFT BY", Flexible: true},
 }
 
+// LeakColumns names the columns of that table.
+func LeakColumns() []string { return names(leakColumns) }
+
 // Leaks prints leaks as a table, with a line that sums them.
-func Leaks(w io.Writer, list []wire.Leak, now time.Time, style Style, everything bool) error {
+func Leaks(w io.Writer, list []wire.Leak, now time.Time, style Style) error {
 	if len(list) == 0 {
 		_, err := fmt.Fprintln(w, "No leaks.")
 		return err
 	}
-	t := Table{Columns: leakColumns, Everything: everything}
+	t := Table{Columns: leakColumns}
 	var open, processes int
 	var bytes uint64
 	for i := range list {
@@ -67,7 +71,7 @@ func leakRow(l *wire.Leak, now time.Time) []Cell {
 	}
 	return []Cell{text(l.ID), text(Since(now, &l.OpenedAt)), text(state), text(l.Verdict), text(processesOf(l)), text(leakMemory(l)),
 		text(ByteTime(l.ByteSeconds)), text(cpuTime(l.CPUSeconds)), text(safetext.Field(cmp.Or(l.Leaker.User, "-"))),
-		text(safetext.Field(place(l))), text(Exit(l.Leaker.Exit)), text(l.Fingerprint),
+		text(safetext.Field(cmp.Or(l.Leaker.Unit, "-"))), text(shortContainer(l.Leaker.Container)), text(Exit(l.Leaker.Exit)), text(l.Fingerprint),
 		{Text: LeakName(l), Fit: func(width int) string { return fitLeakName(l, width) }}}
 }
 
@@ -95,6 +99,14 @@ func leakMemory(l *wire.Leak) string {
 		return Memory(l.RSSBytes, l.SwapBytes)
 	}
 	return Memory(l.PeakBytes, nil)
+}
+
+// shortContainer is what tells a container from others, as docker ps prints it.
+func shortContainer(id string) string {
+	if len(id) == 64 {
+		id = id[:12]
+	}
+	return safetext.Field(cmp.Or(id, "-"))
 }
 
 func place(l *wire.Leak) string { return cmp.Or(l.Leaker.Container, l.Leaker.Unit, "-") }
@@ -144,6 +156,7 @@ func LeakGroups(w io.Writer, by string, groups []wire.LeakGroup, now time.Time, 
 		_, err := fmt.Fprintln(w, "No leaks.")
 		return err
 	}
+	style.Columns = nil // those of leaks
 	t := Table{Columns: []Column{
 		{Name: "LEAKS", Right: true},
 		{Name: "OPEN", Right: true, Optional: 1},

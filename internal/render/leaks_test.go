@@ -44,11 +44,16 @@ func TestLeaks(t *testing.T) {
 	groups := []wire.LeakGroup{{Key: "train.py", Leaks: 3, Open: 1, Processes: 2, RSSBytes: 3 << 30, ByteSeconds: float64(uint64(9)<<30) * 3600,
 		CPUSeconds: 120, LastAt: at, Verdicts: map[string]int{wire.VerdictLeaked: 2, wire.VerdictUnknown: 1}}, {Key: hostile, Leaks: 1, LastAt: at}}
 	for name, print := range map[string]func(w io.Writer) error{
-		"all":         func(w io.Writer) error { return Leaks(w, list, now, Style{}, false) },
-		"wide":        func(w io.Writer) error { return Leaks(w, list, now, Style{Width: 80}, true) },
-		"80 columns":  func(w io.Writer) error { return Leaks(w, list, now, Style{Width: 80}, false) },
-		"40 columns":  func(w io.Writer) error { return Leaks(w, list, now, Style{Width: 40}, false) },
-		"none":        func(w io.Writer) error { return Leaks(w, nil, now, Style{}, false) },
+		"all":         func(w io.Writer) error { return Leaks(w, list, now, Style{}) },
+		"wide":        func(w io.Writer) error { return Leaks(w, list, now, Style{Width: 80, Wide: true}) },
+		"80 columns":  func(w io.Writer) error { return Leaks(w, list, now, Style{Width: 80}) },
+		"40 columns":  func(w io.Writer) error { return Leaks(w, list, now, Style{Width: 40}) },
+		"60 columns":  func(w io.Writer) error { return Leaks(w, list, now, Style{Width: 60}) },
+		"120 columns": func(w io.Writer) error { return Leaks(w, list, now, Style{Width: 120}) },
+		"chosen": func(w io.Writer) error {
+			return Leaks(w, list, now, Style{Width: 80, Columns: []string{"left-by", "FINGERPRINT", "leak"}})
+		},
+		"none":        func(w io.Writer) error { return Leaks(w, nil, now, Style{}) },
 		"by program":  func(w io.Writer) error { return LeakGroups(w, "program", groups, now, Style{}) },
 		"one narrow":  func(w io.Writer) error { return Leak(w, &list[0], now, Style{Width: 50}) },
 		"one":         func(w io.Writer) error { return Leak(w, &list[0], now, Style{}) },

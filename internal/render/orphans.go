@@ -23,9 +23,16 @@ var orphanColumns = []Column{
 	{Name: "MEMORY", Right: true},
 	{Name: "UNIT", Flexible: true, Optional: 4},
 	{Name: "LEFT BY", Flexible: true, Optional: 1},
+	{Name: "CONTAINER", Optional: 6},
 	{Name: "ADOPTED BY", Optional: 5},
+	{Name: "LEAK", Wide: true, Optional: 7},
+	{Name: "CWD", Flexible: true, Optional: 8},
+	{Name: "PORTS", Flexible: true, Optional: 8},
 	{Name: "COMMAND", Flexible: true},
 }
+
+// OrphanColumns names them.
+func OrphanColumns() []string { return names(orphanColumns) }
 
 // Orphans prints living orphans as a table, those of one leak below it: the leaks stand in the
 // order of their first orphans in list, and the orphans of each in that of list. All are
@@ -38,18 +45,42 @@ func Orphans(w io.Writer, list []wire.Process, now time.Time, style Style) error
 	t := Table{Columns: orphanColumns, Heads: make(map[int]string)}
 	groups := byLeak(list)
 	for _, g := range groups {
-		if g.id != "" || len(groups) > 1 {
+		grouped := len(style.Columns) == 0 // whoever picks columns wants rows and nothing else
+		if grouped && (g.id != "" || len(groups) > 1) {
 			t.Heads[len(t.Rows)] = g.head(now)
 		}
 		for _, p := range g.orphans {
 			row := orphanRow(p, now)
-			if l := p.Orphan.Leaker; g.id != "" && l != nil && l.PID == g.leaker.PID && l.StartNS == g.leaker.StartNS {
+			if l := p.Orphan.Leaker; grouped && g.id != "" && l != nil && l.PID == g.leaker.PID && l.StartNS == g.leaker.StartNS {
 				row[leftBy] = text("")
 			}
 			t.Rows = append(t.Rows, row)
 		}
 	}
-	return t.Print(w, style)
+	if err := t.Print(w, style); err != nil || len(style.Columns) > 0 {
+		return err
+	}
+	_, err := fmt.Fprintln(w, orphanSum(list))
+	return err
+}
+
+// orphanSum is the line below the table.
+func orphanSum(list []wire.Process) string {
+	leaks := make(map[string]bool)
+	leaked, memory := 0, uint64(0)
+	for i := range list {
+		o := list[i].Orphan
+		if o.Leak != "" {
+			leaks[o.Leak] = true
+		}
+		if o.Verdict == wire.VerdictLeaked {
+			leaked++
+		}
+		if o.Direct && o.Tree != nil {
+			memory += orNone(o.Tree.RSSBytes) + orNone(o.Tree.SwapBytes)
+		}
+	}
+	return fmt.Sprintf("%s, %d of them leaked, %s: their trees hold %s", count(len(list), "orphan"), leaked, count(len(leaks), "leak"), Bytes(memory))
 }
 
 // leftBy is the place of that column in a row.
@@ -125,5 +156,6 @@ func orphanRow(p *wire.Process, now time.Time) []Cell {
 		memory = Memory(o.Tree.RSSBytes, o.Tree.SwapBytes)
 	}
 	return []Cell{text(fmt.Sprint(p.PID)), text(safetext.Field(p.User)), text(Since(now, o.Since)), text(o.Verdict),
-		text(tree), text(memory), text(safetext.Field(cmp.Or(p.Unit, "-"))), text(leaker), text(adopter), commandCell(p)}
+		text(tree), text(memory), text(safetext.Field(cmp.Or(p.Unit, "-"))), text(leaker), text(shortContainer(p.Container)), text(adopter),
+		text(cmp.Or(safetext.Field(o.Leak), "-")), text(safetext.Field(p.Cwd)), text(portsOf(p)), commandCell(p)}
 }

@@ -213,6 +213,11 @@ func TestOrphans(t *testing.T) {
 		{"40 columns", list, Style{Width: 40}},
 		{"colour", list, Style{Color: true, Width: 150}},
 		{"of leaks", orphansOfLeaks(), Style{}},
+		{"60 columns", orphansOfLeaks(), Style{Width: 60}},
+		{"80 columns", placed(list), Style{Width: 80}},
+		{"120 columns", placed(list), Style{Width: 120}},
+		{"wide", placed(list), Style{Width: 80, Wide: true}},
+		{"chosen", placed(orphansOfLeaks()), Style{Columns: []string{"pid", "left-by", "leak", "verdict"}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var b bytes.Buffer
@@ -223,6 +228,14 @@ func TestOrphans(t *testing.T) {
 			golden(t, b.Bytes())
 		})
 	}
+}
+
+// placed gives the first of them a place: a unit, a container, a directory, a port.
+func placed(list []wire.Process) []wire.Process {
+	list = slices.Clone(list)
+	list[0].Unit, list[0].Container = "web.service", strings.Repeat("0123456789abcdef", 4)
+	list[0].Cwd, list[0].Ports = "/srv/app", []wire.Port{{Proto: "tcp", Addr: "127.0.0.1", Port: 8000}, {Proto: "tcp6", Addr: "::", Port: 8001}}
+	return list
 }
 
 // orphansOfLeaks are those of two leaks and of none, mixed; in one of the leaks a second

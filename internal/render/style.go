@@ -10,6 +10,11 @@ import (
 type Style struct {
 	Color bool
 	Width int // columns; 0 is without limit
+	// Wide shows all columns of tables, whatever the width.
+	Wide bool
+	// Columns names the columns of tables that are shown, in that order, as [SameColumn]
+	// compares them; empty is the table's own choice.
+	Columns []string
 }
 
 // room is what is left of a line of which used columns are taken, but never too little

@@ -49,10 +49,21 @@ type Table struct {
 	// Heads are lines above rows, by the row that each stands above: what those from there on
 	// have in common.
 	Heads map[int]string
-	// Everything shows the wide columns too, and does not care for the width.
-	Everything bool
-	// Only names the columns to show, in that order; empty is the table's own choice.
-	Only []string
+}
+
+// SameColumn reports whether two names mean one column: "left-by" is "LEFT BY".
+func SameColumn(a, b string) bool { return columnKey(a) == columnKey(b) }
+
+func columnKey(name string) string {
+	return strings.ToLower(strings.NewReplacer(" ", "", "-", "", "_", "").Replace(name))
+}
+
+// names are the columns' names, as --columns takes them.
+func names(columns []Column) (list []string) {
+	for i := range columns {
+		list = append(list, strings.ReplaceAll(strings.ToLower(columns[i].Name), " ", "-"))
+	}
+	return list
 }
 
 // displayed makes ambiguous letters one column wide, whatever the locale: terminals do.
@@ -70,7 +81,7 @@ func displayWidth[T string | []byte](s T) int {
 
 // Print writes the table.
 func (t *Table) Print(w io.Writer, style Style) error {
-	shown, widths := t.layout(style.Width)
+	shown, widths := t.layout(style)
 	out := bufio.NewWriter(w)
 	header := make([]Cell, len(t.Columns))
 	for i := range t.Columns {
@@ -79,7 +90,7 @@ func (t *Table) Print(w io.Writer, style Style) error {
 	t.line(out, header, shown, widths, Style{}, func(s string) string { return style.paint(bold, s) })
 	for i, row := range t.Rows {
 		if head, ok := t.Heads[i]; ok {
-			if style.Width > 0 && !t.Everything {
+			if style.Width > 0 && !style.Wide {
 				head = cutDisplay(head, style.Width)
 			}
 			_, _ = out.WriteString(style.paint(bold, head) + "\n")
@@ -128,8 +139,8 @@ func cutDisplay(s string, width int) string {
 	return displayed.Truncate(s, max(width, 1), "…")
 }
 
-// layout chooses the columns and their widths for a terminal; width 0 is without limit.
-func (t *Table) layout(width int) (shown, widths []int) {
+// layout chooses the columns and their widths.
+func (t *Table) layout(style Style) (shown, widths []int) {
 	widths = make([]int, len(t.Columns))
 	for i := range t.Columns {
 		widths[i] = displayWidth(t.Columns[i].Name)
@@ -137,14 +148,14 @@ func (t *Table) layout(width int) (shown, widths []int) {
 			widths[i] = max(widths[i], displayWidth(row[i].Text))
 		}
 	}
-	shown = t.wanted()
-	if width <= 0 || t.Everything {
+	shown = t.wanted(style)
+	if style.Width <= 0 || style.Wide {
 		return shown, widths
 	}
 	for {
 		fixed, flexible := t.measure(shown, widths)
-		room := width - fixed
-		if room >= t.least(flexible, widths) || !t.dropOne(&shown) {
+		room := style.Width - fixed
+		if room >= t.least(flexible, widths) || len(style.Columns) > 0 || !t.dropOne(&shown) {
 			t.share(flexible, widths, room)
 			return shown, widths
 		}
@@ -153,20 +164,20 @@ func (t *Table) layout(width int) (shown, widths []int) {
 
 // wanted lists the columns that are to be shown where there is room: those with a value
 // in any row, or those that were asked for.
-func (t *Table) wanted() (shown []int) {
-	if len(t.Only) > 0 {
-		for _, name := range t.Only {
-			for i := range t.Columns {
-				if strings.EqualFold(t.Columns[i].Name, name) {
-					shown = append(shown, i)
-				}
+func (t *Table) wanted(style Style) (shown []int) {
+	for _, name := range style.Columns {
+		for i := range t.Columns {
+			if SameColumn(t.Columns[i].Name, name) {
+				shown = append(shown, i)
 			}
 		}
+	}
+	if len(style.Columns) > 0 {
 		return shown
 	}
 	for i := range t.Columns {
 		c := &t.Columns[i]
-		if (!c.Wide || t.Everything) && (c.Optional == 0 || t.filled(i)) {
+		if (!c.Wide || style.Wide) && (c.Optional == 0 || t.filled(i)) {
 			shown = append(shown, i)
 		}
 	}
@@ -212,7 +223,7 @@ func (t *Table) dropOne(shown *[]int) bool {
 			at = n
 		}
 	}
-	if at < 0 || len(t.Only) > 0 {
+	if at < 0 {
 		return false
 	}
 	*shown = append((*shown)[:at:at], (*shown)[at+1:]...)

@@ -57,13 +57,11 @@ func TestTableWidths(t *testing.T) {
 		}
 	}
 	all := tableOf(rows...)
-	all.Everything = true
-	if got := printed(all, Style{Width: 40}); !strings.Contains(got, "NOTE") || !strings.Contains(got, "long-argument") {
+	if got := printed(all, Style{Width: 40, Wide: true}); !strings.Contains(got, "NOTE") || !strings.Contains(got, "long-argument") {
 		t.Errorf("everything:\n%s", got)
 	}
 	only := tableOf(rows...)
-	only.Only = []string{"command", "pid"}
-	if got := printed(only, Style{Width: 30}); !strings.HasPrefix(got, "COMMAND") || !strings.HasSuffix(got, "4711\n") {
+	if got := printed(only, Style{Width: 30, Columns: []string{"command", "pid"}}); !strings.HasPrefix(got, "COMMAND") || !strings.HasSuffix(got, "4711\n") {
 		t.Errorf("only two columns:\n%s", got)
 	}
 }

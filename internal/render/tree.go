@@ -288,8 +288,8 @@ func noteOf(p *wire.Process, now time.Time) (string, color) {
 	if o := p.Orphan; o != nil {
 		parts, ink = append(parts, orphanNote(o, now)), verdictColor(o.Verdict)
 	}
-	for _, port := range p.Ports {
-		parts = append(parts, address(port))
+	if len(p.Ports) > 0 {
+		parts = append(parts, portsOf(p))
 	}
 	if p.Cwd != "" {
 		parts = append(parts, "in "+safetext.Terminal(p.Cwd))
