@@ -30,6 +30,7 @@ type Converter struct {
 		text string
 	}
 	drawn bool // see NewDrawing
+	past  bool // see At
 }
 
 // NewConverter returns a converter for JSON.
@@ -45,8 +46,18 @@ func NewDrawing(names *Names) *Converter {
 	return c
 }
 
+// At has times told by the wall clock as it stood once: offset is it at boot, ns.
+func (c *Converter) At(offset int64) *Converter {
+	c.offset, c.past = offset, true
+	return c
+}
+
 // Refresh asks the wall clock where it stands now.
-func (c *Converter) Refresh() { c.offset = boottime.Offset() }
+func (c *Converter) Refresh() {
+	if !c.past {
+		c.offset = boottime.Offset()
+	}
+}
 
 // Wall is the wall time of an instant of CLOCK_BOOTTIME, in ns, as of the last Refresh.
 func (c *Converter) Wall(ns uint64) time.Time { return boottime.Wall(c.offset, ns) }

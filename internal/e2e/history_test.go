@@ -17,7 +17,6 @@ import (
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/history"
 	"github.com/abot-trace/abot-trace/internal/past"
-	"github.com/abot-trace/abot-trace/internal/rootfile"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -25,16 +24,12 @@ import (
 // pastOf opens what the daemon has kept of a class.
 func (d *daemon) pastOf(class history.Class) *history.View {
 	d.t.Helper()
-	dir, err := rootfile.Own.OpenDir(filepath.Join(d.state(), "history"))
+	archive, err := history.OpenArchive(filepath.Join(d.state(), "history"))
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	d.t.Cleanup(func() { _ = dir.Close() })
-	v, err := history.OpenView(dir, class)
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	return v
+	d.t.Cleanup(func() { _ = archive.Close() })
+	return archive.View(class)
 }
 
 // TestHistoryAcrossKills kills the daemon in the middle of a storm, again and again: the
@@ -90,7 +85,10 @@ func TestHistoryAcrossKills(t *testing.T) {
 	type life struct{ forks, execs, exits int }
 	lives := make(map[event.ID]*life)
 	player := &past.Player{}
-	player.OnChange = func(changes []tracker.Change, _ uint64) bool {
+	player.OnChange = func(changes []tracker.Change, _ uint64, asked bool) bool {
+		if !asked {
+			return true
+		}
 		for _, c := range changes {
 			l := lives[c.ID]
 			if l == nil {

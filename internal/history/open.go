@@ -3,6 +3,8 @@
 package history
 
 import (
+	"io"
+
 	"github.com/abot-trace/abot-trace/internal/rootfile"
 )
 
@@ -47,13 +49,17 @@ func openSegment(dir *rootfile.Dir, name string) (*segment, error) {
 	if err != nil {
 		return nil, err
 	}
-	head, at, err := readSegmentHead(f)
+	return readSegment(name, f, info.Size())
+}
+
+func readSegment(name string, r io.ReaderAt, size int64) (*segment, error) {
+	head, at, err := readSegmentHead(r)
 	if err != nil {
 		return nil, err
 	}
-	seg := &segment{name: name, head: head, size: info.Size()}
-	if seg.refs, seg.sealed = readIndex(f, seg.size); !seg.sealed {
-		seg.refs, _, _ = scanBlocks(f, at, seg.size)
+	seg := &segment{name: name, head: head, size: size}
+	if seg.refs, seg.sealed = readIndex(r, size); !seg.sealed {
+		seg.refs, _, _ = scanBlocks(r, at, size)
 	}
 	return seg, nil
 }

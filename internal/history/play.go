@@ -38,21 +38,18 @@ func (v *View) PlayAt(t time.Time, p Player) error {
 	return ErrNoCheckpoint
 }
 
-// Play plays the segments that hold something of the range, the oldest first. The range's
-// PID chooses no segment.
+// Play plays the segments that hold something of the range, the oldest first: with a PID only
+// those that may have something about it, but these with all that is in them.
 func (v *View) Play(r Range, p Player) error {
-	r.PID = 0
+	whole := r
+	whole.PID = 0
 	for i := range v.segments {
 		seg := &v.segments[i]
-		covered := false
-		for j := range seg.refs {
-			covered = covered || seg.refs[j].kind == blockRows && r.covers(seg.head, &seg.refs[j])
-		}
-		if !covered {
+		if !v.knows(seg, &r) {
 			continue
 		}
 		ended := &ending{Player: p}
-		if _, err := v.playSegment(seg, &r, ended); err != nil || ended.ended {
+		if _, err := v.playSegment(seg, &whole, ended); err != nil || ended.ended {
 			return err
 		}
 	}

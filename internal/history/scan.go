@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/event"
-	"github.com/abot-trace/abot-trace/internal/rootfile"
 )
 
 // A View is the segments as they are at one moment. Segments that retention unlinks
@@ -40,30 +39,6 @@ func (s *Store) View(class Class) *View {
 		last.refs = slices.Clone(seg.refs)
 	}
 	return v
-}
-
-// OpenView reads a directory that nobody writes to, or somebody else does.
-func OpenView(dir *rootfile.Dir, class Class) (*View, error) {
-	names, err := dir.Names()
-	if err != nil {
-		return nil, err
-	}
-	slices.Sort(names)
-	v := &View{open: func(name string) (reader, error) { return dir.Open(name) }}
-	for _, name := range names {
-		if c, _, ok := parseSegmentName(name); !ok || c != class {
-			continue
-		}
-		seg, err := openSegment(dir, name)
-		if err != nil {
-			if errors.Is(err, fs.ErrNotExist) {
-				continue
-			}
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
-		v.segments = append(v.segments, *seg)
-	}
-	return v, nil
 }
 
 // A Range says what of a history is asked for. Zero values are no bounds.

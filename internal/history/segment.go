@@ -47,6 +47,8 @@ type SegmentHead struct {
 	Boot    string `json:"boot"`
 	// Epoch tells this history from another of the same machine, which was purged.
 	Epoch string `json:"epoch"`
+	// Host is the name of the machine then.
+	Host string `json:"host,omitempty"`
 	// FirstSeq is the sequence of the first entry.
 	FirstSeq uint64 `json:"first_seq"`
 	// Opened is the wall clock then, OpenedNS CLOCK_BOOTTIME at the same moment.

@@ -58,6 +58,7 @@ var DefaultLimits = Limits{Size: 512 << 20, Age: 14 * 24 * time.Hour, NotableSiz
 // Options of Open.
 type Options struct {
 	Machine, Boot string
+	Host          string // the name of the machine, for people
 	Limits        Limits
 	// OnSynced is called by the writer with the sequence up to which the stream is on
 	// the disk, or will never be: the ring's records before it can be given back.
@@ -116,8 +117,10 @@ type Store struct {
 // A job is what the loop hands to the writer.
 type job struct {
 	class Class
-	// checkpoint begins a new segment, where it is not nil.
+	// checkpoint begins a new segment, where it is not nil, as of that time.
 	checkpoint []byte
+	opened     time.Time
+	openedNS   uint64
 	rows       *rows
 	lines      *lineBlock
 	seq        uint64
@@ -246,7 +249,7 @@ func (s *Store) NeedsCheckpoint() bool {
 func (s *Store) Checkpoint(body []byte) {
 	s.flushRows()
 	s.needsStart, s.inSegment, s.segmentAt = false, 0, s.opt.now()
-	s.hand(job{class: Stream, checkpoint: body, seq: s.seq, bytes: len(body)})
+	s.hand(job{class: Stream, checkpoint: body, opened: s.opt.wall(), openedNS: s.segmentAt, seq: s.seq, bytes: len(body)})
 }
 
 // Append appends a kernel record. It keeps nothing of e.

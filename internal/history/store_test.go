@@ -188,18 +188,15 @@ func TestTornTails(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(r.path, name), whole[:cut], 0o600); err != nil {
 			t.Fatal(err)
 		}
-		dir, err := rootfile.Own.OpenDir(r.path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		v, err := OpenView(dir, Stream)
+		archive, err := OpenArchive(r.path)
 		if err != nil {
 			t.Fatalf("cut at %d: %v", cut, err)
 		}
+		v := archive.View(Stream)
 		if got := sequences(t, v, Range{}); !slices.Equal(got, upTo(1, 21)) || v.Missed != 0 {
 			t.Fatalf("cut at %d: %v, %d missed", cut, got, v.Missed)
 		}
-		_ = dir.Close()
+		_ = archive.Close()
 	}
 	r.open()
 	r.records(5)

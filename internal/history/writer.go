@@ -148,7 +148,7 @@ func (w *writer) job(j *job) error {
 	}
 	switch {
 	case j.checkpoint != nil:
-		if err := w.start(j.seq); err != nil {
+		if err := w.start(j); err != nil {
 			return err
 		}
 		return w.block(&blockHead{kind: blockCheckpoint, codec: codecS2, seq: j.seq}, j.checkpoint, nil)
@@ -162,7 +162,8 @@ func (w *writer) job(j *job) error {
 			r.encode(nil), newFilter(r.pids))
 	}
 	if w.file == nil || w.broken || w.seg.size > notableBytes || s.opt.now()-w.seg.head.OpenedNS > uint64(notableTime) {
-		if err := w.start(j.seq); err != nil {
+		j.opened, j.openedNS = s.opt.wall(), s.opt.now()
+		if err := w.start(j); err != nil {
 			return err
 		}
 	}
@@ -181,12 +182,12 @@ func (l *lineBlock) encode() []byte {
 	return append(b, l.body...)
 }
 
-// start begins a new segment. The one before is left to the sealer.
-func (w *writer) start(first uint64) error {
+// start begins a new segment with a job. The one before is left to the sealer.
+func (w *writer) start(j *job) error {
 	s := w.store
 	w.finish()
 	head := &SegmentHead{Format: formatVersion, Class: w.class, Machine: s.opt.Machine, Boot: s.opt.Boot, Epoch: s.epoch,
-		FirstSeq: first, Opened: s.opt.wall(), OpenedNS: s.opt.now()}
+		Host: s.opt.Host, FirstSeq: j.seq, Opened: j.opened, OpenedNS: j.openedNS}
 	if w.class == Stream {
 		head.Columns = columns
 	}
@@ -194,7 +195,7 @@ func (w *writer) start(first uint64) error {
 	if err != nil {
 		return err
 	}
-	name := segmentName(w.class, first)
+	name := segmentName(w.class, j.seq)
 	f, err := s.dir.Create(name, 0o600)
 	if errors.Is(err, os.ErrExist) {
 		// Nothing was ever appended to it: a segment with entries ends above its first.

@@ -37,9 +37,11 @@ type Meter interface {
 // An Inspector answers. Its methods are safe for concurrent use, and are not to be called
 // on the loop.
 type Inspector struct {
-	loop  Loop
-	meter Meter
-	proc  procfs.FS
+	loop Loop
+	// usage finds out what processes use, and says false of whom it does not know.
+	usage func() (func(event.ID) (describe.Use, bool), error)
+	now   func() time.Time
+	host  string
 	// values converts for JSON, drawings for what is drawn.
 	values, drawings converter
 }
@@ -52,9 +54,12 @@ type converter struct {
 
 // New returns an inspector of the loop's tree.
 func New(loop Loop, meter Meter) *Inspector {
+	host, _ := os.Hostname()
 	return &Inspector{
 		loop:     loop,
-		meter:    meter,
+		usage:    func() (func(event.ID) (describe.Use, bool), error) { return usage(meter) },
+		now:      time.Now,
+		host:     host,
 		values:   converter{Converter: describe.NewConverter(describe.NewNames(nil))},
 		drawings: converter{Converter: describe.NewDrawing(describe.NewNames(nil))},
 	}
@@ -74,8 +79,7 @@ func (n *Inspector) Tree(ctx context.Context, facts ...string) (*wire.Tree, erro
 	if err != nil {
 		return nil, err
 	}
-	host, _ := os.Hostname()
-	doc := &wire.Tree{Schema: wire.Schema, Host: host, Time: snapshot.time, Complete: snapshot.complete,
+	doc := &wire.Tree{Schema: wire.Schema, Host: n.host, Time: snapshot.time, Complete: snapshot.complete,
 		Processes: make([]wire.Process, 0, len(snapshot.all))}
 	usage, err := snapshot.usage()
 	if err != nil {
@@ -173,12 +177,12 @@ func (n *Inspector) Process(ctx context.Context, pid int32) (*wire.Process, erro
 }
 
 // usage asks the kernel what every process uses now.
-func (n *Inspector) usage() (func(event.ID) (describe.Use, bool), error) {
-	tasks, err := n.meter.Usage()
+func usage(meter Meter) (func(event.ID) (describe.Use, bool), error) {
+	tasks, err := meter.Usage()
 	if err != nil {
 		return nil, err
 	}
-	tasks, places := n.proc.AddMissingParents(tasks)
+	tasks, places := procfs.FS{}.AddMissingParents(tasks)
 	return func(id event.ID) (describe.Use, bool) {
 		i, ok := places[id]
 		if !ok {

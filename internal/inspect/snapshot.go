@@ -99,7 +99,7 @@ func (n *Inspector) takeSnapshot(ctx context.Context) (*snapshot, error) {
 		<-asked
 		return nil, err
 	}
-	s.time = time.Now()
+	s.time = n.now()
 	s.arrange()
 	return s, nil
 }

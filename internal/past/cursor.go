@@ -106,12 +106,7 @@ func (r *lineReader) read(ctx context.Context) error {
 
 // asked reports whether the line is of a type that is asked for.
 func (r *lineReader) asked(line []byte) bool {
-	if len(r.types) == 0 {
-		return true
-	}
-	_, rest, _ := bytes.Cut(line, []byte(`,"type":"`)) // the first is the event's own: see wire.AppendEvent
-	kind, _, _ := bytes.Cut(rest, []byte(`"`))
-	return slices.Contains(r.types, string(kind))
+	return len(r.types) == 0 || slices.Contains(r.types, typeOf(line))
 }
 
 // append adds a line with the cursor of what follows it.

@@ -16,11 +16,14 @@ import (
 
 // A Player makes the tree again from what a Recorder has kept. It implements history.Player.
 type Player struct {
-	// OnChange, unless it is nil, is called with what an entry changed that is asked for. The
-	// changes are valid until it returns; false ends the playing.
-	OnChange func(changes []tracker.Change, seq uint64) bool
+	// OnStart, unless it is nil, is called when a segment begins.
+	OnStart func()
+	// OnChange, unless it is nil, is called with what an entry changed. The changes are valid
+	// until it returns; false ends the playing. asked says that the entry is asked for, and
+	// does not stand before it already.
+	OnChange func(changes []tracker.Change, seq uint64, asked bool) bool
 	// OnTold is called where a notable event was told, with its notable sequence.
-	OnTold func(notable, seq uint64) bool
+	OnTold func(notable, seq uint64, asked bool) bool
 
 	// Of the segment that is played: its head, the tree as far as it was played, the names
 	// that were known, and what the events of it are numbered from.
@@ -28,6 +31,9 @@ type Player struct {
 	Tree  *tracker.Tree
 	Names *describe.Names
 	Begun Start
+	// Sample is the last one, Time of the last entry, CLOCK_BOOTTIME ns.
+	Sample Sample
+	Time   uint64
 	// Skipped counts inputs that made no sense.
 	Skipped uint64
 
@@ -53,13 +59,20 @@ func (p *Player) Start(head *history.SegmentHead, checkpoint []byte) error {
 	if err != nil {
 		return err
 	}
-	p.Head, p.Begun, p.Tree, p.repeats = head, start, tree, 0
-	p.Names = describe.NewPastNames(tree, start.Names)
+	p.Head, p.Begun, p.Tree, p.repeats, p.Time = head, start, tree, 0, head.OpenedNS
+	p.Names, p.Sample = describe.NewPastNames(tree, start.Names), Sample{}
+	if len(start.Sample) > 0 && !p.Sample.decode(start.Sample) {
+		p.Skipped++
+	}
+	if p.OnStart != nil {
+		p.OnStart()
+	}
 	return nil
 }
 
 // Play implements history.Player.
 func (p *Player) Play(e *history.Entry, asked bool) bool {
+	p.Time = max(p.Time, e.Time())
 	if e.Event == nil {
 		return p.note(e, asked)
 	}
@@ -80,7 +93,7 @@ func (p *Player) changed(changes []tracker.Change, seq uint64, asked bool) bool 
 			p.Names.ForgetAt(changes[i].Time)
 		}
 	}
-	return len(changes) == 0 || !asked || p.OnChange == nil || p.OnChange(changes, seq)
+	return len(changes) == 0 || p.OnChange == nil || p.OnChange(changes, seq, asked)
 }
 
 func (p *Player) note(e *history.Entry, asked bool) bool {
@@ -88,13 +101,17 @@ func (p *Player) note(e *history.Entry, asked bool) bool {
 	switch n.Type {
 	case noteTold:
 		seq, size := binary.Uvarint(n.Data)
-		if size > 0 && asked && p.OnTold != nil {
-			return p.OnTold(seq, e.Seq)
+		if size > 0 && p.OnTold != nil {
+			return p.OnTold(seq, e.Seq, asked)
 		}
 	case noteGroup:
 		var g describe.KnownGroup
 		if json.Unmarshal(n.Data, &g) == nil {
 			p.Names.Learn(&g)
+		}
+	case noteSample:
+		if !p.Sample.decode(n.Data) {
+			p.Skipped++
 		}
 	case noteRepeats:
 		p.repeats, _ = binary.Uvarint(n.Data)

@@ -10,6 +10,7 @@ package past
 import (
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -29,6 +30,7 @@ const (
 	noteTold    history.NoteType = 64 + iota // a notable event: its notable sequence, or nothing
 	noteGroup                                // a control group that was found out: JSON
 	noteRepeats                              // how many of the next records are before it already
+	noteSample                               // what processes and the host use
 )
 
 // A Start is what a checkpoint holds beside the tree.
@@ -37,6 +39,8 @@ type Start struct {
 	EventIDs string          `json:"event_ids"`
 	EventSeq uint64          `json:"event_seq"`
 	Names    *describe.Known `json:"names"`
+	// Sample is the last one, as a note has it that no other was before.
+	Sample []byte `json:"sample,omitempty"`
 }
 
 // A Recorder tells a history what happens. Its methods belong to the tracer's loop, where
@@ -52,7 +56,7 @@ type Recorder struct {
 	data    []byte
 	line    []byte
 	lostAt  uint64 // when losses were told
-
+	sampled Sample // the last
 }
 
 // NewRecorder returns a recorder into store.
@@ -144,8 +148,12 @@ func (r *Recorder) NeedsCheckpoint() bool {
 
 // Checkpoint begins a new segment with the tree as it is.
 func (r *Recorder) Checkpoint(tree *tracker.Tree, start Start) error {
-	head, err := json.Marshal(start)
-	if err != nil {
+	var err error
+	if r.sampled.Time != 0 {
+		start.Sample, err = r.sampled.encode(nil, nil)
+	}
+	head, failed := json.Marshal(start)
+	if err = errors.Join(err, failed); err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
 	body := binary.AppendUvarint(make([]byte, 0, len(head)+200*(tree.Living()+tree.Remembered())), uint64(len(head)))

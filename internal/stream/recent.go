@@ -7,6 +7,7 @@ import (
 	"context"
 	"slices"
 
+	"github.com/abot-trace/abot-trace/internal/describe"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -68,7 +69,7 @@ func (s *Stream) past(want typeSet, since uint64) (p pastEvents) {
 		}
 	})
 	s.lifecycle.all(func(r *record) {
-		if want.has(lifecycleTypes[r.kind]) && r.time >= since {
+		if want.has(describe.LifecycleTypes[r.kind]) && r.time >= since {
 			p.records = append(p.records, *r)
 		}
 	})

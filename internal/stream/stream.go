@@ -183,17 +183,8 @@ func (d *eventScratch) id(prefix string, seq uint64) string {
 	return d.ids.String()[begin:]
 }
 
-// lifecycleTypes are the types of the events that changes of the tree are.
-var lifecycleTypes = [...]string{
-	tracker.Forked:   wire.TypeFork,
-	tracker.Execed:   wire.TypeExec,
-	tracker.Exited:   wire.TypeExit,
-	tracker.Signaled: wire.TypeSignal,
-	tracker.Caught:   wire.TypeCaught,
-}
-
-var lifecycleKinds = func() (kinds [len(lifecycleTypes)]typeSet) {
-	for i, name := range lifecycleTypes {
+var lifecycleKinds = func() (kinds [len(describe.LifecycleTypes)]typeSet) {
+	for i, name := range describe.LifecycleTypes {
 		kinds[i] = typeBit(name)
 	}
 	return kinds
@@ -207,13 +198,7 @@ func (s *Stream) expand(r *record, conv *describe.Converter) *wire.Event {
 // expandInto is expand into a scratch, of which all is written anew.
 func (s *Stream) expandInto(d *eventScratch, r *record, conv *describe.Converter) *wire.Event {
 	e := &d.event
-	*e = wire.Event{Type: lifecycleTypes[r.kind], Process: conv.Fill(&d.process, &r.process)}
-	switch r.kind {
-	case tracker.Signaled:
-		e.Signal = conv.Signal(r.sent)
-	case tracker.Caught:
-		e.Caught = conv.Signal(r.sent)
-	}
+	conv.Lifecycle(e, &d.process, r.kind, &r.process, r.sent)
 	if d == &s.scratch {
 		e.ID = d.id(s.idPrefix, r.seq)
 	}

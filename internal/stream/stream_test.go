@@ -61,7 +61,7 @@ func (l *loop) kill(n int) {
 func TestLifecycleTypes(t *testing.T) {
 	for i := range wire.EventTypes {
 		e := &wire.EventTypes[i]
-		if recorded := slices.Contains(lifecycleTypes[:], e.Name); recorded != e.Lifecycle {
+		if recorded := slices.Contains(describe.LifecycleTypes[:], e.Name); recorded != e.Lifecycle {
 			t.Errorf("%s: recorded %v, declared %v", e.Name, recorded, e.Lifecycle)
 		}
 	}
