@@ -34,8 +34,8 @@ func startCursor(c *cli.Context) (cursor string, ok bool, err error) {
 		return "", false, nil
 	case c.IsSet("cursor") && file != "":
 		return "", false, usageError("events: --cursor and --cursor-file exclude each other")
-	case c.IsSet("since") || c.IsSet("n"):
-		return "", false, usageError("events: a cursor says where to begin: neither --since nor -n can stand beside it")
+	case c.IsSet("since") || c.IsSet("n") || c.IsSet("until") || c.IsSet("history"):
+		return "", false, usageError("events: a cursor says where to begin: --since, --until, --history and -n cannot stand beside it")
 	case c.Bool("no-daemon"):
 		return "", false, usageError("events: a cursor is a daemon's: --no-daemon cannot stand beside it")
 	case file == "":
@@ -65,7 +65,7 @@ func showFrom(ctx context.Context, c *cli.Context, q *eventQuery, cursor string)
 		return withHint(errors.New("no daemon runs here, and without one there is no past"), "start it: systemctl start abot-trace")
 	}
 	file, style, out := c.String("cursor-file"), styleOf(c), rawWriter(c.App.Writer)
-	return explained(client.LinesFrom(ctx, cursor, q.types, q.follow, func(lines []byte) error {
+	return explained(client.LinesFrom(ctx, cursor, q.Types, q.follow, func(lines []byte) error {
 		for line := range bytes.Lines(lines) {
 			e := new(wire.Event)
 			if err := json.Unmarshal(line, e); err != nil {
@@ -73,7 +73,7 @@ func showFrom(ctx context.Context, c *cli.Context, q *eventQuery, cursor string)
 			}
 			var err error
 			switch {
-			case e.Type != wire.TypeLost && !q.pick.event(e):
+			case e.Type != wire.TypeLost && !q.picks(e):
 			case c.Bool("json"):
 				_, err = out.Write(line)
 			default:

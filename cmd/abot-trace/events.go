@@ -3,18 +3,11 @@
 package main
 
 import (
-	"context"
 	"errors"
-	"fmt"
-	"slices"
 	"strings"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/abot-trace/abot-trace/internal/api"
-	"github.com/abot-trace/abot-trace/internal/boottime"
-	"github.com/abot-trace/abot-trace/internal/quantity"
 	"github.com/abot-trace/abot-trace/internal/render"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -30,14 +23,16 @@ A reader that is too slow misses events and is told so by an event of type lost.
 names pid, program and unit; below orphans, verdicts, leaks and kills stand the reasons,
 the deciding one first, and the command that tells more.
 
-Notable events (all but forks, execs, exits and signals) are kept on disk. With a cursor they
-come from there: a reader that is slow or was away gets all that is still kept, and is told
-how much is not.
+All are kept on disk for a while, notable ones (all but forks, execs, exits and signals) for
+long. With --since, --until or --pid they come from there; with a cursor the notable ones:
+a reader that is slow or was away gets all that is still kept, and is told how much is not.
 
 Examples:
    abot-trace events -n 20
    abot-trace events --type orphan,kill --since 1h
    abot-trace events --type kill,leak --unit 'web*.service'
+   abot-trace events --pid 4711 --since 7d
+   abot-trace events --since 03:00 --until 03:05
    abot-trace events --follow --type orphan
    abot-trace events --follow --cursor-file /var/lib/shipper/cursor --json
    abot-trace events --follow --json | jq -c 'select(.type == "exit")'`,
@@ -45,8 +40,10 @@ Examples:
 			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on with new events until interrupted; begins with the last 10"},
 			&cli.IntFlag{Name: "n", Usage: "only the last `N` events, before new ones"},
 			&cli.StringFlag{Name: "type", Usage: "only these `TYPES`, separated by commas: " + strings.Join(wire.Types, ", ")},
-			&cli.StringFlag{Name: "since", Usage: "only events since `T`: an age as 90s, 1h or 7d, or a time as 2026-01-31T15:04:05Z"},
-			jsonFlag(), colorFlag(), socketFlag(), noDaemonFlag(),
+			&cli.StringFlag{Name: "since", Usage: "only events since `T`: an age as 90s, 1h or 7d, or a time as 2026-01-31T15:04 or 03:00"},
+			&cli.StringFlag{Name: "until", Usage: "only events until `T`"},
+			&cli.IntFlag{Name: "pid", Usage: "only events of the process `PID`: its own, and what it forked, signalled or left"},
+			historyFlag(), jsonFlag(), colorFlag(), socketFlag(), noDaemonFlag(),
 		}, append(filterFlags(), cursorFlags()...)...),
 		Action: showEvents,
 	}
@@ -68,6 +65,9 @@ func showEvents(c *cli.Context) error {
 	case ok:
 		return showFrom(ctx, c, &q, cursor)
 	}
+	if q.ranged() && !c.Bool("no-daemon") {
+		return showRange(ctx, c, &q)
+	}
 	from, closer, err := openInspector(ctx, c)
 	if err != nil {
 		return err
@@ -79,7 +79,7 @@ func showEvents(c *cli.Context) error {
 	}
 	if c.Bool("json") && q.whole() {
 		out := rawWriter(c.App.Writer)
-		return explained(from.Lines(ctx, q.types, q.since, q.follow, func(lines []byte) error {
+		return explained(from.Lines(ctx, q.Types, 0, q.follow, func(lines []byte) error {
 			_, err := out.Write(lines)
 			return err
 		}))
@@ -99,116 +99,4 @@ func eventPrinter(c *cli.Context) func(*wire.Event) error {
 		_, err := c.App.Writer.Write(line)
 		return err
 	}
-}
-
-// An eventQuery is which events are to be shown.
-type eventQuery struct {
-	types  []string
-	since  uint64 // CLOCK_BOOTTIME, ns
-	last   int    // of the past, the last so many; -1 is all
-	follow bool
-	pick   *filter
-}
-
-func readEventQuery(c *cli.Context) (q eventQuery, err error) {
-	if err := noArgs(c); err != nil {
-		return q, err
-	}
-	if list := c.String("type"); list != "" {
-		q.types = strings.Split(list, ",")
-	}
-	if err := api.CheckTypes(q.types); err != nil {
-		return q, usageError("--type: %w", err)
-	}
-	if q.since, err = parseSince(c.String("since")); err != nil {
-		return q, usageError("--since: %w", err)
-	}
-	if q.pick, err = newFilter(c); err != nil {
-		return q, err
-	}
-	q.follow, q.last = c.Bool("follow"), -1
-	switch {
-	case c.IsSet("n") && c.Int("n") < 0:
-		return q, usageError("-n %d: want a number of 0 or more", c.Int("n"))
-	case c.IsSet("n"):
-		q.last = c.Int("n")
-	case q.follow && !c.IsSet("since"):
-		q.last = followedPast
-	}
-	if c.Bool("no-daemon") && !q.follow {
-		return q, usageError("events: --no-daemon wants --follow: without a daemon there is no past")
-	}
-	return q, nil
-}
-
-// whole reports whether everything from since on is to be shown, as it comes.
-func (q *eventQuery) whole() bool { return q.last < 0 && !q.pick.active }
-
-// run calls fn with each event that is to be shown.
-func (q *eventQuery) run(ctx context.Context, from inspector, fn func(*wire.Event) error) error {
-	picked := func(e *wire.Event) error {
-		if !q.pick.event(e) {
-			return nil
-		}
-		return fn(e)
-	}
-	if q.last < 0 {
-		return from.Events(ctx, q.types, q.since, q.follow, picked)
-	}
-	var past []*wire.Event
-	seen := uint64(0)
-	err := from.Events(ctx, q.types, q.since, false, func(e *wire.Event) error {
-		seen = max(seen, e.Seq)
-		if q.pick.event(e) {
-			past = append(past, e)
-		}
-		if len(past) > 2*q.last {
-			past = slices.Delete(past, 0, len(past)-q.last)
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	since := q.since
-	for _, e := range past[max(0, len(past)-q.last):] {
-		since = max(since, e.TimeNS)
-		if err := fn(e); err != nil {
-			return err
-		}
-	}
-	if !q.follow {
-		return nil
-	}
-	// From the last one on, which comes again; what a reader missed has no number.
-	return from.Events(ctx, q.types, since, true, func(e *wire.Event) error {
-		if e.Seq != 0 && e.Seq <= seen {
-			return nil
-		}
-		return picked(e)
-	})
-}
-
-// parseSince returns an instant in CLOCK_BOOTTIME ns: an age before now, or a time.
-// Empty, and what was before the boot, is 0.
-func parseSince(text string) (uint64, error) {
-	if text == "" {
-		return 0, nil
-	}
-	age, err := quantity.ParseDuration(text)
-	if err != nil {
-		at, timeErr := time.Parse(time.RFC3339, text)
-		if timeErr != nil {
-			return 0, fmt.Errorf("%q: want an age with a unit, as 90s, 1h or 7d", text)
-		}
-		age = time.Since(at)
-	}
-	now := boottime.Now()
-	if age < 0 {
-		return now, nil
-	}
-	if uint64(age) > now {
-		return 0, nil
-	}
-	return now - uint64(age), nil
 }

@@ -36,9 +36,9 @@ func (r *remembering) Events(_ context.Context, _ []string, since uint64, follow
 func TestLastEvents(t *testing.T) {
 	r := &remembering{}
 	for i := uint64(1); i <= 6; i++ {
-		r.past = append(r.past, wire.Event{Seq: i, TimeNS: 100 + i/2, Type: wire.TypeExit})
+		r.past = append(r.past, wire.Event{ID: fmt.Sprint(i), Seq: i, TimeNS: 100 + i/2, Type: wire.TypeExit})
 	}
-	r.coming = []wire.Event{{Seq: 7, TimeNS: 103, Type: wire.TypeExit}, {TimeNS: 104, Type: wire.TypeLost}, {Seq: 8, TimeNS: 104, Type: wire.TypeExit}}
+	r.coming = []wire.Event{{ID: "7", Seq: 7, TimeNS: 103, Type: wire.TypeExit}, {TimeNS: 104, Type: wire.TypeLost}, {ID: "8", Seq: 8, TimeNS: 104, Type: wire.TypeExit}}
 	for _, test := range []struct {
 		last   int
 		follow bool

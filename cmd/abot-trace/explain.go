@@ -8,7 +8,9 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/abot-trace/abot-trace/internal/config"
 	"github.com/abot-trace/abot-trace/internal/render"
+	"github.com/abot-trace/abot-trace/internal/replay"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -22,13 +24,15 @@ when it would act. It never kills. Of a LEAK: who left what, what it holds and h
 and what keeps it from coming back.
 
 With a daemon its rules are explained, or with --config, which takes root, those of
-FILE.
+FILE. With --at the process is the one of that time; one that was gone by then is told as
+of its end.
 
 Examples:
    abot-trace explain 4711
    abot-trace explain L0123456789ab
+   abot-trace explain 4711 --at 2026-01-31T03:00
    abot-trace explain 4711 --json | jq '.rules[] | select(.applies)'`,
-		Flags: []cli.Flag{configFlag(), jsonFlag(), colorFlag(), socketFlag(), noDaemonFlag()},
+		Flags: []cli.Flag{configFlag(), atFlag(), historyFlag(), jsonFlag(), colorFlag(), socketFlag(), noDaemonFlag()},
 		Action: func(c *cli.Context) error {
 			if id := c.Args().First(); isLeakID(id) {
 				return explainLeak(c, id)
@@ -42,7 +46,7 @@ Examples:
 			}
 			ctx, stop := interruptible(c)
 			defer stop()
-			out, err := explain(ctx, c, pid)
+			out, at, err := explain(ctx, c, pid)
 			if isUnknownProcess(err) {
 				return withHint(err, "abot-trace tree lists the processes that are known")
 			}
@@ -52,7 +56,7 @@ Examples:
 			if c.Bool("json") {
 				return writeJSON(c.App.Writer, out)
 			}
-			return render.Explain(c.App.Writer, out, time.Now(), styleOf(c))
+			return render.Explain(c.App.Writer, out, at, styleOf(c))
 		},
 	}
 }
@@ -61,33 +65,84 @@ Examples:
 func explainLeak(c *cli.Context, id string) error {
 	ctx, stop := interruptible(c)
 	defer stop()
-	doc, err := askLeaks(ctx, c, id)
+	doc, _, now, err := gatherLeaks(ctx, c, id)
 	if err != nil {
 		return err
 	}
 	if c.Bool("json") {
 		return writeJSON(c.App.Writer, &doc.Leaks[0])
 	}
-	return render.Leak(c.App.Writer, &doc.Leaks[0], time.Now(), styleOf(c))
+	return render.Leak(c.App.Writer, &doc.Leaks[0], now, styleOf(c))
 }
 
-// explain asks the daemon, or looks for itself.
-func explain(ctx context.Context, c *cli.Context, pid int32) (*wire.Explain, error) {
+// explain asks the daemon, or looks for itself, or in a history. It returns as of when.
+func explain(ctx context.Context, c *cli.Context, pid int32) (*wire.Explain, time.Time, error) {
+	at, err := pastTime(c, "at")
+	if err != nil {
+		return nil, at, err
+	}
+	if c.IsSet("history") {
+		return explainIn(ctx, c, at, pid)
+	}
+	config, err := absoluteConfig(c)
+	if err != nil {
+		return nil, at, err
+	}
+	if !at.IsZero() {
+		client, err := reachPast(ctx, c)
+		if err != nil {
+			return nil, at, err
+		}
+		remote := client.At(at)
+		out, err := remote.Explain(ctx, pid, config)
+		notePast(c, remote.Notes)
+		return out, at, err
+	}
 	client, err := reach(ctx, c)
 	if err != nil {
-		return nil, err
+		return nil, at, err
 	}
 	if client != nil {
-		config, err := absoluteConfig(c)
-		if err != nil {
-			return nil, err
-		}
-		return client.Explain(ctx, pid, config)
+		out, err := client.Explain(ctx, pid, config)
+		return out, time.Now(), err
 	}
 	own, closer, err := ownControl(ctx, c)
 	if err != nil {
-		return nil, err
+		return nil, at, err
 	}
 	defer closer()
-	return own.Explain(ctx, nil, pid)
+	out, err := own.Explain(ctx, nil, pid)
+	return out, time.Now(), err
+}
+
+// explainIn explains out of an archive, by the rules of --config alone.
+func explainIn(ctx context.Context, c *cli.Context, at time.Time, pid int32) (*wire.Explain, time.Time, error) {
+	a, err := openArchive(c)
+	if err != nil {
+		return nil, at, err
+	}
+	defer a.close()
+	m, err := momentIn(ctx, a, at, pid)
+	if err != nil {
+		return nil, at, err
+	}
+	notePast(c, m.Notes)
+	out, err := m.Explain(ctx, a, pid)
+	if err != nil || !c.IsSet("config") {
+		return out, m.Time, err
+	}
+	cfg, err := config.Load(c.String("config"), config.Options{})
+	if err != nil {
+		return nil, at, invalidConfig(err)
+	}
+	engine, err := cfg.Engine(false)
+	if err != nil {
+		return nil, at, err
+	}
+	tree, err := m.Tree(ctx)
+	if err != nil {
+		return nil, at, err
+	}
+	out.Rules = replay.Explain(tree, engine, &out.Process, m.BootNS())
+	return out, m.Time, nil
 }

@@ -28,12 +28,7 @@ import (
 // An inspector answers what the inspecting commands ask: the daemon, or a look of our
 // own.
 type inspector interface {
-	// Tree and Orphans tell those of wire.Facts too that are named.
-	Tree(ctx context.Context, facts ...string) (*wire.Tree, error)
-	// DrawTree writes the tree as render.Tree draws it.
-	DrawTree(ctx context.Context, w io.Writer, opt render.TreeOptions) error
-	Orphans(ctx context.Context, facts ...string) ([]wire.Process, error)
-	Process(ctx context.Context, pid int32) (*wire.Process, error)
+	looker
 	Events(ctx context.Context, types []string, since uint64, follow bool, fn func(*wire.Event) error) error
 	// Lines is Events as lines of JSON, some at a time.
 	Lines(ctx context.Context, types []string, since uint64, follow bool, fn func([]byte) error) error

@@ -29,11 +29,12 @@ Examples:
    abot-trace orphans --verdict leaked --sort memory -n 10
    abot-trace orphans --unit 'web*.service' --min-age 1d --min-memory 500MB
    abot-trace orphans --columns pid,verdict,memory,leak
+   abot-trace orphans --at 2h --verdict leaked
    abot-trace orphans --json | jq '.[] | {pid, verdict: .orphan.verdict}'`,
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "sort", Value: "age", Usage: "by `KEY`: age, memory, pid or user; the oldest and the largest come first"},
 			&cli.IntFlag{Name: "n", Usage: "at most `N` of them, the first"},
-			jsonFlag(), colorFlag(), socketFlag(), noDaemonFlag(),
+			atFlag(), historyFlag(), jsonFlag(), colorFlag(), socketFlag(), noDaemonFlag(),
 		}, slices.Concat(tableFlags(render.OrphanColumns()), filterFlags(), placeFlags())...),
 		Action: showOrphans,
 	}
@@ -89,12 +90,14 @@ func showOrphans(c *cli.Context) error {
 	}
 	ctx, stop := interruptible(c)
 	defer stop()
-	from, closer, err := openInspector(ctx, c)
-	if err != nil {
+	if err := pick.askable(c); err != nil {
 		return err
 	}
+	from, now, closer, err := openLooker(ctx, c, 0)
+	if err != nil {
+		return explained(err)
+	}
 	defer closer()
-	now := time.Now()
 	list, err := from.Orphans(ctx, pick.facts()...)
 	if err != nil {
 		return explained(err)

@@ -43,6 +43,21 @@ func reach(ctx context.Context, c *cli.Context) (*api.Client, error) {
 	return nil, nil
 }
 
+// reachPast returns the daemon, which alone knows the past.
+func reachPast(ctx context.Context, c *cli.Context) (*api.Client, error) {
+	if c.Bool("no-daemon") {
+		return nil, usageError("%s: without a daemon there is no past: --no-daemon cannot stand beside it", c.Command.Name)
+	}
+	client, err := reach(ctx, c)
+	if err != nil {
+		return nil, explained(err)
+	}
+	if client == nil {
+		return nil, withHint(errors.New("no daemon runs here, and without one there is no past"), "--history reads an export or the directory of a history")
+	}
+	return client, nil
+}
+
 // noteNoDaemon says that the program traces by itself although nobody asked for that.
 func noteNoDaemon(c *cli.Context) {
 	if !c.Bool("no-daemon") {

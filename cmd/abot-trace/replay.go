@@ -3,6 +3,8 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -12,8 +14,9 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/abot-trace/abot-trace/internal/api"
 	"github.com/abot-trace/abot-trace/internal/config"
+	"github.com/abot-trace/abot-trace/internal/history"
+	"github.com/abot-trace/abot-trace/internal/past"
 	"github.com/abot-trace/abot-trace/internal/policy"
 	"github.com/abot-trace/abot-trace/internal/quantity"
 	"github.com/abot-trace/abot-trace/internal/replay"
@@ -24,18 +27,22 @@ import (
 func replayCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "replay",
-		Usage:     "say what a configuration would have killed over recorded events",
+		Usage:     "say what a configuration would have killed over the past",
 		ArgsUsage: "FILE",
-		Description: `Rebuilds the process tree from the events, runs the rules of FILE over it with the
-events' own clock, and prints what each would have done, when and why. Nothing is
-signalled. Rules on memory hold only where the events tell memory.
+		Description: `Makes the process tree again from the history, or from recorded events, runs the rules
+of FILE over it with the clock of then, and prints what each would have done, when and why;
+then what became of that without it. Nothing is signalled. Memory is that of the samples
+that were kept: of large processes and of leaks.
 
 Examples:
    abot-trace replay --since 7d /etc/abot-trace/config.yaml
+   abot-trace replay --history /var/lib/abot-trace/history config.yaml
    abot-trace events --json | abot-trace replay --events - config.yaml
    abot-trace replay --events recorded.ndjson --json config.yaml`,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "since", Usage: "what it would have done since `T`, over the events that the daemon remembers: an age as 24h or 7d, or a time"},
+			&cli.StringFlag{Name: "since", Usage: "over the history since `T`: an age as 24h or 7d, or a time as 2026-01-31T15:04"},
+			&cli.StringFlag{Name: "until", Usage: "until `T`"},
+			historyFlag(),
 			&cli.StringFlag{Name: "events", Usage: "over the events of `FILE`, NDJSON as events --json writes it; - is standard input"},
 			jsonFlag(), socketFlag(),
 		},
@@ -47,28 +54,33 @@ func runReplay(c *cli.Context) error {
 	if c.NArg() != 1 {
 		return usageError("replay wants one configuration, got %d", c.NArg())
 	}
-	file, since := c.String("events"), c.String("since")
-	if (file == "") == (since == "") {
-		return usageError("replay wants either --since or --events")
+	recorded := c.String("events") != ""
+	if recorded == (c.IsSet("since") || c.IsSet("history")) || recorded && c.IsSet("until") {
+		return usageError("replay wants either --since or --events, or --history")
 	}
-	from, err := parseSince(since)
-	if err != nil {
-		return usageError("--since: %w", err)
+	var q past.Query
+	var err error
+	if q.From, err = pastTime(c, "since"); err != nil {
+		return err
+	}
+	if q.To, err = pastTime(c, "until"); err != nil {
+		return err
 	}
 	cfg, err := config.Load(c.Args().First(), config.Options{})
 	if err != nil {
 		return invalidConfig(err)
 	}
-	printer := replayPrinter{w: c.App.Writer, json: c.Bool("json"), from: from}
+	printer := replayPrinter{w: c.App.Writer, json: c.Bool("json"), from: q.From}
 	player, err := replay.New(func() (*policy.Engine, error) { return cfg.Engine(false) }, printer.act)
 	if err != nil {
 		return err
 	}
-	play := replayFile
-	if since != "" {
-		play = replayDaemon
+	var summary replay.Summary
+	if recorded {
+		summary, err = replayFile(c, player)
+	} else {
+		summary, err = replayPast(c, player, q)
 	}
-	summary, err := play(c, player)
 	if err != nil {
 		return err
 	}
@@ -100,29 +112,89 @@ func openEvents(name string) (in io.Reader, closeIn func(), err error) {
 	return f, func() { _ = f.Close() }, nil
 }
 
-// replayDaemon plays all that the daemon remembers: what was spawned before --since
-// may have been orphaned after it.
-func replayDaemon(c *cli.Context, player *replay.Player) (replay.Summary, error) {
+// replayPast plays the history from the tree on as it was at its beginning: what was spawned
+// before may have been orphaned after it.
+func replayPast(c *cli.Context, player *replay.Player, q past.Query) (replay.Summary, error) {
 	ctx, stop := interruptible(c)
 	defer stop()
-	if err := api.NewClient(c.String("socket")).Events(ctx, nil, 0, false, player.Apply); err != nil {
+	play := replayDaemon
+	if c.IsSet("history") {
+		play = replayArchive
+	}
+	if err := play(ctx, c, player, q); err != nil {
 		return replay.Summary{}, explained(err)
 	}
 	return player.End()
+}
+
+func replayDaemon(ctx context.Context, c *cli.Context, player *replay.Player, q past.Query) error {
+	client, err := reachPast(ctx, c)
+	if err != nil {
+		return err
+	}
+	status, err := client.Status(ctx)
+	if err != nil {
+		return err
+	}
+	if h := status.History; h != nil && h.Stream.Since != nil {
+		if q.From.Before(*h.Stream.Since) {
+			notePast(c, []string{"the history begins at " + h.Stream.Since.Local().Format(time.RFC3339)})
+			q.From = *h.Stream.Since
+		}
+		doc, err := client.At(q.From).Tree(ctx)
+		if err != nil {
+			return err
+		}
+		if err := player.Begin(doc); err != nil {
+			return err
+		}
+	}
+	return client.LinesBetween(ctx, q, func(lines []byte) error {
+		for line := range bytes.Lines(lines) {
+			if err := player.Line(line); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func replayArchive(ctx context.Context, c *cli.Context, player *replay.Player, q past.Query) error {
+	a, err := openArchive(c)
+	if err != nil {
+		return err
+	}
+	defer a.close()
+	if _, _, from, _ := a.View(history.Stream).Span(); q.From.Before(from) {
+		q.From = from
+	}
+	m, err := past.At(a, q.From)
+	if err != nil {
+		return err
+	}
+	doc, err := m.Tree(ctx)
+	if err != nil {
+		return err
+	}
+	if err := player.Begin(doc); err != nil {
+		return err
+	}
+	_, err = past.Events(ctx, a, q, player.Apply)
+	return err
 }
 
 // replayPrinter writes acts as they come.
 type replayPrinter struct {
 	w     io.Writer
 	json  bool
-	from  uint64 // CLOCK_BOOTTIME ns; what was before is not told
+	from  time.Time // what was before is not told
 	acts  int
 	trees int
 	freed uint64
 }
 
 func (p *replayPrinter) act(a replay.Act) error {
-	if a.At < p.from {
+	if a.Time.Before(p.from) {
 		return nil
 	}
 	p.acts++

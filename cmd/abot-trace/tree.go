@@ -32,6 +32,7 @@ With a PID only that process is drawn, with its ancestors and descendants; a dea
 long as it is remembered. With filters those that pass are drawn, with their ancestors.
 On a terminal equal leaves are one line, as "12 × nginx", with the pid and the age of the
 oldest and the memory of all.
+With --at the tree of that time is drawn, out of the history.
 
 Examples:
    abot-trace tree
@@ -41,6 +42,7 @@ Examples:
    abot-trace tree --port 8000
    abot-trace tree --cwd /srv/app
    abot-trace tree 4711 --kernel
+   abot-trace tree --at 03:00
    abot-trace tree --json | jq '.processes[] | select(.orphan)'`,
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "kernel", Usage: "draw by kernel parent, as ps does"},
@@ -49,7 +51,7 @@ Examples:
 			&cli.BoolFlag{Name: "by-unit", Usage: "draw the processes of each systemd unit, or container, below its name"},
 			&cli.StringFlag{Name: "fold", Value: term.Auto, Usage: "draw equal leaves as one line `WHEN`: auto (on a terminal), always or never"},
 			&cli.BoolFlag{Name: "watch", Usage: "draw again every 2 s, until interrupted"},
-			jsonFlag(), colorFlag(), socketFlag(), noDaemonFlag(),
+			atFlag(), historyFlag(), jsonFlag(), colorFlag(), socketFlag(), noDaemonFlag(),
 		}, append(filterFlags(), placeFlags()...)...),
 		Action: showTree,
 	}
@@ -65,11 +67,20 @@ func showTree(c *cli.Context) error {
 	}
 	ctx, stop := interruptible(c)
 	defer stop()
-	from, closer, err := openInspector(ctx, c)
-	if err != nil {
+	if c.Bool("watch") && asksPast(c) {
+		return usageError("tree: the past does not change: --watch cannot stand beside --at or --history")
+	}
+	if err := pick.askable(c); err != nil {
 		return err
 	}
+	from, at, closer, err := openLooker(ctx, c, opt.Root)
+	if err != nil {
+		return explained(err)
+	}
 	defer closer()
+	if opt.Wanted != nil && asksPast(c) {
+		opt.Wanted = func(p *wire.Process) bool { return pick.process(p, at) }
+	}
 	draw := func() error { return drawTree(ctx, c, from, opt, pick.facts()) }
 	if c.Bool("watch") {
 		return watch(ctx, c.App.Writer, watchInterval, draw)
@@ -98,7 +109,7 @@ func treeOptions(c *cli.Context) (opt render.TreeOptions, pick *filter, err erro
 	return opt, pick, err
 }
 
-func drawTree(ctx context.Context, c *cli.Context, from inspector, opt render.TreeOptions, facts []string) error {
+func drawTree(ctx context.Context, c *cli.Context, from looker, opt render.TreeOptions, facts []string) error {
 	if !c.Bool("json") && opt.Wanted == nil && !opt.ByUnit {
 		err := from.DrawTree(ctx, c.App.Writer, opt)
 		if opt.Root == 0 || !isUnknownProcess(err) {
@@ -124,7 +135,7 @@ func drawTree(ctx context.Context, c *cli.Context, from inspector, opt render.Tr
 // addRemembered adds to the tree the process with that pid, and who spawned it up to
 // somebody who is in the tree: those that no living process needs are remembered for a
 // while, but are not in it.
-func addRemembered(ctx context.Context, from inspector, doc *wire.Tree, pid int32) error {
+func addRemembered(ctx context.Context, from looker, doc *wire.Tree, pid int32) error {
 	if slices.ContainsFunc(doc.Processes, func(p wire.Process) bool { return p.PID == pid }) {
 		return nil
 	}

@@ -69,6 +69,9 @@ func factsParam(r *http.Request) ([]string, error) {
 	if text == "" {
 		return nil, nil
 	}
+	if r.URL.Query().Has(paramAt) {
+		return nil, &StatusError{http.StatusBadRequest, "facts are of now: at cannot stand beside them"}
+	}
 	facts := strings.Split(text, ",")
 	for _, fact := range facts {
 		if !slices.Contains(wire.Facts, fact) {
@@ -86,7 +89,12 @@ func (s *Server) tree(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	doc, err := s.backend.Tree(r.Context(), facts...)
+	from, release, err := s.looker(w, r, 0)
+	if err != nil {
+		return err
+	}
+	defer release()
+	doc, err := from.Tree(r.Context(), facts...)
 	if err != nil {
 		return err
 	}
@@ -100,7 +108,12 @@ func (s *Server) orphans(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	list, err := s.backend.Orphans(r.Context(), facts...)
+	from, release, err := s.looker(w, r, 0)
+	if err != nil {
+		return err
+	}
+	defer release()
+	list, err := from.Orphans(r.Context(), facts...)
 	if err != nil {
 		return err
 	}
@@ -117,7 +130,12 @@ func (s *Server) process(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	p, err := s.backend.Process(r.Context(), pid)
+	from, release, err := s.looker(w, r, pid)
+	if err != nil {
+		return err
+	}
+	defer release()
+	p, err := from.Process(r.Context(), pid)
 	if err != nil {
 		return err
 	}

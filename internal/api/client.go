@@ -155,7 +155,7 @@ func (c *Client) Lines(ctx context.Context, types []string, since uint64, follow
 	if follow {
 		q.Set("follow", "1")
 	}
-	return c.lines(ctx, q, fn)
+	return c.lines(ctx, q, streamed, fn)
 }
 
 // LinesFrom hands the notable events from a cursor on, which are kept on disk, to fn, as Lines
@@ -169,12 +169,12 @@ func (c *Client) LinesFrom(ctx context.Context, cursor string, types []string, f
 	if follow {
 		q.Set("follow", "1")
 	}
-	return c.lines(ctx, q, fn)
+	return c.lines(ctx, q, streamed, fn)
 }
 
 // lines hands whole lines of events to fn.
-func (c *Client) lines(ctx context.Context, q url.Values, fn func([]byte) error) error {
-	body, err := c.open(ctx, c.stream, http.MethodGet, "/v1/events", q, nil, streamed)
+func (c *Client) lines(ctx context.Context, q url.Values, l length, fn func([]byte) error) error {
+	body, err := c.open(ctx, c.stream, http.MethodGet, "/v1/events", q, nil, l)
 	if err != nil {
 		return err
 	}

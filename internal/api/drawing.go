@@ -28,7 +28,12 @@ func (s *Server) drawTree(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	snapshot, err := s.backend.TreeSnapshot(r.Context())
+	from, release, err := s.looker(w, r, opt.Root)
+	if err != nil {
+		return err
+	}
+	defer release()
+	snapshot, err := from.TreeSnapshot(r.Context())
 	if err != nil {
 		return err
 	}

@@ -3,10 +3,14 @@
 package api
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"time"
+
+	"github.com/abot-trace/abot-trace/internal/past"
+	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
 // pastPatience is how long a reader of the past may take nothing. It loses nothing when it is
@@ -27,33 +31,142 @@ func (s *Server) pastEvents(w http.ResponseWriter, r *http.Request, types []stri
 	case q.Get("since") != "" && q.Get("since") != "0":
 		return &StatusError{http.StatusBadRequest, "a cursor says since when: since cannot stand beside it"}
 	}
-	out := http.NewResponseController(w)
-	begun := false
-	begin := func() {
-		if !begun {
-			w.Header().Set("Content-Type", eventsType)
-			begun = true
-		}
+	out := lineWriter{w: w, deadline: http.NewResponseController(w)}
+	err := s.Past(r.Context(), q.Get("cursor"), types, q.Get("follow") == "1", out.write)
+	return out.end(err)
+}
+
+// A lineWriter answers with lines, some at a time.
+type lineWriter struct {
+	w        http.ResponseWriter
+	deadline *http.ResponseController
+	begun    bool
+}
+
+func (l *lineWriter) begin() {
+	if !l.begun {
+		l.w.Header().Set("Content-Type", eventsType)
+		l.begun = true
 	}
-	follow := q.Get("follow") == "1"
-	err := s.Past(r.Context(), q.Get("cursor"), types, follow, func(lines []byte) error {
-		begin()
-		_ = out.SetWriteDeadline(time.Now().Add(pastPatience))
-		if _, err := w.Write(lines); err != nil {
-			return errReaderLeft
-		}
-		if out.Flush() != nil {
-			return errReaderLeft
-		}
-		return nil
-	})
-	switch {
-	case err == nil:
-		begin()
-	case begun:
-		return nil // it left, or comes again with the cursor of what it had
-	default:
-		return err
+}
+
+func (l *lineWriter) write(lines []byte) error {
+	l.begin()
+	_ = l.deadline.SetWriteDeadline(time.Now().Add(pastPatience))
+	if _, err := l.w.Write(lines); err != nil {
+		return errReaderLeft
+	}
+	if l.deadline.Flush() != nil {
+		return errReaderLeft
 	}
 	return nil
+}
+
+// end ends the answer with what came of it. Where a part was written already an error cannot
+// be told any more, and the answer breaks off.
+func (l *lineWriter) end(err error) error {
+	switch {
+	case err == nil:
+		l.begin()
+		return nil
+	case l.begun:
+		panic(http.ErrAbortHandler)
+	}
+	return err
+}
+
+// paramAt, paramFrom and paramUntil are times of the past, RFC 3339.
+const (
+	paramAt    = "at"
+	paramFrom  = "from"
+	paramUntil = "until"
+)
+
+// NoteHeader has in an answer about the past what is to be said of how far it goes, one
+// sentence each.
+const NoteHeader = "Abot-Trace-Note"
+
+var errNoHistory = &StatusError{http.StatusNotFound, "the daemon keeps no history: it cannot be asked about the past"}
+
+// TimeParam returns the time that a parameter names; zero where there is none.
+func TimeParam(r *http.Request, name string) (time.Time, error) {
+	text := r.URL.Query().Get(name)
+	if text == "" {
+		return time.Time{}, nil
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return t, &StatusError{http.StatusBadRequest, fmt.Sprintf("%s %q: want a time as 2026-01-31T15:04:05Z", name, text)}
+	}
+	return t, nil
+}
+
+// looker returns who answers a request: the tracer, or the past at the time that is asked
+// about. Whoever has it calls release.
+func (s *Server) looker(w http.ResponseWriter, r *http.Request, pid int32) (from Looker, release func(), err error) {
+	if !r.URL.Query().Has(paramAt) {
+		return s.backend, func() {}, nil
+	}
+	m, release, err := s.AtMoment(w, r, pid)
+	return m, release, err
+}
+
+// AtMoment makes the tree as it was at the time that a request asks about, and notes in the
+// answer how far that goes. Whoever has it calls release.
+func (s *Server) AtMoment(w http.ResponseWriter, r *http.Request, pid int32) (m *past.Moment, release func(), err error) {
+	at, err := TimeParam(r, paramAt)
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case s.Moment == nil:
+		return nil, nil, errNoHistory
+	}
+	m, release, err = s.Moment(r.Context(), at, pid)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, note := range m.Notes {
+		w.Header().Add(NoteHeader, note)
+	}
+	return m, release, nil
+}
+
+// rangeEvents streams the events of a range, or about one pid.
+func (s *Server) rangeEvents(w http.ResponseWriter, r *http.Request, types []string) (err error) {
+	q := past.Query{Types: types}
+	if q.From, err = TimeParam(r, paramFrom); err != nil {
+		return err
+	}
+	if q.To, err = TimeParam(r, paramUntil); err != nil {
+		return err
+	}
+	if r.URL.Query().Has("pid") {
+		if q.PID, err = PIDParam(r); err != nil {
+			return err
+		}
+	}
+	out := lineWriter{w: w, deadline: http.NewResponseController(w)}
+	if s.Range == nil {
+		w.Header().Add(NoteHeader, "the daemon keeps no history: only the latest events are known")
+		return out.end(s.recentRange(r.Context(), q, out.write))
+	}
+	return out.end(s.Range(r.Context(), q, out.write))
+}
+
+// recentRange is what is remembered of a range.
+func (s *Server) recentRange(ctx context.Context, q past.Query, write func([]byte) error) error {
+	list, err := s.backend.Recent(ctx, q.Types, 0)
+	if err != nil {
+		return err
+	}
+	var lines []byte
+	for _, e := range list {
+		if !e.Time.Before(q.From) && (q.To.IsZero() || !e.Time.After(q.To)) && (q.PID == 0 || past.IsAbout(e, q.PID)) {
+			lines = wire.AppendEvent(lines, e)
+		}
+	}
+	if len(lines) == 0 {
+		return nil
+	}
+	return write(lines)
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/inspect"
 	"github.com/abot-trace/abot-trace/internal/nearest"
+	"github.com/abot-trace/abot-trace/internal/past"
 	"github.com/abot-trace/abot-trace/internal/stream"
 	"github.com/abot-trace/abot-trace/internal/trace"
 	"github.com/abot-trace/abot-trace/internal/wire"
@@ -36,13 +37,18 @@ const DefaultSocket = "/run/abot-trace/abot-trace.sock"
 // Backend answers the questions. *trace.Tracer is one; its methods are safe for
 // concurrent use.
 type Backend interface {
+	Looker
+	Recent(ctx context.Context, types []string, since uint64) ([]*wire.Event, error)
+	Follow(ctx context.Context, types []string, since uint64, news func()) ([]*wire.Event, *stream.Lines, error)
+	Stats() trace.Stats
+}
+
+// A Looker answers about a tree: that of now, or of a moment of the past.
+type Looker interface {
 	Tree(ctx context.Context, facts ...string) (*wire.Tree, error)
 	TreeSnapshot(context.Context) (*inspect.TreeSnapshot, error)
 	Orphans(ctx context.Context, facts ...string) ([]wire.Process, error)
 	Process(ctx context.Context, pid int32) (*wire.Process, error)
-	Recent(ctx context.Context, types []string, since uint64) ([]*wire.Event, error)
-	Follow(ctx context.Context, types []string, since uint64, news func()) ([]*wire.Event, *stream.Lines, error)
-	Stats() trace.Stats
 }
 
 // Limits on what clients can hold.
@@ -72,6 +78,13 @@ type Server struct {
 	// Past, unless nil, hands the lines of notable events from a cursor on to write, and with
 	// follow goes on until ctx ends. The same holds for it. An error of write is its own.
 	Past func(ctx context.Context, cursor string, types []string, follow bool, write func([]byte) error) error
+
+	// Moment, unless nil, makes the tree as it was at a time: the moment of a process with that
+	// pid, unless that is 0. Whoever has it calls release. The same holds for it.
+	Moment func(ctx context.Context, at time.Time, pid int32) (m *past.Moment, release func(), err error)
+	// Range, unless nil, hands the lines of the events that a query asks for to write. The
+	// same holds for it. An error of write is its own.
+	Range func(ctx context.Context, q past.Query, write func([]byte) error) error
 
 	backend Backend
 	log     *slog.Logger
@@ -257,8 +270,11 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if q.Get("cursor") != "" {
+	switch {
+	case q.Get("cursor") != "":
 		return s.pastEvents(w, r, types)
+	case q.Has("from") || q.Has("until") || q.Has("pid"):
+		return s.rangeEvents(w, r, types)
 	}
 	if q.Get("follow") == "1" {
 		return s.follow(w, r, types, since)

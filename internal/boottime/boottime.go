@@ -4,6 +4,7 @@
 package boottime
 
 import (
+	"math"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -36,7 +37,26 @@ func Suspended() uint64 {
 
 // Offset is the wall clock at boot in ns, as far as the wall clock is right now. It is for
 // display alone: the wall clock steps.
-func Offset() int64 { return time.Now().UnixNano() - int64(Now()) }
+func Offset() (offset int64) {
+	ns, wall := Both(Now, time.Now)
+	return wall.UnixNano() - int64(ns)
+}
+
+// Both reads two clocks at one instant: whoever is interrupted between them reads them again.
+func Both(now func() uint64, wall func() time.Time) (ns uint64, at time.Time) {
+	const together, tries = uint64(5 * time.Microsecond), 8
+	least := uint64(math.MaxUint64)
+	for range tries {
+		before, t := now(), wall()
+		if took := now() - before; took < least {
+			least, ns, at = took, before+took/2, t
+		}
+		if least <= together {
+			break
+		}
+	}
+	return ns, at
+}
 
 // Wall turns an instant of CLOCK_BOOTTIME, in ns, into wall time by an Offset.
 func Wall(offset int64, ns uint64) time.Time { return time.Unix(0, offset+int64(ns)) }

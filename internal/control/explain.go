@@ -9,15 +9,12 @@ import (
 
 	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/config"
+	"github.com/abot-trace/abot-trace/internal/describe"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/policy"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
-
-// leftLineage is what explain says of a process that was made to look like no child of its
-// spawner.
-const leftLineage = "it left its lineage by CLONE_PARENT: its spawner made it a child of the process that had adopted the spawner"
 
 // Explain says of a process what speaks for which verdict, of each rule whether it
 // applies, why, and when it acts, and of a dead one which rule ended it. The built-in rule
@@ -44,7 +41,7 @@ func (c *Controller) Explain(ctx context.Context, cfg *config.Config, pid int32)
 	var refused error
 	err = c.tracer.DoDrained(ctx, func(tree *tracker.Tree) {
 		if q, ok := tree.Get(id); ok && q.LeftLineage {
-			out.Evidence = append(slices.Clone(out.Evidence), leftLineage) // the tree's own
+			out.Evidence = append(slices.Clone(out.Evidence), describe.LeftLineage) // the tree's own
 		}
 		engine := c.engine
 		if cfg != nil {

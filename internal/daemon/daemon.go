@@ -129,6 +129,7 @@ type daemon struct {
 	cfg            *config.Config
 	stateSaver     *stateSaver
 	history        *historyKeeper  // nil where none is kept
+	questions      *questioner     // nil likewise
 	historyFailed  error           // why none is kept, where one was to be
 	leaseFile      *leaseFile      // nil where nothing is saved
 	crashed        *state.Crash    // how the daemon before ended; nil where that was in order
@@ -217,6 +218,7 @@ func (d *daemon) build(p *probe.Probe) error {
 	if d.server.Config, err = filepath.Abs(cmp.Or(d.Config, config.DefaultPath)); err != nil {
 		return err
 	}
+	d.askPast()
 	d.addEndpoints()
 	return nil
 }

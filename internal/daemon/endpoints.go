@@ -5,7 +5,6 @@ package daemon
 import (
 	"fmt"
 	"net/http"
-	"os"
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/api"
@@ -37,29 +36,7 @@ func (d *daemon) addEndpoints() {
 	d.server.HandleAny("GET /v1/descendants", d.descendants)
 }
 
-// leaks answers with the open leaks and those that have ended and are remembered, or with
-// the one whose id is asked for.
-func (d *daemon) leaks(w http.ResponseWriter, r *http.Request) error {
-	id := r.URL.Query().Get("id")
-	host, _ := os.Hostname()
-	out := wire.Leaks{Schema: wire.Schema, Host: host, Leaks: []wire.Leak{}}
-	err := d.tracer.Do(r.Context(), func(*tracker.Tree) {
-		if id == "" {
-			out.Leaks = append(out.Leaks, d.tracer.Leaks().List(true)...)
-		} else if l := d.tracer.Leaks().Get(id); l != nil {
-			out.Leaks = append(out.Leaks, *l)
-		}
-		d.addTrust(out.Leaks)
-	})
-	switch {
-	case err != nil:
-		return err
-	case id != "" && len(out.Leaks) == 0:
-		return &api.StatusError{Code: http.StatusNotFound, Text: fmt.Sprintf("no leak %q is known: it never was, or is forgotten", id)}
-	}
-	return api.WriteJSON(w, out)
-}
-
+// explain answers about a process of now, or of the time that is asked about.
 func (d *daemon) explain(w http.ResponseWriter, r *http.Request) error {
 	pid, err := api.PIDParam(r)
 	if err != nil {
@@ -69,7 +46,17 @@ func (d *daemon) explain(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	out, err := d.control.Explain(r.Context(), cfg, pid)
+	var out *wire.Explain
+	if r.URL.Query().Has("at") {
+		m, release, failed := d.server.AtMoment(w, r, pid)
+		if failed != nil {
+			return failed
+		}
+		defer release()
+		out, err = d.questions.explainAt(r.Context(), m, cfg, pid)
+	} else {
+		out, err = d.control.Explain(r.Context(), cfg, pid)
+	}
 	if err != nil {
 		return err
 	}

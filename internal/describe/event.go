@@ -36,3 +36,6 @@ func (c *Converter) Lifecycle(e *wire.Event, s *Scratch, kind tracker.ChangeKind
 		e.Caught = c.Signal(sent)
 	}
 }
+
+// LeftLineage is what is said of a process that was made to look like no child of its spawner.
+const LeftLineage = "it left its lineage by CLONE_PARENT: its spawner made it a child of the process that had adopted the spawner"

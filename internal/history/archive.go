@@ -40,6 +40,9 @@ func OpenArchive(path string) (*Archive, error) {
 	} else {
 		err = a.openExport(f)
 	}
+	for _, list := range a.segments { // the oldest first
+		slices.SortFunc(list, func(x, y segment) int { return strings.Compare(x.name, y.name) })
+	}
 	if err == nil && len(a.segments) == 0 {
 		err = errors.Join(append([]error{errors.New("it holds no history")}, a.Skipped...)...)
 	}
@@ -60,7 +63,6 @@ func (a *Archive) openDir(dir *os.File, path string) error {
 	}
 	a.close = func() error { return errors.Join(dir.Close(), root.Close()) }
 	a.open = func(name string) (reader, error) { return root.Open(name) }
-	slices.Sort(names)
 	for _, name := range names {
 		f, err := root.Open(name)
 		if err != nil {

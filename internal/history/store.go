@@ -35,6 +35,7 @@ import (
 const (
 	blockBytes      = 2 << 20
 	blockTime       = time.Second
+	lineTime        = 100 * time.Millisecond // where something notable waits
 	segmentTime     = time.Hour
 	retryTime       = 10 * time.Second // between two segments where writing fails
 	segmentEntries  = 1 << 20          // bounds what is replayed from a checkpoint
@@ -87,6 +88,7 @@ type Store struct {
 	lines      *lineBlock
 	notable    uint64 // sequence of the next line
 	begun      uint64 // when the first row or line was appended, CLOCK_BOOTTIME ns
+	lineBegun  uint64 // when the first line was
 	inSegment  int    // rows appended since the last checkpoint
 	segmentAt  uint64 // when that was
 	needsStart bool
@@ -248,8 +250,9 @@ func (s *Store) NeedsCheckpoint() bool {
 // The store keeps body.
 func (s *Store) Checkpoint(body []byte) {
 	s.flushRows()
-	s.needsStart, s.inSegment, s.segmentAt = false, 0, s.opt.now()
-	s.hand(job{class: Stream, checkpoint: body, opened: s.opt.wall(), openedNS: s.segmentAt, seq: s.seq, bytes: len(body)})
+	ns, at := boottime.Both(s.opt.now, s.opt.wall)
+	s.needsStart, s.inSegment, s.segmentAt = false, 0, ns
+	s.hand(job{class: Stream, checkpoint: body, opened: at, openedNS: ns, seq: s.seq, bytes: len(body)})
 }
 
 // Append appends a kernel record. It keeps nothing of e.
@@ -279,18 +282,25 @@ func (s *Store) appended() {
 func (s *Store) Line(ns uint64, b []byte) {
 	s.lines.append(ns, b)
 	s.notable++
+	if s.lineBegun == 0 {
+		s.lineBegun = s.opt.now()
+	}
 	if s.begun == 0 {
-		s.begun = s.opt.now()
+		s.begun = s.lineBegun
 	}
 }
 
-// Tick hands what has waited for a second to the writer. It returns when it wants to be
-// called again at the latest; 0 is any time.
+// Tick hands what has waited for a second to the writer, and what is notable, with all before
+// it, sooner: what a killed daemon had in memory is lost, but for the kernel's records. It
+// returns when it wants to be called again at the latest; 0 is any time.
 func (s *Store) Tick(now uint64) uint64 {
 	if s.begun == 0 {
 		return 0
 	}
 	due := s.begun + uint64(blockTime)
+	if s.lineBegun != 0 {
+		due = min(due, s.lineBegun+uint64(lineTime))
+	}
 	if now < due {
 		return due
 	}
@@ -306,7 +316,7 @@ func (s *Store) Flush() {
 		s.hand(job{class: Notable, lines: l, seq: s.notable - uint64(len(l.times)), bytes: len(l.body)})
 		s.lines = new(lineBlock)
 	}
-	s.begun = 0
+	s.begun, s.lineBegun = 0, 0
 }
 
 func (s *Store) flushRows() {

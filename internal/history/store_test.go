@@ -397,6 +397,15 @@ func TestTick(t *testing.T) {
 	if at := r.Tick(begun + uint64(blockTime)); at != 0 || r.rows.len() != 0 {
 		t.Errorf("not handed over after a second")
 	}
+	r.records(1)
+	r.Line(begun, []byte("{}"))
+	begun = r.clock.Load()
+	if at := r.Tick(begun + 1); at == 0 || at > begun+uint64(lineTime) {
+		t.Errorf("something notable waits, and the next tick is at %d", at)
+	}
+	if at := r.Tick(begun + uint64(lineTime)); at != 0 || r.rows.len() != 0 || len(r.lines.times) != 0 {
+		t.Errorf("not handed over soon")
+	}
 }
 
 func TestCursor(t *testing.T) {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/abot-trace/abot-trace/internal/boottime"
 )
 
 // A writer writes the active segment of one class. It belongs to the writing goroutine.
@@ -162,7 +164,7 @@ func (w *writer) job(j *job) error {
 			r.encode(nil), newFilter(r.pids))
 	}
 	if w.file == nil || w.broken || w.seg.size > notableBytes || s.opt.now()-w.seg.head.OpenedNS > uint64(notableTime) {
-		j.opened, j.openedNS = s.opt.wall(), s.opt.now()
+		j.openedNS, j.opened = boottime.Both(s.opt.now, s.opt.wall)
 		if err := w.start(j); err != nil {
 			return err
 		}

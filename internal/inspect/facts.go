@@ -13,7 +13,7 @@ import (
 // addFacts adds what only procfs knows. What cannot be read is not known, and absent.
 func (n *Inspector) addFacts(list []wire.Process, facts []string) {
 	cwd, ports := slices.Contains(facts, wire.FactCwd), slices.Contains(facts, wire.FactPorts)
-	if !cwd && !ports {
+	if !cwd && !ports || n.past {
 		return
 	}
 	var table procfs.Ports

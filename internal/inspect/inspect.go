@@ -42,6 +42,8 @@ type Inspector struct {
 	usage func() (func(event.ID) (describe.Use, bool), error)
 	now   func() time.Time
 	host  string
+	past  bool // procfs tells nothing of those who lived then
+	proc  procfs.FS
 	// values converts for JSON, drawings for what is drawn.
 	values, drawings converter
 }

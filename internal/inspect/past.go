@@ -30,6 +30,7 @@ func NewPast(p Past) *Inspector {
 		usage:    func() (func(event.ID) (describe.Use, bool), error) { return p.Usage, nil },
 		now:      func() time.Time { return p.Time },
 		host:     p.Host,
+		past:     true,
 		values:   converter{Converter: describe.NewConverter(p.Names).At(p.Offset)},
 		drawings: converter{Converter: describe.NewDrawing(p.Names).At(p.Offset)},
 	}

@@ -120,7 +120,7 @@ func (r *eventReader) tell() {
 			r.err = fmt.Errorf("notable event %d: %w", l.Seq, err)
 			return
 		}
-		if r.q.PID == 0 || isAbout(e, r.q.PID) {
+		if r.q.PID == 0 || IsAbout(e, r.q.PID) {
 			if r.err = r.fn(e); r.err != nil {
 				return
 			}
@@ -129,10 +129,19 @@ func (r *eventReader) tell() {
 	r.pull()
 }
 
-// isAbout reports whether an event concerns a process with that pid.
-func isAbout(e *wire.Event, pid int32) bool {
-	if p := e.Process; p != nil && (p.PID == pid || p.Orphan != nil && p.Orphan.Leaker != nil && p.Orphan.Leaker.PID == pid) {
-		return true
+// IsAbout reports whether an event concerns a process with that pid: itself, what it forked,
+// signalled or left behind.
+func IsAbout(e *wire.Event, pid int32) bool {
+	if p := e.Process; p != nil {
+		left := p.Orphan != nil && p.Orphan.Leaker != nil && p.Orphan.Leaker.PID == pid && e.Type != wire.TypeExit && e.Type != wire.TypeExec
+		if p.PID == pid || left || e.Type == wire.TypeFork && p.SpawnedBy != nil && p.SpawnedBy.PID == pid {
+			return true
+		}
+	}
+	for _, s := range []*wire.Signal{e.Signal, e.Caught} {
+		if s != nil && s.Sender != nil && s.Sender.PID == pid {
+			return true
+		}
 	}
 	if k := e.Kill; k != nil {
 		return slices.ContainsFunc(k.Processes, func(p wire.Killed) bool { return p.PID == pid })

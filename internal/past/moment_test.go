@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -160,13 +161,14 @@ func (w *world) sample() {
 	w.rec.Sample(&Sample{Time: boottime.Now(), Uses: uses})
 }
 
-// instant is now, and no record is made in the same instant.
+// instant is a time around which nothing happens for as long as the clocks of two segments may
+// differ: by how long it took to read them.
 func (w *world) instant() time.Time {
-	ns := boottime.Now() + 1
-	for boottime.Now() <= ns+2000 { // the clocks of two segments differ by how long they took to be read
-	}
-	at := w.conv.Wall(ns)
-	for boottime.Now() <= ns+4000 {
+	const apart = uint64(300 * time.Microsecond)
+	ns := boottime.Now() + apart
+	at := boottime.Wall(boottime.Offset(), ns)
+	for boottime.Now() <= ns+apart {
+		runtime.Gosched()
 	}
 	return at
 }

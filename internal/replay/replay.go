@@ -154,6 +154,16 @@ func readLine(r *bufio.Reader) (line []byte, err error) {
 	}
 }
 
+// Line applies one line of the stream.
+func (p *Player) Line(line []byte) error {
+	e := parse(line)
+	if e == nil {
+		p.summary.Unreadable++
+		return nil
+	}
+	return p.Apply(e)
+}
+
 // Apply moves the clock to the event's instant, which lets deadlines before it act,
 // and then takes in the event.
 func (p *Player) Apply(e *wire.Event) error {
@@ -200,6 +210,28 @@ func (p *Player) pass() error {
 	}
 	p.passed = p.now
 	return p.tell(p.engine.Evaluate(p.tree, &p.host, p.now), p.now)
+}
+
+// Begin takes the tree as it was when the stream begins, before anything else. Its orphans are
+// judged as of then.
+func (p *Player) Begin(doc *wire.Tree) error {
+	for i := range doc.Processes {
+		e := &wire.Event{Type: wire.TypeExec, Time: doc.Time, Process: &doc.Processes[i]}
+		id := p.tree.apply(e)
+		p.summary.Sampled = p.summary.Sampled || e.Process.RSSBytes != nil
+		if o := e.Process.Orphan; o != nil && e.Process.State != wire.StateDead {
+			p.news = append(p.news, id)
+		}
+	}
+	p.wall = doc.Time
+	for i := range doc.Processes {
+		if q := &doc.Processes[i]; q.StartedAt != nil {
+			p.now = q.StartNS + uint64(doc.Time.Sub(*q.StartedAt))
+			p.passed = p.now
+			break
+		}
+	}
+	return p.judge()
 }
 
 // reorder is how far events may go back in time within one boot: records of several

@@ -4,6 +4,7 @@ package trace
 
 import (
 	"github.com/abot-trace/abot-trace/internal/boottime"
+	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/past"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -41,8 +42,50 @@ func (t *Tracer) keepRecord() uint64 {
 		t.publish(&wire.Event{Type: wire.TypeLost, Lost: &wire.Lost{Records: n, SinceNS: t.lossTold, Where: wire.LostFromHistory}}, now)
 		t.lossTold = now
 	}
+	t.surveyGroups()
 	if r.NeedsCheckpoint() {
 		t.checkpoint()
 	}
-	return r.Tick(now)
+	next := r.Tick(now)
+	if len(t.toSurvey) > 0 {
+		next = boottime.Earlier(next, now+uint64(waitBusy))
+	}
+	return next
 }
+
+// surveyed is how many processes are asked at a look where they stand.
+const surveyed = 16
+
+// surveyGroups finds out where some stand of whom that is not known, while they live: later
+// nobody could tell any more. Others stand where those do that they were copied from.
+func (t *Tracer) surveyGroups() {
+	n := min(len(t.toSurvey), surveyed)
+	for _, id := range t.toSurvey[:n] {
+		if p, ok := t.tree.Get(id); ok && !p.Dead {
+			t.names.Group(p.ID, p.Cgroup, true)
+		}
+	}
+	t.toSurvey = t.toSurvey[n:]
+}
+
+// surveyAll has everybody asked, and survey one process.
+func (t *Tracer) surveyAll() {
+	if t.opt.Recorder == nil {
+		return
+	}
+	t.toSurvey = t.toSurvey[:0]
+	for p := range t.tree.All(false) {
+		if !p.Dead && !p.Kthread {
+			t.toSurvey = append(t.toSurvey, p.ID)
+		}
+	}
+}
+
+func (t *Tracer) survey(id event.ID) {
+	if t.opt.Recorder != nil && len(t.toSurvey) < maxSurvey {
+		t.toSurvey = append(t.toSurvey, id)
+	}
+}
+
+// maxSurvey bounds who waits to be asked.
+const maxSurvey = 1 << 16

@@ -91,11 +91,12 @@ type Tracer struct {
 	leaks      *leakfeed.Feed
 	evidence   *evidence.Gatherer
 
-	missing   wire.Lost // not told yet
-	lossTold  uint64    // when losses of the recorder's were told, CLOCK_BOOTTIME ns
-	offsetAt  time.Time // when the wall clock was last asked
-	drained   bool      // the last drain left nothing in the ring
-	draining  bool      // news wait until it is done
+	toSurvey  []event.ID // see surveyGroups
+	missing   wire.Lost  // not told yet
+	lossTold  uint64     // when losses of the recorder's were told, CLOCK_BOOTTIME ns
+	offsetAt  time.Time  // when the wall clock was last asked
+	drained   bool       // the last drain left nothing in the ring
+	draining  bool       // news wait until it is done
 	resyncWhy string
 	resyncAt  time.Time
 	canary    *canary.Canary
@@ -266,9 +267,13 @@ func (t *Tracer) handle(e *event.Event) {
 	for _, c := range t.tree.Apply(e) {
 		t.change(&c)
 	}
-	if e.Kind == event.KindMove {
+	switch {
+	case e.Kind == event.KindMove:
 		t.names.Moved(e.Subject, e.Move.Cgroup)
 		t.evidence.Moved(e.Subject)
+		t.survey(e.Subject)
+	case e.Kind == event.KindFork && e.Fork.Moved:
+		t.survey(e.Subject)
 	}
 	if t.hasNews() && !t.draining {
 		t.source.StopReading()

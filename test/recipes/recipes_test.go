@@ -51,6 +51,7 @@ var codes = map[*regexp.Regexp][]int{
 	regexp.MustCompile(`^abot-trace kill (--scope process )?4711$`):                        {2},    // it asks, and nobody is there
 	regexp.MustCompile(`^(sudo )?abot-trace arm [a-z][a-z-]*( --per-day 5 --reason .*)?$`): {2},    // the same
 	regexp.MustCompile(`^(sudo )?abot-trace disarm `):                                      {0, 1}, // armed by the example before, or not
+	regexp.MustCompile(` --at (03:00|2h|2026)`):                                            {1},    // so far back it does not go
 	regexp.MustCompile(`ABOT_KILL_ID=\.\.\.`):                                              {0, 1},
 }
 
