@@ -158,20 +158,6 @@ func (c *Client) Lines(ctx context.Context, types []string, since uint64, follow
 	return c.lines(ctx, q, streamed, fn)
 }
 
-// LinesFrom hands the notable events from a cursor on, which are kept on disk, to fn, as Lines
-// does: each begins with the cursor of what follows it. However slow fn is, it gets all that is
-// kept.
-func (c *Client) LinesFrom(ctx context.Context, cursor string, types []string, follow bool, fn func([]byte) error) error {
-	q := url.Values{"cursor": {cursor}, "scope": {"notable"}}
-	if len(types) > 0 {
-		q.Set("types", strings.Join(types, ","))
-	}
-	if follow {
-		q.Set("follow", "1")
-	}
-	return c.lines(ctx, q, streamed, fn)
-}
-
 // lines hands whole lines of events to fn.
 func (c *Client) lines(ctx context.Context, q url.Values, l length, fn func([]byte) error) error {
 	body, err := c.open(ctx, c.stream, http.MethodGet, "/v1/events", q, nil, l)

@@ -145,3 +145,17 @@ func (c *Client) LinesBetween(ctx context.Context, query past.Query, fn func([]b
 	}
 	return c.lines(ctx, q, long, fn)
 }
+
+// LinesFrom hands the notable events from a cursor on, which are kept on disk, to fn, as Lines
+// does: each begins with the cursor of what follows it. However slow fn is, it gets all that is
+// kept.
+func (c *Client) LinesFrom(ctx context.Context, cursor string, types []string, follow bool, fn func([]byte) error) error {
+	q := url.Values{"cursor": {cursor}, "scope": {"notable"}}
+	if len(types) > 0 {
+		q.Set("types", strings.Join(types, ","))
+	}
+	if follow {
+		q.Set("follow", "1")
+	}
+	return c.lines(ctx, q, streamed, fn)
+}
