@@ -44,9 +44,9 @@ func TestPythonModule(t *testing.T) {
 		{"client", []string{"/usr/bin/python3", "client.py"}, 3, map[string]int{"TERM": -1, "INT": -1, "exception": 1, "exit": 3, "KILL": -1}, "sessions closed\ndatabase closed\n"},
 		{"loader", []string{"/usr/bin/python3", "loader.py"}, 3, map[string]int{"TERM": -1, "INT": -1, "exception": 1, "exit": 3, "KILL": -1}, ""},
 		{"gunicorn", []string{"/usr/bin/gunicorn", "--config", "gunicorn_hooks.py", "--workers", "2", "--timeout", "2", "--bind", "127.0.0.1:0", "app:wsgi"}, 2,
-			map[string]int{"TERM": 0, "INT": 0, "QUIT": 0, "exception": 3, "KILL": -1}, ""},
+			map[string]int{"TERM": 0, "INT": 0, "QUIT": 0, "exception": 3, "exit": 3, "KILL": -1}, ""},
 		{"celery", []string{"/usr/bin/python3", "-m", "celery", "--app", "jobs", "worker", "--pool", "prefork", "--concurrency", "2", "--without-gossip", "--without-mingle"}, 2,
-			map[string]int{"TERM": 0, "INT": 0, "QUIT": 0, "exit": 0, "KILL": -1}, ""},
+			map[string]int{"TERM": 0, "INT": 0, "QUIT": 0, "exception": 0, "exit": 0, "KILL": -1}, ""},
 		{"kernel", []string{"/usr/bin/python3", "kernel.py"}, 1, map[string]int{"TERM": -1, "INT": -1, "exception": 1, "exit": 3, "KILL": -1}, ""},
 	}
 	for _, p := range programs {
@@ -76,6 +76,9 @@ func TestPythonModule(t *testing.T) {
 				said, err := io.ReadAll(s.lines)
 				if err != nil {
 					t.Errorf("somebody still holds the output: %v", err)
+				}
+				if way == "exception" && !strings.Contains(string(said), "Traceback") {
+					t.Errorf("it told of no exception: %q", said)
 				}
 				if way != "KILL" && !strings.Contains(string(said), p.said) {
 					t.Errorf("it did not say %q but %q", p.said, said)

@@ -26,9 +26,13 @@ def give_work(**_):
 
 
 def end():
-    """Have Celery's loop end without a signal, as its remote control does."""
+    """Have Celery's loop end without a signal: as its remote control does, or by an exception."""
     sys.stdin.readline()
-    state.should_stop = 0
+    if os.environ["EXAMPLE_WAY"] == "exit":
+        state.should_stop = 0
+    else:
+        (folder / "writing").write_text("no message")
+        (folder / "writing").rename(folder / "0.celery.msg")
 
 
 @signals.task_success.connect
