@@ -88,8 +88,9 @@ test-image: ## the container image, built from its recipe and run by podman
 	test/setup.sh podman:podman runc:runc busybox:busybox-static
 	test/image.sh
 
-test-chaos: setup ## the chaos suite in its long form: kills, stops, full disks, no memory, no pids, stalled readers
+test-chaos: setup ## the chaos suite in its long form: kills, stops, full disks, no memory, no pids, stalled readers; and many random shapes of leaks
 	CI=true $(GO) test -count=1 -timeout 30m -run TestChaos ./internal/e2e -chaos
+	CI=true $(GO) test -count=1 -timeout 30m -run TestRandomShapes ./internal/truth -shapes 600
 
 test-attack: setup ## one user attacks the daemon beside two others at work; writes the table of docs/threat-model.md
 	CI=true $(GO) test -count=1 -timeout 30m -v -run TestAttack ./internal/e2e -chaos -attack-file '$(abspath docs/threat-model.md)'
