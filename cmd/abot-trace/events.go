@@ -43,9 +43,9 @@ Examples:
 			&cli.StringFlag{Name: "since", Usage: "only events since `T`: an age as 90s, 1h or 7d, or a time as 2026-01-31T15:04 or 03:00"},
 			&cli.StringFlag{Name: "until", Usage: "only events until `T`"},
 			&cli.IntFlag{Name: "pid", Usage: "only events of the process `PID`: its own, and what it forked, signalled or left"},
-			historyFlag(), jsonFlag(), colorFlag(), socketFlag(), noDaemonFlag(),
+			historyFlag(), jsonFlag(), colorFlag(), noPagerFlag(), socketFlag(), noDaemonFlag(),
 		}, append(filterFlags(), cursorFlags()...)...),
-		Action: showEvents,
+		Action: paged(showEvents),
 	}
 }
 

@@ -11,7 +11,6 @@ import (
 	"os/signal"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
@@ -181,27 +180,4 @@ func pidArg(c *cli.Context) (int32, error) {
 		return 0, usageError("%s: pid %q: want a positive number", c.Command.Name, text)
 	}
 	return int32(pid), nil
-}
-
-// watch calls draw now and then every interval, on a cleared screen where it is a
-// terminal, until ctx ends.
-func watch(ctx context.Context, w io.Writer, interval time.Duration, draw func() error) error {
-	tick := time.NewTicker(interval)
-	defer tick.Stop()
-	for {
-		if term.IsTerminal(w) {
-			// From the top of an empty screen.
-			if _, err := io.WriteString(w, "\x1b[H\x1b[2J"); err != nil {
-				return err
-			}
-		}
-		if err := draw(); err != nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
 }

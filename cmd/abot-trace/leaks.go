@@ -49,10 +49,10 @@ Examples:
 			&cli.IntFlag{Name: "n", Usage: "at most `N` of them, the latest"},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "wide: all columns, whatever the width"},
 			&cli.StringFlag{Name: "events", Usage: "those that the events of `FILE` tell of, NDJSON as events --json writes it; - is standard input"},
-			jsonFlag(), colorFlag(), socketFlag(),
+			jsonFlag(), colorFlag(), noPagerFlag(), socketFlag(),
 		}, filterFlags()...),
 		Subcommands: decideCommands(),
-		Action:      showLeaks,
+		Action:      paged(showLeaks),
 	}
 }
 

@@ -103,7 +103,7 @@ func runMonitor(c *cli.Context) error {
 		return render.Monitor(c.App.Writer, &doc, styleOf(c))
 	}
 	if c.Bool("watch") {
-		return watch(ctx, c.App.Writer, watchInterval, draw)
+		return watch(ctx, c, draw)
 	}
 	if err := draw(); err != nil {
 		return err

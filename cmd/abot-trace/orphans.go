@@ -34,9 +34,10 @@ Examples:
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "sort", Value: "age", Usage: "by `KEY`: age, memory, pid or user; the oldest and the largest come first"},
 			&cli.IntFlag{Name: "n", Usage: "at most `N` of them, the first"},
-			atFlag(), historyFlag(), jsonFlag(), colorFlag(), socketFlag(), noDaemonFlag(),
+			&cli.BoolFlag{Name: "watch", Usage: "draw one screen again every 2 s, until interrupted: what is not well, then the first orphans"},
+			atFlag(), historyFlag(), jsonFlag(), colorFlag(), noPagerFlag(), socketFlag(), noDaemonFlag(),
 		}, slices.Concat(tableFlags(render.OrphanColumns()), filterFlags(), placeFlags())...),
-		Action: showOrphans,
+		Action: paged(showOrphans),
 	}
 }
 
@@ -90,6 +91,9 @@ func showOrphans(c *cli.Context) error {
 	}
 	ctx, stop := interruptible(c)
 	defer stop()
+	if c.Bool("watch") && asksPast(c) {
+		return usageError("orphans: the past does not change: --watch cannot stand beside --at or --history")
+	}
 	if err := pick.askable(c); err != nil {
 		return err
 	}
@@ -98,24 +102,44 @@ func showOrphans(c *cli.Context) error {
 		return explained(err)
 	}
 	defer closer()
-	list, err := from.Orphans(ctx, pick.facts()...)
-	if err != nil {
-		return explained(err)
+	draw := func() error {
+		list, err := from.Orphans(ctx, pick.facts()...)
+		if err != nil {
+			return explained(err)
+		}
+		if c.Bool("watch") {
+			now = time.Now()
+		}
+		list = slices.DeleteFunc(list, func(p wire.Process) bool {
+			return !pick.process(&p, now)
+		})
+		slices.SortStableFunc(list, func(a, b wire.Process) int { return order(&a, &b) })
+		if n := c.Int("n"); n > 0 {
+			list = list[:min(n, len(list))]
+		}
+		_, own := from.(*local)
+		return printOrphans(c, list, now, own && !pick.active)
 	}
-	list = slices.DeleteFunc(list, func(p wire.Process) bool {
-		return !pick.process(&p, now)
+	if !c.Bool("watch") {
+		return draw()
+	}
+	return watch(ctx, c, func() error {
+		if _, err := drawAlerts(ctx, c, from); err != nil {
+			return explained(err)
+		}
+		return draw()
 	})
-	slices.SortStableFunc(list, func(a, b wire.Process) int { return order(&a, &b) })
-	if n := c.Int("n"); n > 0 {
-		list = list[:min(n, len(list))]
-	}
+}
+
+// printOrphans prints the list; fresh says that it is that of a tracer which has only begun.
+func printOrphans(c *cli.Context, list []wire.Process, now time.Time, fresh bool) error {
 	if c.Bool("json") {
 		if list == nil {
 			list = []wire.Process{}
 		}
 		return writeJSON(c.App.Writer, list)
 	}
-	if _, own := from.(*local); own && len(list) == 0 && !pick.active {
+	if fresh && len(list) == 0 {
 		_, err := fmt.Fprintln(c.App.Writer, "No orphans were seen since tracing began, a moment ago; older ones are not known.")
 		return err
 	}

@@ -30,7 +30,7 @@ func asksPast(c *cli.Context) bool { return c.IsSet("at") || c.IsSet("history") 
 
 // askable returns a usage error where the past is asked by what is not kept.
 func (f *filter) askable(c *cli.Context) error {
-	if asksPast(c) && len(f.facts()) > 0 {
+	if asksPast(c) && len(f.cwds)+len(f.ports) > 0 {
 		return usageError("%s: directories and ports are not kept: --cwd and --port cannot stand beside --at or --history", c.Command.Name)
 	}
 	return nil

@@ -50,15 +50,12 @@ Examples:
 			&cli.BoolFlag{Name: "kernel-threads", Usage: "draw each kernel thread"},
 			&cli.BoolFlag{Name: "by-unit", Usage: "draw the processes of each systemd unit, or container, below its name"},
 			&cli.StringFlag{Name: "fold", Value: term.Auto, Usage: "draw equal leaves as one line `WHEN`: auto (on a terminal), always or never"},
-			&cli.BoolFlag{Name: "watch", Usage: "draw again every 2 s, until interrupted"},
-			atFlag(), historyFlag(), jsonFlag(), colorFlag(), socketFlag(), noDaemonFlag(),
+			&cli.BoolFlag{Name: "watch", Usage: "draw one screen again every 2 s, until interrupted: what is not well, then leaks and what is large"},
+			atFlag(), historyFlag(), jsonFlag(), colorFlag(), noPagerFlag(), socketFlag(), noDaemonFlag(),
 		}, append(filterFlags(), placeFlags()...)...),
-		Action: showTree,
+		Action: paged(showTree),
 	}
 }
-
-// watchInterval is how often --watch draws again.
-const watchInterval = 2 * time.Second
 
 func showTree(c *cli.Context) error {
 	opt, pick, err := treeOptions(c)
@@ -81,12 +78,25 @@ func showTree(c *cli.Context) error {
 	if opt.Wanted != nil && asksPast(c) {
 		opt.Wanted = func(p *wire.Process) bool { return pick.process(p, at) }
 	}
-	draw := func() error { return drawTree(ctx, c, from, opt, pick.facts()) }
-	if c.Bool("watch") {
-		return watch(ctx, c.App.Writer, watchInterval, draw)
+	if !c.Bool("watch") {
+		return drawTree(ctx, c, from, opt, pick.facts())
 	}
-	return draw()
+	return watch(ctx, c, func() error {
+		alerts, err := drawAlerts(ctx, c, from)
+		if err != nil {
+			return explained(err)
+		}
+		opt.Style = styleOf(c) // the terminal may have another size by now
+		if rows := term.Height(c.App.Writer); rows > 0 {
+			opt.Rows = max(rows-alerts-besideRows, 1)
+		}
+		return drawTree(ctx, c, from, opt, pick.facts())
+	})
 }
+
+// besideRows are the lines of a drawing at most that are no process: its head, two counts,
+// and two of what is not complete.
+const besideRows = 5
 
 // treeOptions reads what is to be drawn, and by which filter.
 func treeOptions(c *cli.Context) (opt render.TreeOptions, pick *filter, err error) {

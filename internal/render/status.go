@@ -244,3 +244,23 @@ func wrap(text string, width int) (lines []string) {
 	}
 	return append(lines, line)
 }
+
+// maxAlerts is how many problems are drawn above something else.
+const maxAlerts = 3
+
+// Alerts draws what is not well, above something else, and returns in how many lines.
+func Alerts(w io.Writer, s *wire.Status, style Style) (lines int, err error) {
+	var texts []string
+	for _, problem := range s.Problems {
+		texts = append(texts, problem.What)
+	}
+	if more := len(texts) - maxAlerts + 1; more > 1 {
+		texts = append(texts[:maxAlerts-1], fmt.Sprintf("%d more problems: abot-trace status", more))
+	}
+	for _, text := range texts {
+		if _, err := fmt.Fprintln(w, style.paint(red, cut("! "+safetext.Terminal(text), style.Width))); err != nil {
+			return 0, err
+		}
+	}
+	return len(texts), nil
+}

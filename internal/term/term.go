@@ -46,9 +46,12 @@ func Color(mode string, w io.Writer) bool {
 	return os.Getenv("TERM") != "dumb" && IsTerminal(w)
 }
 
-// IsTerminal reports whether w is a file that is a terminal.
+// A terminal is what has a descriptor that may be one: a file, a [Pager], a [Screen].
+type terminal interface{ Fd() uintptr }
+
+// IsTerminal reports whether w is a terminal, or goes to one.
 func IsTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
+	f, ok := w.(terminal)
 	if !ok {
 		return false
 	}
@@ -59,13 +62,25 @@ func IsTerminal(w io.Writer) bool {
 // Width returns the columns of the terminal w, or 0 where w is not a terminal or
 // does not say: lines are then not to be cut.
 func Width(w io.Writer) int {
-	f, ok := w.(*os.File)
+	columns, _ := size(w)
+	return columns
+}
+
+// Height returns the rows of the terminal w, or 0 where w is not a terminal or does not
+// say.
+func Height(w io.Writer) int {
+	_, rows := size(w)
+	return rows
+}
+
+func size(w io.Writer) (columns, rows int) {
+	f, ok := w.(terminal)
 	if !ok {
-		return 0
+		return 0, 0
 	}
 	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
 	if err != nil {
-		return 0
+		return 0, 0
 	}
-	return int(size.Col)
+	return int(size.Col), int(size.Row)
 }

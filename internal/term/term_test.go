@@ -12,8 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openTerminal returns a pseudo-terminal of 97 columns.
+// openTerminal returns a pseudo-terminal of 97 columns and 10 rows.
 func openTerminal(t *testing.T) *os.File {
+	tty, _ := openBothEnds(t)
+	return tty
+}
+
+// openBothEnds returns that and its other end.
+func openBothEnds(t *testing.T) (tty, master *os.File) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	if err != nil {
@@ -28,7 +34,7 @@ func openTerminal(t *testing.T) *os.File {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tty, err := os.OpenFile("/dev/pts/"+strconv.Itoa(n), os.O_RDWR|unix.O_NOCTTY, 0)
+	tty, err = os.OpenFile("/dev/pts/"+strconv.Itoa(n), os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +42,7 @@ func openTerminal(t *testing.T) *os.File {
 	if err := unix.IoctlSetWinsize(int(tty.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 10, Col: 97}); err != nil {
 		t.Fatal(err)
 	}
-	return tty
+	return tty, master
 }
 
 func TestColor(t *testing.T) {
@@ -75,6 +81,9 @@ func TestColor(t *testing.T) {
 func TestWidth(t *testing.T) {
 	if got := Width(openTerminal(t)); got != 97 {
 		t.Errorf("Width of a terminal = %d, want 97", got)
+	}
+	if got := Height(openTerminal(t)); got != 10 {
+		t.Errorf("Height of a terminal = %d, want 10", got)
 	}
 	if got := Width(&bytes.Buffer{}); got != 0 {
 		t.Errorf("Width of a buffer = %d, want 0", got)
