@@ -19,6 +19,7 @@ import (
 	"github.com/abot-trace/abot-trace/internal/past"
 	"github.com/abot-trace/abot-trace/internal/policy"
 	"github.com/abot-trace/abot-trace/internal/quantity"
+	"github.com/abot-trace/abot-trace/internal/render"
 	"github.com/abot-trace/abot-trace/internal/replay"
 	"github.com/abot-trace/abot-trace/internal/safetext"
 	"github.com/abot-trace/abot-trace/internal/wire"
@@ -58,7 +59,7 @@ func runReplay(c *cli.Context) error {
 	if recorded == (c.IsSet("since") || c.IsSet("history")) || recorded && c.IsSet("until") {
 		return usageError("replay wants either --since or --events, or --history")
 	}
-	var q past.Query
+	q := past.Query{Samples: true}
 	var err error
 	if q.From, err = pastTime(c, "since"); err != nil {
 		return err
@@ -70,10 +71,15 @@ func runReplay(c *cli.Context) error {
 	if err != nil {
 		return invalidConfig(err)
 	}
-	printer := replayPrinter{w: c.App.Writer, json: c.Bool("json"), from: q.From}
-	player, err := replay.New(func() (*policy.Engine, error) { return cfg.Engine(false) }, printer.act)
+	var follower replay.Follower
+	player, err := replay.New(func() (*policy.Engine, error) { return cfg.Engine(false) }, follower.Act)
 	if err != nil {
 		return err
+	}
+	progress := newTimeProgress(c.App.ErrWriter)
+	player.OnEvent = func(e *wire.Event) {
+		follower.Apply(e)
+		progress.at(e.Time)
 	}
 	var summary replay.Summary
 	if recorded {
@@ -81,11 +87,18 @@ func runReplay(c *cli.Context) error {
 	} else {
 		summary, err = replayPast(c, player, q)
 	}
+	progress.end()
 	if err != nil {
 		return err
 	}
 	if summary.Events == 0 && summary.Unreadable > 0 {
 		return fmt.Errorf("none of %d lines is an event", summary.Unreadable)
+	}
+	printer := replayPrinter{w: c.App.Writer, json: c.Bool("json"), from: q.From, to: summary.To}
+	for _, act := range follower.Acts {
+		if err := printer.act(act); err != nil {
+			return err
+		}
 	}
 	return printer.summary(c.App.ErrWriter, summary)
 }
@@ -183,37 +196,52 @@ func replayArchive(ctx context.Context, c *cli.Context, player *replay.Player, q
 	return err
 }
 
-// replayPrinter writes acts as they come.
+// replayPrinter writes acts, and what became of them.
 type replayPrinter struct {
-	w     io.Writer
-	json  bool
-	from  time.Time // what was before is not told
-	acts  int
-	trees int
-	freed uint64
+	w        io.Writer
+	json     bool
+	from, to time.Time // what was before is not told
+	acts     int
+	trees    int
+	freed    uint64
+	saved    float64        // byte seconds
+	fates    map[string]int // of trees
 }
 
-func (p *replayPrinter) act(a replay.Act) error {
+func (p *replayPrinter) act(f *replay.Followed) error {
+	a := &f.Act
 	if a.Time.Before(p.from) {
 		return nil
 	}
 	p.acts++
+	until := f.Until
+	if until.IsZero() {
+		until = p.to
+	}
+	lived := max(until.Sub(a.Time), 0)
 	if a.Action == policy.ActionKill && a.Enforceable {
 		p.trees++
+		if p.fates == nil {
+			p.fates = make(map[string]int)
+		}
+		p.fates[f.Fate]++
+		p.freed += a.Bytes()
+		p.saved += float64(a.Bytes()) * lived.Seconds()
 	}
-	for _, t := range a.Targets {
-		p.freed += t.RSS + t.Swap
+	afterwards := "it was still open " + quantity.FormatDuration(lived) + " later"
+	if f.Fate != replay.FateOpen {
+		afterwards = "it " + f.Fate + " " + quantity.FormatDuration(lived) + " later"
 	}
 	if p.json {
-		return json.NewEncoder(p.w).Encode(replayEvent(a, p.acts))
+		return json.NewEncoder(p.w).Encode(replayEvent(*a, p.acts, afterwards))
 	}
-	_, err := io.WriteString(p.w, replayText(a))
+	_, err := io.WriteString(p.w, replayText(*a, afterwards))
 	return err
 }
 
 // replayText is one act for people. Names and reasons hold what processes call
 // themselves: each line is escaped as a whole.
-func replayText(a replay.Act) string {
+func replayText(a replay.Act, afterwards string) string {
 	var b strings.Builder
 	line := func(format string, args ...any) {
 		b.WriteString(strings.TrimRight(safetext.Terminal(fmt.Sprintf(format, args...)), " ") + "\n")
@@ -238,11 +266,12 @@ func replayText(a replay.Act) string {
 	for _, s := range a.Spared {
 		line("    spares pid %d (%s): %s", s.ID.PID, s.Comm, s.Reason)
 	}
+	line("    afterwards %s", afterwards)
 	return b.String()
 }
 
 // replayEvent is one act in the words of the event stream.
-func replayEvent(a replay.Act, n int) wire.Event {
+func replayEvent(a replay.Act, n int, afterwards string) wire.Event {
 	root := a.Root
 	event := wire.Event{Schema: wire.Schema, ID: fmt.Sprintf("replay-%d", n), Seq: uint64(n),
 		Time: a.Time, TimeNS: a.At, Type: wire.TypeKill, Process: &root}
@@ -255,6 +284,7 @@ func replayEvent(a replay.Act, n int) wire.Event {
 	if a.Blocker != "" {
 		reason += "; not ended: " + a.Blocker
 	}
+	reason += "; afterwards " + afterwards
 	kill := &wire.Kill{KillID: event.ID, Rule: a.Rule, Mode: wire.ModeObserve, Scope: a.Scope,
 		GraceSeconds: a.Grace.Seconds(), Verdict: a.Verdict, Reason: reason,
 		Processes: []wire.Killed{}, Outcome: wire.KillObserved}
@@ -270,6 +300,15 @@ func replayEvent(a replay.Act, n int) wire.Event {
 	return event
 }
 
+// fateOfMany says what became of several.
+var fateOfMany = map[string]string{
+	replay.FateDeliberate: "proved deliberate",
+	replay.FateItself:     "ended by themselves",
+	replay.FateKilled:     "were ended by a kill",
+	replay.FateOther:      "ended otherwise",
+	replay.FateOpen:       "are still there",
+}
+
 // summary says how far the answer can be believed, on standard error, so that the
 // acts stay by themselves.
 func (p *replayPrinter) summary(w io.Writer, s replay.Summary) error {
@@ -279,14 +318,20 @@ func (p *replayPrinter) summary(w io.Writer, s replay.Summary) error {
 		fmt.Fprintf(&b, ", %s to %s", s.From.Format(time.RFC3339), s.To.Format(time.RFC3339))
 	}
 	fmt.Fprintf(&b, ": %d trees would have been ended\n", p.trees)
+	for _, fate := range []string{replay.FateDeliberate, replay.FateItself, replay.FateKilled, replay.FateOther, replay.FateOpen} {
+		if n := p.fates[fate]; n > 0 {
+			fmt.Fprintf(&b, "%d of them %s\n", n, fateOfMany[fate])
+		}
+	}
 	if p.freed > 0 {
-		fmt.Fprintf(&b, "they held %s when last sampled\n", quantity.FormatSize(p.freed))
+		fmt.Fprintf(&b, "they held %s when last sampled, %s over the time that they lived on\n", quantity.FormatSize(p.freed), render.ByteTime(&p.saved))
 	}
 	for _, note := range []struct {
 		count uint64
 		text  string
 	}{
 		{s.Lost, "%d records were lost before they were recorded: what they would have shown is missing\n"},
+		{uint64(s.Hidden), "%d orphans had arguments that are hidden: patterns on command lines may have met those\n"},
 		{uint64(s.Unreadable), "%d lines were no events and were passed over\n"},
 		{uint64(s.Boots), "the clock went back %d times: other boots, judged on their own\n"},
 	} {

@@ -143,6 +143,9 @@ func (c *Client) LinesBetween(ctx context.Context, query past.Query, fn func([]b
 	if query.PID != 0 {
 		q.Set("pid", strconv.Itoa(int(query.PID)))
 	}
+	if query.Samples {
+		q.Set("samples", "1")
+	}
 	return c.lines(ctx, q, long, fn)
 }
 

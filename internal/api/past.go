@@ -145,6 +145,7 @@ func (s *Server) rangeEvents(w http.ResponseWriter, r *http.Request, types []str
 			return err
 		}
 	}
+	q.Samples = r.URL.Query().Get("samples") == "1"
 	out := lineWriter{w: w, deadline: http.NewResponseController(w)}
 	if s.Range == nil {
 		w.Header().Add(NoteHeader, "the daemon keeps no history: only the latest events are known")

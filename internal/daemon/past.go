@@ -10,9 +10,13 @@ import (
 
 	"github.com/abot-trace/abot-trace/internal/api"
 	"github.com/abot-trace/abot-trace/internal/config"
+	"github.com/abot-trace/abot-trace/internal/describe"
+	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/history"
 	"github.com/abot-trace/abot-trace/internal/past"
+	"github.com/abot-trace/abot-trace/internal/policy"
 	"github.com/abot-trace/abot-trace/internal/replay"
+	"github.com/abot-trace/abot-trace/internal/sample"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -163,4 +167,38 @@ func (q *questioner) explainAt(ctx context.Context, m *past.Moment, cfg *config.
 	}
 	out.Rules = replay.Explain(tree, engine, &out.Process, m.BootNS())
 	return out, nil
+}
+
+// largest is how many of the largest processes are kept of a sample.
+const largest = 32
+
+// sampleOf is what is kept of a pass whatever leaks there are: the host and the largest
+// processes; nil where nothing is.
+func (k *historyKeeper) sampleOf(pass *sample.Pass, host *policy.Host) *past.Sample {
+	if k == nil {
+		return nil
+	}
+	s := &past.Sample{Time: uint64(pass.Boot), Host: host.Figures(), Uses: make(map[event.ID]describe.Use)}
+	all := pass.Above(0)
+	for i := range all[:min(largest, len(all))] {
+		s.Uses[all[i].ID] = keptUse(&all[i])
+	}
+	return s
+}
+
+func keptUse(u *sample.Usage) describe.Use {
+	return describe.Use{RSS: u.RSS, Swap: u.Swap, CPU: time.Duration(u.CPU), Threads: u.Threads}
+}
+
+// sample keeps a sample, with the members of open leaks. On the loop.
+func (k *historyKeeper) sample(s *past.Sample, pass *sample.Pass, members []event.ID) {
+	if k == nil || s == nil {
+		return
+	}
+	for _, id := range members {
+		if u, ok := pass.Get(id); ok {
+			s.Uses[id] = keptUse(&u)
+		}
+	}
+	k.rec.Sample(s)
 }

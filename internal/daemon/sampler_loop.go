@@ -127,7 +127,9 @@ func (w *samplerLoop) sampleOnce(ctx context.Context) {
 	w.store(look)
 	if pass != nil {
 		host := control.Host(look.Host)
+		kept := w.d.history.sampleOf(pass, &host)
 		w.d.tracer.Post(func() {
+			w.d.history.sample(kept, pass, w.d.tracer.Leaks().Members())
 			w.d.tracer.Leaks().Sample(usageIn(pass), uint64(pass.Boot))
 			w.d.control.OnSample(pass, host)
 		})

@@ -120,9 +120,19 @@ func TestThePastIsWhatWasShown(t *testing.T) {
 	out, _ = wantRun(t, 0, "leaks", "--since", before.Format(time.RFC3339), "--by", "program", "--socket", d.socket())
 	wantText(t, out, "PROGRAM")
 
+	rules := writeConfig(t, "rules:\n  - name: past\n    match: {verdict: [leaked], cmdline: sleep}\n")
+	would := func(flags ...string) {
+		t.Helper()
+		out, notes := wantRun(t, 0, slices.Concat([]string{"replay", rules}, flags)...)
+		wantText(t, out, fmt.Sprintf("past: would kill pid %d (sleep), leaked", f.child.pid), "afterwards it ended otherwise")
+		wantText(t, notes, "1 trees would have been ended", "1 of them ended otherwise")
+	}
+	would("--since", before.Format(time.RFC3339), "--socket", d.socket())
+
 	d.endBy(unix.SIGTERM)
 	dir := filepath.Join(d.state(), "history")
 	compare("without a daemon", "--history", dir, "--at", T)
+	would("--history", dir)
 	if again := eventsOf(t, "--pid", strconv.Itoa(f.child.pid), "--history", dir); !cmp.Equal(story, again) {
 		t.Errorf("without a daemon: %s", cmp.Diff(story, again))
 	}

@@ -272,6 +272,9 @@ func (f *Feed) Sample(usage func(event.ID) (describe.Use, bool), at uint64) {
 	f.set.Sample(list, at)
 }
 
+// Members lists the living members of all leaks, in no order.
+func (f *Feed) Members() []event.ID { return f.set.MemberIDs() }
+
 // describe is what is kept of a leaker.
 func (f *Feed) describe(l *tracker.Leaker) leak.Leaker {
 	w := f.opt.Conv.Leaker(l)

@@ -4,6 +4,7 @@ package past
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,6 +25,7 @@ type Query struct {
 	From, To time.Time
 	Types    []string // all, where there are none
 	PID      int32    // only events about a process with that pid
+	Samples  bool     // what was measured, too, as events of type sample
 }
 
 // Events hands the events that were told to fn, in order and as they were told: the notable
@@ -35,9 +37,9 @@ func Events(ctx context.Context, src Source, q Query, fn func(*wire.Event) error
 	defer stop()
 	r := &eventReader{ctx: ctx, q: &q, fn: fn, next: next}
 	r.pull()
-	if r.wantsLifecycle() {
+	if q.Samples || r.wantsLifecycle() {
 		v := src.View(history.Stream)
-		r.player = Player{OnStart: r.start, OnChange: r.change, OnTold: r.told}
+		r.player = Player{OnStart: r.start, OnChange: r.change, OnTold: r.told, OnSample: r.sample}
 		err := v.Play(history.Range{From: q.From, To: q.To, PID: q.PID}, &r.player)
 		if missed = v.Missed; err != nil {
 			return missed, err
@@ -193,6 +195,27 @@ func (r *eventReader) change(changes []tracker.Change, _ uint64, asked bool) boo
 			return false
 		}
 	}
+	return r.err == nil
+}
+
+// sample hands over what was measured, where that is asked for.
+func (r *eventReader) sample(news *Sample, asked bool) bool {
+	if !asked || !r.q.Samples {
+		return true
+	}
+	w := &wire.Sample{Host: news.Host}
+	for id, use := range news.Uses {
+		p := wire.Sampled{PID: id.PID, StartNS: id.Start}
+		if use.RSS != unmeasured {
+			rss, swap := use.RSS, use.Swap
+			p.RSSBytes, p.SwapBytes = &rss, &swap
+		}
+		w.Processes = append(w.Processes, p)
+	}
+	slices.SortFunc(w.Processes, func(a, b wire.Sampled) int {
+		return cmp.Or(cmp.Compare(a.StartNS, b.StartNS), cmp.Compare(a.PID, b.PID))
+	})
+	r.err = r.fn(&wire.Event{Schema: wire.Schema, Type: wire.TypeSample, TimeNS: news.Time, Time: r.conv.Wall(news.Time), Sample: w})
 	return r.err == nil
 }
 

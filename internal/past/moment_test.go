@@ -309,6 +309,51 @@ func TestEventsOfARange(t *testing.T) {
 	}
 }
 
+// TestSamples wants a sample to tell what the one before did not, also where a segment begins
+// in between.
+func TestSamples(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.fork(w.living[0]), w.fork(w.living[0])
+	for i, uses := range []map[event.ID]describe.Use{{a: {RSS: 10}, b: {RSS: 20, Swap: 1}}, {a: {RSS: 10}, b: {RSS: 21, Swap: 1}}, {b: {RSS: 21, Swap: 1}}} {
+		if i == 2 {
+			w.checkpoint()
+		}
+		w.rec.Sample(&Sample{Time: boottime.Now(), Host: map[string]float64{"load1": float64(i)}, Uses: uses})
+	}
+	w.settle()
+	var got []string
+	_, err := Events(t.Context(), w.store, Query{Types: []string{wire.TypeAlert}, Samples: true}, func(e *wire.Event) error {
+		text := fmt.Sprintf("%s %v:", e.Type, e.Sample.Host)
+		for _, p := range e.Sample.Processes {
+			if p.RSSBytes == nil {
+				text += fmt.Sprintf(" %d gone", p.PID-w.pid)
+			} else {
+				text += fmt.Sprintf(" %d %d+%d", p.PID-w.pid, *p.RSSBytes, *p.SwapBytes)
+			}
+		}
+		got = append(got, text)
+		return nil
+	})
+	want := []string{"sample map[load1:0]: -1 10+0 0 20+1", "sample map[load1:1]: 0 21+1", "sample map[load1:2]: -1 gone"}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("%v: %q, want %q", err, got, want)
+	}
+}
+
+func FuzzSample(f *testing.F) {
+	whole, err := (&Sample{Time: 5, Host: map[string]float64{"load1": 1}, Uses: map[event.ID]describe.Use{{PID: 1, Start: 2}: {RSS: 3}}}).encode(nil, nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(whole)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var s Sample
+		if news, ok := s.decode(b); ok && news.Time != s.Time {
+			t.Errorf("%+v of %+v", news, s)
+		}
+	})
+}
+
 func TestMomentsThatWereNotSeen(t *testing.T) {
 	w := newWorld(t)
 	before := time.Now().Add(-time.Hour)

@@ -24,6 +24,8 @@ type Player struct {
 	OnChange func(changes []tracker.Change, seq uint64, asked bool) bool
 	// OnTold is called where a notable event was told, with its notable sequence.
 	OnTold func(notable, seq uint64, asked bool) bool
+	// OnSample is called with what a sample tells that the one before did not.
+	OnSample func(news *Sample, asked bool) bool
 
 	// Of the segment that is played: its head, the tree as far as it was played, the names
 	// that were known, and what the events of it are numbered from.
@@ -61,8 +63,10 @@ func (p *Player) Start(head *history.SegmentHead, checkpoint []byte) error {
 	}
 	p.Head, p.Begun, p.Tree, p.repeats, p.Time = head, start, tree, 0, head.OpenedNS
 	p.Names, p.Sample = describe.NewPastNames(tree, start.Names), Sample{}
-	if len(start.Sample) > 0 && !p.Sample.decode(start.Sample) {
-		p.Skipped++
+	if len(start.Sample) > 0 {
+		if _, ok := p.Sample.decode(start.Sample); !ok {
+			p.Skipped++
+		}
 	}
 	if p.OnStart != nil {
 		p.OnStart()
@@ -110,9 +114,12 @@ func (p *Player) note(e *history.Entry, asked bool) bool {
 			p.Names.Learn(&g)
 		}
 	case noteSample:
-		if !p.Sample.decode(n.Data) {
+		news, ok := p.Sample.decode(n.Data)
+		if !ok {
 			p.Skipped++
+			return true
 		}
+		return p.OnSample == nil || p.OnSample(news, asked)
 	case noteRepeats:
 		p.repeats, _ = binary.Uvarint(n.Data)
 	default:

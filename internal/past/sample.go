@@ -12,19 +12,12 @@ import (
 	"github.com/abot-trace/abot-trace/internal/event"
 )
 
-// HostFigures is what the host used at a sample, nil where that was not known.
-type HostFigures struct {
-	MemoryPercent *float64 `json:"memory_percent,omitempty"`
-	SwapPercent   *float64 `json:"swap_percent,omitempty"`
-	CPUPercent    *float64 `json:"cpu_percent,omitempty"`
-	Load1         *float64 `json:"load1,omitempty"`
-}
-
 // A Sample is what was measured at one time: of the host, and of the processes that are of
 // interest. In a note those that use what they did before are left out.
 type Sample struct {
 	Time uint64 // CLOCK_BOOTTIME ns; 0 is none
-	Host HostFigures
+	// Host has what is known of it, by the names that expressions of rules use.
+	Host map[string]float64
 	Uses map[event.ID]describe.Use
 }
 
@@ -60,8 +53,9 @@ func appendNumbers(b []byte, numbers ...uint64) []byte {
 	return b
 }
 
-// decode takes what encode wrote over the sample before. It reports whether it made sense.
-func (s *Sample) decode(b []byte) bool {
+// decode takes what encode wrote over the sample before, and returns what that was. It
+// reports whether it made sense.
+func (s *Sample) decode(b []byte) (*Sample, bool) {
 	bad := false
 	next := func() uint64 {
 		v, n := binary.Uvarint(b)
@@ -74,11 +68,11 @@ func (s *Sample) decode(b []byte) bool {
 	}
 	at, size := next(), next()
 	if bad || size > uint64(len(b)) {
-		return false
+		return nil, false
 	}
-	var host HostFigures
+	var host map[string]float64
 	if json.Unmarshal(b[:size], &host) != nil {
-		return false
+		return nil, false
 	}
 	b = b[size:]
 	uses := make(map[event.ID]describe.Use)
@@ -86,7 +80,7 @@ func (s *Sample) decode(b []byte) bool {
 		pid, start := next(), next()
 		use := describe.Use{RSS: next(), Swap: next(), CPU: time.Duration(next()), Threads: int(next())}
 		if bad || pid > math.MaxInt32 {
-			return false
+			return nil, false
 		}
 		uses[event.ID{PID: int32(pid), Start: start}] = use
 	}
@@ -101,7 +95,7 @@ func (s *Sample) decode(b []byte) bool {
 			s.Uses[id] = use
 		}
 	}
-	return true
+	return &Sample{Time: at, Host: host, Uses: uses}, true
 }
 
 // Use is what a process used at the sample; false where that was not measured.

@@ -12,10 +12,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/policy"
+	"github.com/abot-trace/abot-trace/internal/safetext"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -41,6 +44,8 @@ type Summary struct {
 	Boots      int       // times the clock went back: another boot
 	Orphans    int       // orphanings seen
 	From, To   time.Time // wall clock of the first and the last event
+	// Hidden counts orphans of which arguments were hidden: a pattern may have met those.
+	Hidden int
 	// Sampled says that the stream told memory of any process. Without it, no rule
 	// on memory could hold.
 	Sampled bool
@@ -48,6 +53,9 @@ type Summary struct {
 
 // Player replays one stream. It belongs to one goroutine.
 type Player struct {
+	// OnEvent, unless it is nil, is called with each event after it was applied.
+	OnEvent func(*wire.Event)
+
 	newEngine func() (*policy.Engine, error)
 	engine    *policy.Engine
 	host      policy.Host
@@ -167,6 +175,14 @@ func (p *Player) Line(line []byte) error {
 // Apply moves the clock to the event's instant, which lets deadlines before it act,
 // and then takes in the event.
 func (p *Player) Apply(e *wire.Event) error {
+	err := p.applyOne(e)
+	if err == nil && p.OnEvent != nil {
+		p.OnEvent(e)
+	}
+	return err
+}
+
+func (p *Player) applyOne(e *wire.Event) error {
 	if e.ID != "" {
 		if p.seen[e.ID] {
 			p.summary.Repeated++
@@ -239,6 +255,9 @@ func (p *Player) Begin(doc *wire.Tree) error {
 const reorder = time.Minute
 
 func (p *Player) count(e *wire.Event) {
+	if e.Type == wire.TypeSample {
+		return
+	}
 	p.summary.Events++
 	if p.summary.From.IsZero() {
 		p.summary.From = e.Time
@@ -269,6 +288,8 @@ func (p *Player) due(now uint64) error {
 // take updates the tree by one event, and asks the rules where that can matter.
 func (p *Player) take(e *wire.Event) error {
 	switch e.Type {
+	case wire.TypeSample:
+		return p.sample(e.Sample)
 	case wire.TypeAlert:
 		return p.alert(e.Alert)
 	case wire.TypeLeak:
@@ -285,6 +306,9 @@ func (p *Player) take(e *wire.Event) error {
 	case wire.TypeVerdict, wire.TypeOrphan:
 		if e.Type == wire.TypeOrphan {
 			p.summary.Orphans++
+			if slices.ContainsFunc(e.Process.Cmdline, func(arg string) bool { return strings.Contains(arg, safetext.Hidden) }) {
+				p.summary.Hidden++
+			}
 		}
 		p.news, p.newsLeak = append(p.news, id), leakOf(e.Process.Orphan)
 	case wire.TypeExit:
@@ -309,6 +333,21 @@ func (p *Player) judge() error {
 	ids := p.news
 	p.news = nil
 	return p.tell(p.engine.EvaluateOrphans(p.tree, &p.host, ids, p.now), p.now)
+}
+
+// sample takes what was measured, and judges everything by it, as the daemon does.
+func (p *Player) sample(s *wire.Sample) error {
+	if s == nil {
+		return nil
+	}
+	p.host, p.summary.Sampled, p.passed = policy.HostOf(s.Host), true, p.now
+	for i := range s.Processes {
+		q := &s.Processes[i]
+		if n := p.tree.nodes[idOf(q.PID, q.StartNS)]; n != nil {
+			n.process.RSSBytes, n.process.SwapBytes = q.RSSBytes, q.SwapBytes
+		}
+	}
+	return p.tell(p.engine.Evaluate(p.tree, &p.host, p.now), p.now)
 }
 
 // alert takes the host's figures from the alerts, the only events that tell them,

@@ -119,19 +119,22 @@ func (t *Trial) learn(l *wire.Leak) {
 	if l.PeakBytes != nil {
 		tried.Bytes = max(tried.Bytes, *l.PeakBytes)
 	}
-	if l.State != wire.LeakStateEnded || tried.Fate == FateDeliberate {
-		return
+	if l.State == wire.LeakStateEnded && tried.Fate != FateDeliberate {
+		tried.Fate = fateOfLeak(l)
 	}
+}
+
+// fateOfLeak is what became of a leak that has ended.
+func fateOfLeak(l *wire.Leak) string {
 	switch l.EndedBy {
 	case "exit":
-		tried.Fate = FateItself
+		return FateItself
 	case "kill":
-		tried.Fate = FateKilled
+		return FateKilled
 	case "": // what was left proved deliberate
-		tried.Fate = FateDeliberate
-	default:
-		tried.Fate = FateOther
+		return FateDeliberate
 	}
+	return FateOther
 }
 
 // End lets what was due until the last event act, and returns what the rule would have ended

@@ -35,8 +35,13 @@ func AppendEvent(b []byte, e *Event) []byte {
 	for _, appendOwn := range ownObjects {
 		b = appendOwn(b, e)
 	}
+	if e.Sample != nil {
+		b = appendSample(b, e)
+	}
 	return append(b, '}', '\n')
 }
+
+var appendSample = object("sample", func(e *Event) *Sample { return e.Sample })
 
 // AppendTree appends the document's JSON, byte for byte what [json.Marshal] returns.
 func AppendTree(b []byte, t *Tree) []byte {

@@ -23,6 +23,8 @@ func fill(t *rapid.T, v reflect.Value) {
 		return
 	}
 	switch v.Kind() {
+	case reflect.Map: // of figures
+		v.Set(reflect.ValueOf(map[string]float64{"memory_percent": rapid.Float64Range(0, 100).Draw(t, "percent")}))
 	case reflect.Struct:
 		for i := range v.NumField() {
 			fill(t, v.Field(i))

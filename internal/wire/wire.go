@@ -185,6 +185,27 @@ type Event struct {
 	Caught  *Signal        `json:"caught,omitempty"`
 	Leak    *Leak          `json:"leak,omitempty"`
 	Trust   *Trust         `json:"trust,omitempty"`
+	// Sample is in what replay reads of a history, and in no stream.
+	Sample *Sample `json:"sample,omitempty"`
+}
+
+// TypeSample is the type of what was measured, for who asks a history for it.
+const TypeSample = "sample"
+
+// Sample is what was measured at one time.
+type Sample struct {
+	// Host is by the names that expressions of rules use.
+	Host map[string]float64 `json:"host,omitempty"`
+	// Processes are those that are kept, and use something else than at the sample before.
+	Processes []Sampled `json:"processes,omitempty"`
+}
+
+// Sampled is what one process used; nothing where it is not measured any more.
+type Sampled struct {
+	PID       int32   `json:"pid"`
+	StartNS   uint64  `json:"start_ns"`
+	RSSBytes  *uint64 `json:"rss_bytes,omitempty"`
+	SwapBytes *uint64 `json:"swap_bytes,omitempty"`
 }
 
 // VerdictChange is what was held of an orphan before, and what has changed that.
