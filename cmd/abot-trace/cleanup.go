@@ -38,7 +38,7 @@ anything is ended, and only by rules whose mode is enforce.
 
 With a daemon its rules and its knowledge are used. Without one a snapshot is taken:
 nothing in it was observed, so every verdict is unknown, and a rule ends something only
-if it names unknown in its verdict and matches on user, unit, exe or cmdline too.
+if it names unknown in its verdict and matches on user, unit, container, exe or cmdline too.
 
 Exits with 1 when something that was to be ended survived, be it because of the budget
 or the stop file.

@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/abot-trace/abot-trace/internal/nearest"
+	"github.com/abot-trace/abot-trace/internal/policy"
 	"github.com/abot-trace/abot-trace/internal/program"
 	"github.com/abot-trace/abot-trace/internal/quantity"
 	"github.com/abot-trace/abot-trace/internal/render"
@@ -26,7 +27,9 @@ func filterFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringSliceFlag{Name: "user", Usage: "only of this `USER`, by name or number"},
 		&cli.StringSliceFlag{Name: "unit", Usage: "only in this systemd `UNIT`; globs as web*.service"},
-		&cli.StringSliceFlag{Name: "container", Usage: "only in the container with this `ID`; globs"},
+		&cli.StringSliceFlag{Name: "container", Usage: "only in the container with this `NAME` or id; globs"},
+		&cli.StringSliceFlag{Name: "pod", Usage: "only in this Kubernetes `POD`, as namespace/name; globs, in which * matches a slash too"},
+		&cli.StringSliceFlag{Name: "image", Usage: "only in a container of this `IMAGE`; globs, in which * matches a slash too"},
 		&cli.StringSliceFlag{Name: "program", Usage: "only this `PROGRAM`, or script of an interpreter, by its base name; globs"},
 		&cli.StringSliceFlag{Name: "verdict", Usage: "only with this `VERDICT`: leaked, deliberate or unknown"},
 		&cli.StringFlag{Name: "min-age", Usage: "only those that are this old, orphans since they are: `AGE` as 90s, 1h or 7d"},
@@ -79,7 +82,7 @@ func newFilter(c *cli.Context) (*filter, error) {
 			return nil, usageError("--verdict %q%s: want leaked, deliberate or unknown", v, nearest.Hint(v, verdicts...))
 		}
 	}
-	for _, flag := range []string{"user", "unit", "container", "program"} {
+	for _, flag := range []string{"user", "unit", "container", "pod", "image", "program"} {
 		for _, pattern := range c.StringSlice(flag) {
 			if _, err := path.Match(pattern, ""); err != nil {
 				return nil, usageError("--%s %q: %w", flag, pattern, err)
@@ -164,6 +167,22 @@ func chosen(c *cli.Context, flag string, values ...string) bool {
 	})
 }
 
+// chosenWide is chosen for values with slashes that divide no directories: * matches them.
+func chosenWide(c *cli.Context, flag, value string) bool {
+	want := c.StringSlice(flag)
+	return len(want) == 0 || value != "" && slices.ContainsFunc(want, func(pattern string) bool {
+		return policy.MatchWide(pattern, value)
+	})
+}
+
+// podName is a pod's namespace/name, empty of none.
+func podName(p *wire.Pod) string {
+	if p == nil {
+		return ""
+	}
+	return p.Namespace + "/" + p.Name
+}
+
 // process reports whether the process passes.
 func (f *filter) process(p *wire.Process, now time.Time) bool {
 	verdict, since, memory := "", p.StartedAt, sumOf(p.RSSBytes, p.SwapBytes)
@@ -178,7 +197,8 @@ func (f *filter) process(p *wire.Process, now time.Time) bool {
 		uid = strconv.FormatUint(uint64(*p.UID), 10)
 	}
 	c := f.command
-	return chosen(c, "user", p.User, uid) && chosen(c, "unit", p.Unit) && chosen(c, "container", p.Container) &&
+	return chosen(c, "user", p.User, uid) && chosen(c, "unit", p.Unit) && chosen(c, "container", p.Container, p.ContainerName) &&
+		chosenWide(c, "pod", podName(p.Pod)) && chosenWide(c, "image", p.ContainerImage) &&
 		chosen(c, "program", programsOf(p)...) && chosen(c, "verdict", verdict) &&
 		(f.age == 0 || since != nil && now.Sub(*since) >= f.age) && memory >= f.memory && f.place(p)
 }
@@ -218,7 +238,8 @@ func (f *filter) leak(l *wire.Leak, now time.Time) bool {
 	}
 	c := f.command
 	return chosen(c, "verdict", l.Verdict) && chosen(c, "user", l.Leaker.User) && chosen(c, "unit", l.Leaker.Unit) &&
-		chosen(c, "container", l.Leaker.Container) && chosen(c, "program", l.Program, l.Leaker.Comm, baseOf(l.Leaker.Exe)) &&
+		chosen(c, "container", l.Leaker.Container, l.Leaker.ContainerName) &&
+		chosenWide(c, "pod", podName(l.Leaker.Pod)) && chosenWide(c, "image", l.Leaker.ContainerImage) && chosen(c, "program", l.Program, l.Leaker.Comm, baseOf(l.Leaker.Exe)) &&
 		now.Sub(l.OpenedAt) >= f.age && memory >= f.memory
 }
 

@@ -103,3 +103,39 @@ func TestFilterRefuses(t *testing.T) {
 		}
 	}
 }
+
+// TestFilterContainers wants processes, and leaks by their leaker, picked by the names of their
+// container, and none where the names are not known.
+func TestFilterContainers(t *testing.T) {
+	pod := &wire.Pod{Namespace: "shop", Name: "web-0"}
+	in := &wire.Process{Container: "0123", ContainerName: "web-1", ContainerImage: "registry/team/box:1", Pod: pod}
+	left := &wire.Leak{Leaker: wire.LeakLeaker{Container: "0123", ContainerName: "web-1", ContainerImage: "registry/team/box:1", Pod: pod}}
+	for _, tt := range []struct {
+		args []string
+		want bool
+	}{
+		{[]string{"--container", "web-*"}, true},
+		{[]string{"--container", "0123"}, true},
+		{[]string{"--container", "web"}, false},
+		{[]string{"--image", "registry/*:1"}, true},
+		{[]string{"--image", "*box*"}, true},
+		{[]string{"--image", "box"}, false},
+		{[]string{"--pod", "shop/*"}, true},
+		{[]string{"--pod", "*web-?"}, true},
+		{[]string{"--pod", "web-0"}, false},
+		{[]string{"--pod", "web-0", "--pod", "shop/web-0"}, true},
+		{[]string{"--pod", "shop/*", "--image", "other"}, false},
+	} {
+		f, err := filterOf(t, tt.args...)
+		if err != nil {
+			t.Fatalf("%v: %v", tt.args, err)
+		}
+		now := time.Now()
+		if f.process(in, now) != tt.want || f.leak(left, now) != tt.want {
+			t.Errorf("%v: got process %v, leak %v, want %v", tt.args, f.process(in, now), f.leak(left, now), tt.want)
+		}
+		if f.process(&wire.Process{}, now) || f.leak(&wire.Leak{}, now) {
+			t.Errorf("%v: what is in no container passes", tt.args)
+		}
+	}
+}

@@ -72,9 +72,10 @@ type Match struct {
 
 // Protect adds to the built-in protected set.
 type Protect struct {
-	Users   []Text `yaml:"users"`
-	Units   []Text `yaml:"units"`
-	Cmdline []Text `yaml:"cmdline"`
+	Users      []Text `yaml:"users"`
+	Units      []Text `yaml:"units"`
+	Containers []Text `yaml:"containers"`
+	Cmdline    []Text `yaml:"cmdline"`
 }
 
 // Budget limits how fast trees are ended.
@@ -230,7 +231,8 @@ func (c *Config) Policy() ([]policy.Rule, policy.Protect) {
 		}
 	}
 	return rules, policy.Protect{
-		Users: values(c.Protect.Users), Units: values(c.Protect.Units), Cmdline: values(c.Protect.Cmdline),
+		Users: values(c.Protect.Users), Units: values(c.Protect.Units),
+		Containers: values(c.Protect.Containers), Cmdline: values(c.Protect.Cmdline),
 	}
 }
 

@@ -158,6 +158,7 @@ func (c *Config) validateProtect(r *report) {
 		spec  func(string) policy.Protect
 	}{
 		{c.Protect.Units, func(s string) policy.Protect { return policy.Protect{Units: []string{s}} }},
+		{c.Protect.Containers, func(s string) policy.Protect { return policy.Protect{Containers: []string{s}} }},
 		{c.Protect.Cmdline, func(s string) policy.Protect { return policy.Protect{Cmdline: []string{s}} }},
 	} {
 		for _, t := range list.texts {

@@ -176,6 +176,6 @@ func (c *Controller) newEngine(cfg *config.Config) (*policy.Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("rules: %w", err)
 	}
-	c.view.units = c.view.units || engine.AsksUnits()
+	c.view.noteNeeds(engine)
 	return engine, nil
 }

@@ -251,7 +251,7 @@ func (c *Controller) Configure(cfg *config.Config) error {
 func (c *Controller) bind() *view {
 	c.view.ours, c.view.sums = nil, nil
 	c.view.tree = c.tracer.TreeOnLoop()
-	c.view.units = c.view.units || c.engine.AsksUnits()
+	c.view.noteNeeds(c.engine)
 	return c.view
 }
 

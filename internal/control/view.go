@@ -21,13 +21,15 @@ import (
 type view struct {
 	tracer *trace.Tracer
 	tree   *tracker.Tree
-	units  bool         // somebody asks for control groups, which may take a look each
-	pass   *sample.Pass // nil before the first
-	proc   procfs.FS
-	users  *userIDs
-	trust  *trust.Book // nil where nothing can be decided
-	self   ownLine
-	facts  map[event.ID]details
+	// Somebody asks for control groups, or for containers, which may take a look each.
+	units, containers bool
+
+	pass  *sample.Pass // nil before the first
+	proc  procfs.FS
+	users *userIDs
+	trust *trust.Book // nil where nothing can be decided
+	self  ownLine
+	facts map[event.ID]details
 	// These are methods of v, bound once.
 	ask, askUIDs func(*policy.Process)
 
@@ -59,6 +61,12 @@ func newView(t *trace.Tracer, users *userIDs) *view {
 	v.self = newOwnLine(v.proc)
 	v.ask, v.askUIDs = v.complete, v.fillUIDs
 	return v
+}
+
+// noteNeeds notes what the engine's rules and protection look at.
+func (v *view) noteNeeds(e *policy.Engine) {
+	v.units = v.units || e.AsksUnits()
+	v.containers = v.containers || e.AsksContainers()
 }
 
 // Orphans implements policy.View.
@@ -129,6 +137,9 @@ func (v *view) living(t *tracker.Process, p *policy.Process) {
 	if v.units {
 		p.Cgroup, p.Unit = v.tracer.Group(t)
 	}
+	if v.containers {
+		p.Container = v.container(t)
+	}
 	p.Exempt = v.exempt(t.ID)
 	p.Complete, p.AskUIDs, p.UserOf, p.ReadMarks = v.ask, v.askUIDs, v.tracer.User, v.tracer.ReadSoon
 	if v.pass == nil {
@@ -141,6 +152,16 @@ func (v *view) living(t *tracker.Process, p *policy.Process) {
 			p.CPUPercent, p.CPUKnown = u.CPUPercent, true
 		}
 	}
+}
+
+// container is the container that the process is in.
+func (v *view) container(t *tracker.Process) policy.Container {
+	id, info, known := v.tracer.Container(t)
+	c := policy.Container{ContainerID: id, ContainerName: info.Name, Image: info.Image, RootsContainer: info.Roots, ContainerPending: !known}
+	if info.Pod.Name != "" {
+		c.Pod = info.Pod.Namespace + "/" + info.Pod.Name
+	}
+	return c
 }
 
 // complete adds what takes a look at a living process, and only some ask for.

@@ -6,7 +6,6 @@ import (
 	"maps"
 
 	"github.com/abot-trace/abot-trace/internal/event"
-	"github.com/abot-trace/abot-trace/internal/procfs"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 )
 
@@ -67,7 +66,7 @@ func NewPastNames(tree *tracker.Tree, k *Known) *Names {
 
 // Learn takes what was found out of a group.
 func (r *Names) Learn(g *KnownGroup) {
-	group := Group{Path: g.Path, Unit: procfs.UnitOf(g.Path)}
+	group := groupAt(g.Path)
 	if g.Cgroup != 0 {
 		r.byID[g.Cgroup] = group
 		return

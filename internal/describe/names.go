@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/abot-trace/abot-trace/internal/boottime"
+	"github.com/abot-trace/abot-trace/internal/container"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/procfs"
 	"github.com/abot-trace/abot-trace/internal/rawsys"
@@ -40,12 +41,19 @@ type Names struct {
 	// kept, unless it is nil, is called with each answer.
 	kept func(*KnownGroup)
 	past bool // nobody is asked
+	// containers knows their names; nil in the past.
+	containers *container.Book
 }
 
 // A Group is the control group that a process is in.
 type Group struct {
-	Path string
-	Unit procfs.Unit
+	Path      string
+	Unit      procfs.Unit
+	Container procfs.ContainerGroup
+}
+
+func groupAt(path string) Group {
+	return Group{path, procfs.UnitOf(path), procfs.ContainerGroupOf(path)}
 }
 
 // A place is what is known of one process's groups.
@@ -76,6 +84,8 @@ func NewNames(tree *tracker.Tree) *Names {
 		users:   newUsers(passwd),
 		tree:    tree,
 		since:   boottime.Now(),
+
+		containers: container.Host,
 	}
 }
 
@@ -202,8 +212,9 @@ func (r *Names) ask(id event.ID) (g Group, ok bool) {
 	if err != nil {
 		return g, false
 	}
-	g.Path = groups.Path()
-	g.Unit = procfs.UnitOf(g.Path)
+	g = groupAt(groups.Path())
+	// Asked for early: who asks for the names of its container gets them at once.
+	r.containers.Get(g.Container)
 	return g, true
 }
 
@@ -279,3 +290,19 @@ func (g Group) UnitName() string {
 // UserService reports whether the unit is a service of a user manager. A scope has no
 // main process that could be handed over, and is not.
 func (g Group) UserService() bool { return strings.HasSuffix(g.Unit.UserUnit, ".service") }
+
+// containerWait is how long who has no tree, and so can wait, waits for a container's names.
+const containerWait = 200 * time.Millisecond
+
+// Container returns what is known of the container that a group is in. Known is false while
+// that is being found out; of the past nothing is found out.
+func (r *Names) Container(g Group) (info container.Info, known bool) {
+	switch {
+	case r.containers == nil || g.Container.ID == "":
+		return info, true
+	case r.tree == nil:
+		return r.containers.Await(g.Container, containerWait)
+	default:
+		return r.containers.Get(g.Container)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/abot-trace/abot-trace/internal/boottime"
+	"github.com/abot-trace/abot-trace/internal/container"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/safetext"
 	"github.com/abot-trace/abot-trace/internal/tracker"
@@ -186,6 +187,10 @@ func (c *Converter) Fill(r *Scratch, p *tracker.Process) *wire.Process {
 	if !p.Kthread && !c.drawn {
 		g := c.names.Group(p.ID, p.Cgroup, !p.Dead)
 		w.Cgroup, w.Unit, w.Container = g.Path, g.UnitName(), g.Unit.Container
+		if w.Container != "" {
+			info, _ := c.names.Container(g)
+			w.ContainerName, w.ContainerImage, w.Pod = info.Name, info.Image, Pod(info)
+		}
 	}
 	if p.Spawner.PID != 0 {
 		r.spawner = wire.Ref{PID: p.Spawner.PID, StartNS: p.Spawner.Start, Comm: c.comm(p.SpawnerComm)}
@@ -202,6 +207,14 @@ func (c *Converter) Fill(r *Scratch, p *tracker.Process) *wire.Process {
 		w.Orphan = c.orphan(p.Orphan)
 	}
 	return w
+}
+
+// Pod is a container's pod, nil where it is in none.
+func Pod(info container.Info) *wire.Pod {
+	if info.Pod == (container.Pod{}) {
+		return nil
+	}
+	return &wire.Pod{Namespace: info.Pod.Namespace, Name: info.Pod.Name, UID: info.Pod.UID}
 }
 
 // end adds how the process ended.

@@ -76,8 +76,11 @@ type Leaker struct {
 	Unit    string
 	// Container is its container's id, empty outside one.
 	Container string
-	Exited    uint64     // when it died
-	Exit      *wire.Exit // how, nil where that is not known
+	// ContainerName, ContainerImage and Pod are as those of [wire.Process].
+	ContainerName, ContainerImage string
+	Pod                           *wire.Pod
+	Exited                        uint64     // when it died
+	Exit                          *wire.Exit // how, nil where that is not known
 	// Fingerprint is what the leak is a case of.
 	Fingerprint fingerprint.Fingerprint
 }

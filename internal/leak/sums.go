@@ -25,7 +25,7 @@ func keysOf(l *wire.Leak, by string) []string {
 	case "unit":
 		return []string{l.Leaker.Unit}
 	case "container":
-		return []string{l.Leaker.Container}
+		return []string{cmp.Or(l.Leaker.ContainerName, l.Leaker.Container)}
 	case "user":
 		return []string{l.Leaker.User}
 	case "rule":

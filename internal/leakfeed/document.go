@@ -21,7 +21,8 @@ func (f *Feed) leak(l *leak.Leak, now uint64) *wire.Leak {
 		Rules:     slices.Clone(l.Rules),
 		Processes: wire.LeakCount{Now: l.Now, Peak: l.Peak, Total: l.Total},
 		Leaker: wire.LeakLeaker{PID: l.Leaker.ID.PID, StartNS: l.Leaker.ID.Start, Comm: l.Leaker.Comm, Cmdline: l.Leaker.Cmdline,
-			Exe: l.Leaker.Exe, UID: &uid, User: l.Leaker.User, Unit: l.Leaker.Unit, Container: l.Leaker.Container, Exit: l.Leaker.Exit}}
+			Exe: l.Leaker.Exe, UID: &uid, User: l.Leaker.User, Unit: l.Leaker.Unit, Container: l.Leaker.Container,
+			ContainerName: l.Leaker.ContainerName, ContainerImage: l.Leaker.ContainerImage, Pod: l.Leaker.Pod, Exit: l.Leaker.Exit}}
 	if !l.Open() {
 		state, now = wire.LeakStateEnded, l.EndedAt
 		at := conv.Wall(l.EndedAt)

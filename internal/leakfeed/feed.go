@@ -279,8 +279,10 @@ func (f *Feed) Members() []event.ID { return f.set.MemberIDs() }
 func (f *Feed) describe(l *tracker.Leaker) leak.Leaker {
 	w := f.opt.Conv.Leaker(l)
 	g := f.opt.Names.Group(l.ID, l.Cgroup, false)
+	in, _ := f.opt.Names.Container(g)
 	return leak.Leaker{ID: l.ID, Comm: l.Comm.String(), Cmdline: w.Cmdline, Exe: l.Filename, UID: l.UID,
-		User: f.opt.Names.User(l.UID), Unit: g.UnitName(), Container: g.Unit.Container, Exited: l.End.Time, Exit: w.Exit,
+		User: f.opt.Names.User(l.UID), Unit: g.UnitName(), Container: g.Unit.Container,
+		ContainerName: in.Name, ContainerImage: in.Image, Pod: describe.Pod(in), Exited: l.End.Time, Exit: w.Exit,
 		Fingerprint: f.fingerprint(l)}
 }
 

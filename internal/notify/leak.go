@@ -28,7 +28,7 @@ func (b *builder) leak(l *wire.Leak) {
 	b.text("ABOT_LEAKER_EXIT", exitText(l.Leaker.Exit))
 	b.text("ABOT_USER", l.Leaker.User)
 	b.text("ABOT_UNIT", l.Leaker.Unit)
-	b.text("ABOT_CONTAINER", l.Leaker.Container)
+	b.container(l.Leaker.Container, l.Leaker.ContainerName, l.Leaker.ContainerImage, l.Leaker.Pod)
 	b.raw("ABOT_PROCESSES", strconv.Itoa(l.Processes.Now))
 	if held := memoryOf(l); held != nil {
 		b.raw("ABOT_MEMORY_BYTES", strconv.FormatUint(*held, 10))
@@ -52,7 +52,7 @@ func memoryOf(l *wire.Leak) *uint64 {
 // and what to type next.
 func LeakSummary(l *wire.Leak) string {
 	name := safetext.Terminal(cmp.Or(l.Name, l.Leaker.Comm))
-	s := "leak " + l.ID + " of " + name + whose(l.Leaker.Container, l.Leaker.Unit, l.Leaker.User)
+	s := "leak " + l.ID + " of " + name + whose(cmp.Or(l.Leaker.ContainerName, l.Leaker.Container), l.Leaker.Unit, l.Leaker.User)
 	switch l.Change {
 	case wire.LeakEnded:
 		return s + endedText(l)
@@ -112,7 +112,9 @@ func LeakFacts(l *wire.Leak) (facts []Field) {
 		}
 	}
 	add("Command", cmp.Or(commandLine(l.Leaker.Cmdline), l.Name, l.Leaker.Comm))
-	add("Container", l.Leaker.Container)
+	add("Container", cmp.Or(l.Leaker.ContainerName, l.Leaker.Container))
+	add("Image", l.Leaker.ContainerImage)
+	add("Pod", podText(l.Leaker.Pod))
 	add("Unit", l.Leaker.Unit)
 	add("User", l.Leaker.User)
 	add("Died", exitText(l.Leaker.Exit))

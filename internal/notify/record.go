@@ -111,12 +111,29 @@ func (b *builder) process(p *wire.Process) {
 	}
 	b.raw("OBJECT_PID", strconv.Itoa(int(object)))
 	b.text("OBJECT_SYSTEMD_UNIT", p.Unit)
+	b.container(p.Container, p.ContainerName, p.ContainerImage, p.Pod)
 	if p.Exit != nil {
 		b.raw("ABOT_EXIT", exitText(p.Exit))
 	}
 	if p.Orphan != nil {
 		b.orphan(p.Orphan)
 	}
+}
+
+// container adds the container that something ran in, where it did.
+func (b *builder) container(id, name, image string, pod *wire.Pod) {
+	b.text("ABOT_CONTAINER", id)
+	b.text("ABOT_CONTAINER_NAME", name)
+	b.text("ABOT_CONTAINER_IMAGE", image)
+	b.text("ABOT_POD", podText(pod))
+}
+
+// podText is a pod as namespace/name, empty where there is none.
+func podText(p *wire.Pod) string {
+	if p == nil {
+		return ""
+	}
+	return p.Namespace + "/" + p.Name
 }
 
 // trust adds what was decided about a fingerprint or a rule, and by whom.

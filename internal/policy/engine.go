@@ -20,7 +20,7 @@ type Options struct {
 	Protect Protect
 	// OneShot says that the view is a single snapshot without a history: nothing in
 	// it was observed. A rule then carries a kill only if it asks for that, by
-	// naming unknown in its verdict and matching on user, unit, exe or cmdline too.
+	// naming unknown in its verdict and matching on a field that narrows too.
 	OneShot bool
 }
 
@@ -77,7 +77,16 @@ func (e *Engine) Protection() *Protection { return e.protection }
 // AsksUnits reports whether rules or protection look at units or control groups: a view
 // may leave them out else.
 func (e *Engine) AsksUnits() bool {
-	return len(e.protection.units) > 0 || slices.ContainsFunc(e.rules, func(r *rule) bool { return r.needs&NeedsUnits != 0 })
+	return len(e.protection.units) > 0 || e.needs(NeedsUnits)
+}
+
+// AsksContainers is AsksUnits for containers.
+func (e *Engine) AsksContainers() bool {
+	return len(e.protection.containers) > 0 || e.needs(NeedsContainers)
+}
+
+func (e *Engine) needs(n Needs) bool {
+	return slices.ContainsFunc(e.rules, func(r *rule) bool { return r.needs&n != 0 })
 }
 
 // Inherit takes over what old knows of the rules that both have unchanged, so that a
@@ -358,7 +367,7 @@ func (e *Engine) blocker(r *rule, p *Process) string {
 	case p.Observed || e.oneShotKill(r):
 		return ""
 	case e.oneShot:
-		return "nobody observed who spawned it: a one-shot pass ends that only by a rule that names unknown in its verdict and matches on user, unit, exe or cmdline"
+		return "nobody observed who spawned it: a one-shot pass ends that only by a rule that names unknown in its verdict and matches on user, unit, container, exe or cmdline"
 	default:
 		return "who spawned it was not observed"
 	}

@@ -75,7 +75,8 @@ type Needs uint8
 
 // The needs, to be joined.
 const (
-	NeedsUnits Needs = 1 << iota // units and control groups
+	NeedsUnits      Needs = 1 << iota // units and control groups
+	NeedsContainers                   // containers with their names
 )
 
 // Match is what a rule matches on, by the names of fields. A field that is left out, and
@@ -104,6 +105,21 @@ var Fields = []Field{
 		Path: "match.unit", Form: FormTexts, Narrows: true, Needs: NeedsUnits,
 		Manual:    "Globs on the unit. One or a list.",
 		condition: globs("unit", func(p *Process) string { return p.Unit }),
+	},
+	{
+		Path: "match.container", Form: FormTexts, Narrows: true, Needs: NeedsContainers,
+		Manual:    "Globs on the name or the id of the container, in which \\* matches a slash too. One or a list.",
+		condition: wideGlobs("container", func(p *Process) []string { return []string{p.ContainerName, p.ContainerID} }),
+	},
+	{
+		Path: "match.pod", Form: FormTexts, Narrows: true, Needs: NeedsContainers,
+		Manual:    "Globs on the Kubernetes pod as *namespace/name*, in which \\* matches a slash too. One or a list.",
+		condition: wideGlobs("pod", func(p *Process) []string { return []string{p.Pod} }),
+	},
+	{
+		Path: "match.image", Form: FormTexts, Narrows: true, Needs: NeedsContainers,
+		Manual:    "Globs on the image of the container, as it was asked for, in which \\* matches a slash too. One or a list.",
+		condition: wideGlobs("image", func(p *Process) []string { return []string{p.Image} }),
 	},
 	{
 		Path: "match.exe", Form: FormTexts, Narrows: true,

@@ -41,6 +41,22 @@ func TestConditions(t *testing.T) {
 		{name: "other unit", rule: Rule{Match: Match{"unit": []string{"web*.service"}}}, change: func(p *Process) { p.Unit = "db.service" },
 			reason: "its unit is db.service, which does not match web*.service"},
 		{name: "no unit", rule: Rule{Match: Match{"unit": []string{"web*.service"}}}, reason: "its unit is not known, or it has none"},
+		{name: "container by name", rule: Rule{Match: Match{"container": []string{"web-*"}}}, change: inContainer, acts: true, reason: "its container is web-1"},
+		{name: "container by id", rule: Rule{Match: Match{"container": []string{"0123*"}}}, change: inContainer, acts: true, reason: "its container is 0123abcd"},
+		{name: "any container, of one without a name", rule: Rule{Match: Match{"container": []string{"*"}}}, acts: true, reason: "its container is 0123abcd",
+			change: func(p *Process) { p.ContainerID = "0123abcd" }},
+		{name: "other container", rule: Rule{Match: Match{"container": []string{"db", "web"}}}, change: inContainer,
+			reason: "its container is web-1, which does not match db or web"},
+		{name: "no container", rule: Rule{Match: Match{"container": []string{"*"}}}, reason: "its container is not known, or it has none"},
+		{name: "pod across the slash", rule: Rule{Match: Match{"pod": []string{"shop*"}}}, change: inContainer, acts: true, reason: "its pod is shop/web-0"},
+		{name: "pods of a namespace", rule: Rule{Match: Match{"pod": []string{"shop/*"}}}, change: inContainer, acts: true, reason: "its pod is shop/web-0"},
+		{name: "other pod", rule: Rule{Match: Match{"pod": []string{"web-0"}}}, change: inContainer, reason: "its pod is shop/web-0, which does not match web-0"},
+		{name: "image across slashes", rule: Rule{Match: Match{"image": []string{"registry.example/*:1.*"}}}, change: inContainer, acts: true,
+			reason: "its image is registry.example/team/box:1.2"},
+		{name: "image of several characters", rule: Rule{Match: Match{"image": []string{"registry.example?team[/]box:1.2"}}}, change: inContainer, acts: true,
+			reason: "its image is registry.example/team/box:1.2"},
+		{name: "image not known", rule: Rule{Match: Match{"image": []string{"*"}}}, change: func(p *Process) { p.ContainerID = "0123abcd" },
+			reason: "its image is not known, or it has none"},
 		{name: "exe glob", rule: Rule{Match: Match{"exe": []string{"/usr/bin/python3*"}}}, acts: true, reason: "its exe is /usr/bin/python3.11"},
 		{name: "exe glob stays within its directory", rule: Rule{Match: Match{"exe": []string{"/usr/*"}}},
 			reason: "its exe is /usr/bin/python3.11, which does not match /usr/*"},
@@ -143,4 +159,9 @@ func TestConditions(t *testing.T) {
 			}
 		})
 	}
+}
+
+// inContainer puts a process into a container of a pod.
+func inContainer(p *Process) {
+	p.Container = Container{ContainerID: "0123abcd", ContainerName: "web-1", Image: "registry.example/team/box:1.2", Pod: "shop/web-0", RootsContainer: true}
 }

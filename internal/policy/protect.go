@@ -3,6 +3,7 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"regexp"
@@ -11,17 +12,19 @@ import (
 
 // Protect is what an operator adds to the protected set.
 type Protect struct {
-	Users   []string // names or numeric ids
-	Units   []string // globs
-	Cmdline []string // RE2
+	Users      []string // names or numeric ids
+	Units      []string // globs
+	Containers []string // globs on name or id, in which * matches a slash
+	Cmdline    []string // RE2
 }
 
 // Protection is the protected set: what is never signalled, by any rule, in any
 // mode. It is immutable and safe for concurrent use.
 type Protection struct {
-	users   []string
-	units   []glob
-	cmdline []*regexp.Regexp
+	users      []string
+	units      []glob
+	containers []wideGlob
+	cmdline    []*regexp.Regexp
 }
 
 // NewProtection compiles the operator's additions to the built-in set. Its errors
@@ -31,6 +34,9 @@ func NewProtection(spec Protect) (*Protection, error) {
 	var err error
 	if p.units, err = parseGlobs(spec.Units); err != nil {
 		return nil, &FieldError{Field: "units", Err: err}
+	}
+	if p.containers, err = parseWideGlobs(spec.Containers); err != nil {
+		return nil, &FieldError{Field: "containers", Err: err}
 	}
 	for _, pattern := range spec.Cmdline {
 		re, err := compileRE2(pattern)
@@ -100,10 +106,27 @@ func (t *Protection) configured(p *Process) string {
 	if p.Unit != "" && matchAny(t.units, p.Unit) {
 		return fmt.Sprintf("its unit %s is protected by the configuration", p.Unit)
 	}
+	if why := t.container(&p.Container); why != "" {
+		return why
+	}
 	for _, re := range t.cmdline {
 		if re.MatchString(p.Cmdline) {
 			return fmt.Sprintf("its command line matches %s, which the configuration protects", re)
 		}
+	}
+	return ""
+}
+
+// container says why the configuration protects what is in a container, or nothing. Whoever
+// can name a control group of his own is not protected by that.
+func (t *Protection) container(c *Container) string {
+	switch {
+	case len(t.containers) == 0 || c.ContainerID == "":
+		return ""
+	case c.ContainerPending:
+		return "its container's name is not known yet, and the configuration protects some"
+	case c.RootsContainer && matchesAny(t.containers, c.ContainerName, c.ContainerID):
+		return fmt.Sprintf("its container %s is protected by the configuration", cmp.Or(c.ContainerName, c.ContainerID))
 	}
 	return ""
 }

@@ -10,7 +10,9 @@ import (
 )
 
 func TestProtection(t *testing.T) {
-	additions := Protect{Users: []string{"backup", "33"}, Units: []string{"postgresql*.service"}, Cmdline: []string{"--precious"}}
+	additions := Protect{Users: []string{"backup", "33"}, Units: []string{"postgresql*.service"}, Cmdline: []string{"--precious"},
+		Containers: []string{"db-*", "registry/*", "0123*"}}
+	in := func(c Container) Process { return Process{Comm: "x", Container: c} }
 	tests := []struct {
 		name    string
 		process Process
@@ -55,6 +57,26 @@ func TestProtection(t *testing.T) {
 		{"command line", Process{Comm: "x", Cmdline: "x --precious"},
 			"its command line matches --precious, which the configuration protects"},
 	}
+	for _, tt := range []struct {
+		name string
+		c    Container
+		want string
+	}{
+		{"container by name", Container{ContainerID: "9f", ContainerName: "db-1", RootsContainer: true}, "its container db-1 is protected by the configuration"},
+		{"container by id", Container{ContainerID: "0123ab", RootsContainer: true}, "its container 0123ab is protected by the configuration"},
+		{"container whose name has a slash", Container{ContainerID: "9f", ContainerName: "registry/a/b", RootsContainer: true}, "its container registry/a/b is protected by the configuration"},
+		{"other container", Container{ContainerID: "9f", ContainerName: "web", RootsContainer: true}, ""},
+		{"a group that a user has named like a container", Container{ContainerID: "0123ab"}, ""},
+		{"container that is being looked at", Container{ContainerID: "9f", ContainerPending: true},
+			"its container's name is not known yet, and the configuration protects some"},
+		{"no container", Container{}, ""},
+	} {
+		tests = append(tests, struct {
+			name    string
+			process Process
+			want    string
+		}{tt.name, in(tt.c), tt.want})
+	}
 	protection, err := NewProtection(additions)
 	if err != nil {
 		t.Fatal(err)
@@ -80,6 +102,7 @@ func TestProtectionErrors(t *testing.T) {
 		want string
 	}{
 		{Protect{Units: []string{"a["}}, `protect: units: "a[": syntax error in pattern`},
+		{Protect{Containers: []string{"a["}}, `protect: containers: "a[": syntax error in pattern`},
 		{Protect{Cmdline: []string{"("}}, "protect: cmdline: missing closing )"},
 	} {
 		if _, err := NewProtection(tt.spec); err == nil || !strings.HasPrefix(err.Error(), tt.want) {

@@ -64,7 +64,8 @@ type Process struct {
 	User   string
 	Unit   string // systemd unit of its cgroup
 	Cgroup string
-	Keep   bool // ABOT_TRACE_KEEP=1 in its environment
+	Container
+	Keep bool // ABOT_TRACE_KEEP=1 in its environment
 	// MarksKnown says that the marks in its environment, of which Keep is one, are known.
 	MarksKnown bool
 	// Unread says that what it runs was neither seen at its exec nor read since.
@@ -117,6 +118,20 @@ type Process struct {
 	// ReadMarks, unless nil, is called where the process is spared only because its marks or
 	// its program are not known: they are to be read, and it is to be looked at again.
 	ReadMarks func(event.ID)
+}
+
+// Container is the container that a process is in. Its texts are as whoever started it chose
+// them.
+type Container struct {
+	ContainerID   string // empty where it is in none
+	ContainerName string
+	Image         string
+	Pod           string // namespace/name
+	// RootsContainer says that root alone could have made the container's control group:
+	// else its name makes nobody a container.
+	RootsContainer bool
+	// ContainerPending says that all but the id is being found out.
+	ContainerPending bool
 }
 
 // KnowsUIDs fills in the user ids, and reports whether they are known.

@@ -226,6 +226,28 @@ func TestUnitOf(t *testing.T) {
 	}
 }
 
+func TestContainerGroupOf(t *testing.T) {
+	id, outer := strings.Repeat("0123456789abcdef", 4), strings.Repeat("f", 64)
+	for _, tt := range []struct {
+		path string
+		want ContainerGroup
+	}{
+		{"/", ContainerGroup{}},
+		{"/system.slice/nginx.service", ContainerGroup{}},
+		{"/docker/" + id, ContainerGroup{ID: id, Path: "/docker/" + id}},
+		{"/docker/" + id + "/init/x", ContainerGroup{ID: id, Path: "/docker/" + id}},
+		{"/../../pod1/cri-containerd-" + id + ".scope", ContainerGroup{ID: id, Path: "/../../pod1/cri-containerd-" + id + ".scope"}},
+		{"/docker/" + outer + "/docker/" + id, ContainerGroup{ID: id, Path: "/docker/" + outer + "/docker/" + id, Own: true}},
+		{"/user.slice/user-1000.slice/session-3.scope/" + id, ContainerGroup{ID: id, Path: "/user.slice/user-1000.slice/session-3.scope/" + id, Own: true}},
+		{"/x/_user@1000.service/libpod-" + id + ".scope/container", ContainerGroup{ID: id, Path: "/x/_user@1000.service/libpod-" + id + ".scope", Own: true}},
+		{"/machine.slice/libpod-conmon-" + id + ".scope", ContainerGroup{}},
+	} {
+		if got := ContainerGroupOf(tt.path); got != tt.want {
+			t.Errorf("%s: got %+v, want %+v", tt.path, got, tt.want)
+		}
+	}
+}
+
 func TestSplitArgs(t *testing.T) {
 	for name, tt := range map[string]struct {
 		in   string

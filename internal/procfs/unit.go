@@ -19,7 +19,9 @@ type Unit struct {
 // What lies deeper was delegated to the unit and is its own business.
 func UnitOf(cgroup string) (u Unit) {
 	parts := strings.Split(strings.Trim(cgroup, "/"), "/")
-	u.Container = containerOf(parts)
+	if at := containerAt(parts); at >= 0 {
+		u.Container = containerID(parts[at])
+	}
 	for i, part := range parts {
 		parts[i] = unescape(part)
 	}
@@ -82,17 +84,52 @@ func isUserManager(unit string) bool {
 	return ok && uid != "" && strings.Trim(uid, "0123456789") == ""
 }
 
-// containerOf finds the id in the shapes that are in use: docker/ID, docker-ID.scope,
+// A ContainerGroup is the control group of the innermost container that a path leads into.
+type ContainerGroup struct {
+	ID   string // 64 hex digits; empty where the path leads into none
+	Path string // of the group itself
+	// Own says that whoever made the group may have been a user, or a container: it stands in
+	// a user's slice, below a user manager, or in another container. Its name is then that
+	// one's choice.
+	Own bool
+}
+
+// ContainerGroupOf finds the container in a path as Cgroups.Path gives it.
+func ContainerGroupOf(cgroup string) (g ContainerGroup) {
+	parts := strings.Split(strings.Trim(cgroup, "/"), "/")
+	at := containerAt(parts)
+	if at < 0 {
+		return g
+	}
+	g.ID, g.Path = containerID(parts[at]), "/"+strings.Join(parts[:at+1], "/")
+	g.Own = containerAt(parts[:at]) >= 0
+	for _, part := range parts[:at] {
+		part = unescape(part)
+		user := strings.HasPrefix(part, "user-") && strings.HasSuffix(part, ".slice")
+		g.Own = g.Own || user || part == "user.slice" || isUserManager(part)
+	}
+	return g
+}
+
+// containerAt is which part of a path is the innermost container's, -1 where none is.
+func containerAt(parts []string) int {
+	for i := len(parts) - 1; i >= 0; i-- {
+		if containerID(parts[i]) != "" {
+			return i
+		}
+	}
+	return -1
+}
+
+// containerID finds the id in the shapes that are in use: docker/ID, docker-ID.scope,
 // cri-containerd-ID.scope, crio-ID, libpod-ID.scope, kubepods/.../podUID/ID,
 // kubepods-...slice:cri-containerd:ID. The container's monitor (conmon) has a scope
 // named alike, and is not in the container.
-func containerOf(parts []string) string {
-	for i := len(parts) - 1; i >= 0; i-- {
-		name := strings.TrimSuffix(parts[i], ".scope")
-		cut := strings.LastIndexAny(name, "-:") + 1
-		if isContainerID(name[cut:]) && !strings.HasSuffix(name[:cut], "conmon-") {
-			return name[cut:]
-		}
+func containerID(name string) string {
+	name = strings.TrimSuffix(name, ".scope")
+	cut := strings.LastIndexAny(name, "-:") + 1
+	if isContainerID(name[cut:]) && !strings.HasSuffix(name[:cut], "conmon-") {
+		return name[cut:]
 	}
 	return ""
 }

@@ -171,7 +171,7 @@ func about(e *wire.Event, style Style) string {
 
 // unitOf is where a process ran: its container, or its unit; empty where that is not known.
 func unitOf(p *wire.Process) string {
-	where := cmp.Or(p.Container, p.Unit)
+	where := cmp.Or(p.ContainerName, p.Container, p.Unit)
 	if where == "" {
 		return ""
 	}

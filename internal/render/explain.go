@@ -23,6 +23,9 @@ func Explain(w io.Writer, x *wire.Explain, now time.Time, style Style) error {
 	if p.SpawnedBy != nil {
 		fmt.Fprintf(&b, "  spawned by %d %s\n", p.SpawnedBy.PID, safetext.Name(p.SpawnedBy.Comm))
 	}
+	if p.Container != "" {
+		b.WriteString("  " + container(p) + "\n")
+	}
 	b.WriteString(fate(x, now, style))
 	if len(x.Evidence) > 0 {
 		b.WriteString("\nEvidence:\n")
@@ -47,6 +50,22 @@ func Explain(w io.Writer, x *wire.Explain, now time.Time, style Style) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// container tells of the container that a process is in, as far as it is known.
+func container(p *wire.Process) string {
+	text := "in container "
+	if p.ContainerName != "" {
+		text += safetext.Field(p.ContainerName) + ", "
+	}
+	text += safetext.Field(p.Container)
+	if p.ContainerImage != "" {
+		text += ", image " + safetext.Field(p.ContainerImage)
+	}
+	if p.Pod != nil {
+		text += ", pod " + safetext.Field(p.Pod.Namespace+"/"+p.Pod.Name)
+	}
+	return text
 }
 
 // fate says whether it is an orphan, and of a dead process how it ended. An orphan's age

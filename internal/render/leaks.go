@@ -109,7 +109,9 @@ func shortContainer(id string) string {
 	return safetext.Field(cmp.Or(id, "-"))
 }
 
-func place(l *wire.Leak) string { return cmp.Or(l.Leaker.Container, l.Leaker.Unit, "-") }
+func place(l *wire.Leak) string {
+	return cmp.Or(l.Leaker.ContainerName, l.Leaker.Container, l.Leaker.Unit, "-")
+}
 
 // LeakName is the leaker's command in its normal form.
 func LeakName(l *wire.Leak) string {

@@ -206,6 +206,12 @@ func (n *node) update(p *wire.Process) {
 	merge(&n.process.User, old.User)
 	merge(&n.process.Unit, old.Unit)
 	merge(&n.process.Cgroup, old.Cgroup)
+	merge(&n.process.Container, old.Container)
+	merge(&n.process.ContainerName, old.ContainerName)
+	merge(&n.process.ContainerImage, old.ContainerImage)
+	if p.Pod == nil {
+		n.process.Pod = old.Pod
+	}
 	merge(&n.process.Lineage, old.Lineage)
 	if p.Cmdline == nil {
 		n.process.Cmdline = old.Cmdline
@@ -285,7 +291,7 @@ func (t *tree) Process(id event.ID, p *policy.Process) bool {
 	*p = policy.Process{
 		ID: id, Spawner: n.spawner, Observed: n.observed, Dead: n.dead,
 		Comm: w.Comm, Exe: w.Exe, Cmdline: strings.Join(w.Cmdline, " "), User: w.User,
-		Unit: w.Unit, Cgroup: w.Cgroup, Threads: w.Threads, Kthread: w.Kthread,
+		Unit: w.Unit, Cgroup: w.Cgroup, Container: containerOf(w), Threads: w.Threads, Kthread: w.Kthread,
 	}
 	// Events tell neither marks nor the other user ids: what a rule would have ended is told
 	// as if no mark had spared it, and nobody had had more than one id.
@@ -315,6 +321,16 @@ func (t *tree) Process(id event.ID, p *policy.Process) bool {
 		}
 	}
 	return true
+}
+
+// containerOf is the container of a process. Of one whose name was told, root had made it.
+func containerOf(w *wire.Process) policy.Container {
+	c := policy.Container{ContainerID: w.Container, ContainerName: w.ContainerName, Image: w.ContainerImage,
+		RootsContainer: w.ContainerName != ""}
+	if w.Pod != nil && w.Pod.Name != "" {
+		c.Pod = w.Pod.Namespace + "/" + w.Pod.Name
+	}
+	return c
 }
 
 // leakerIDs are the user ids of a leaker: root's where they were not told.

@@ -34,6 +34,9 @@ var (
 	// Root or this process's own user may own them, and the last part of the path is
 	// no link.
 	Own = Rule{self: true}
+	// Plain is the rule for what other programs of root's keep for themselves: Root, and the
+	// last part of the path is no link.
+	Plain = Rule{}
 )
 
 // An UntrustedError says why a file is not what it should be, and how to mend it.

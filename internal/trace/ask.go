@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/abot-trace/abot-trace/internal/container"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/leakfeed"
 	"github.com/abot-trace/abot-trace/internal/lease"
@@ -183,6 +184,14 @@ func (t *Tracer) ReadSoon(id event.ID) { t.evidence.ReadSoon(id) }
 func (t *Tracer) Group(p *tracker.Process) (cgroup, unit string) {
 	g := t.names.Group(p.ID, p.Cgroup, !p.Dead)
 	return g.Path, g.UnitName()
+}
+
+// Container returns what is known of the process's container beside its id; known is false
+// while that is being found out. On the loop.
+func (t *Tracer) Container(p *tracker.Process) (id string, info container.Info, known bool) {
+	g := t.names.Group(p.ID, p.Cgroup, !p.Dead)
+	info, known = t.names.Container(g)
+	return g.Container.ID, info, known
 }
 
 // User returns the name of a user. On the loop.

@@ -79,7 +79,11 @@ type LeakLeaker struct {
 	User      string   `json:"user,omitempty"`
 	Unit      string   `json:"unit,omitempty"`
 	Container string   `json:"container,omitempty"`
-	Exit      *Exit    `json:"exit,omitempty"`
+	// ContainerName, ContainerImage and Pod are as those of a Process.
+	ContainerName  string `json:"container_name,omitempty"`
+	ContainerImage string `json:"container_image,omitempty"`
+	Pod            *Pod   `json:"pod,omitempty"`
+	Exit           *Exit  `json:"exit,omitempty"`
 }
 
 // LeakCount counts a leak's processes.

@@ -78,36 +78,47 @@ type Port struct {
 
 // Process is one process, living or dead.
 type Process struct {
-	PID        int32      `json:"pid"`
-	HostPID    int32      `json:"host_pid,omitempty"` // where it differs from pid
-	StartNS    uint64     `json:"start_ns"`
-	PPID       int32      `json:"ppid,omitempty"` // the kernel parent now
-	Comm       string     `json:"comm,omitempty"`
-	Exe        string     `json:"exe,omitempty"`
-	Cwd        string     `json:"cwd,omitempty"`   // only where it was asked for
-	Ports      []Port     `json:"ports,omitempty"` // the same
-	Cmdline    []string   `json:"cmdline,omitempty"`
-	Truncated  bool       `json:"cmdline_truncated,omitempty"`
-	UID        *uint32    `json:"uid,omitempty"`
-	User       string     `json:"user,omitempty"`
-	Cgroup     string     `json:"cgroup,omitempty"`
-	Unit       string     `json:"unit,omitempty"`
-	Container  string     `json:"container,omitempty"`
-	State      string     `json:"state"`
-	StartedAt  *time.Time `json:"started_at,omitempty"`
-	SpawnedBy  *Ref       `json:"spawned_by,omitempty"`
-	Caller     *Ref       `json:"caller,omitempty"` // under CLONE_PARENT, who called fork
-	Lineage    string     `json:"lineage"`
-	Kthread    bool       `json:"kernel_thread,omitempty"`
-	RSSBytes   *uint64    `json:"rss_bytes,omitempty"`
-	SwapBytes  *uint64    `json:"swap_bytes,omitempty"`
-	CPUPercent *float64   `json:"cpu_percent,omitempty"`
-	CPUSeconds *float64   `json:"cpu_seconds,omitempty"`
-	Threads    int        `json:"threads,omitempty"`
-	PeakRSS    *uint64    `json:"peak_rss_bytes,omitempty"` // dead processes: an upper bound
-	Exit       *Exit      `json:"exit,omitempty"`
-	ExitedAt   *time.Time `json:"exited_at,omitempty"`
-	Orphan     *Orphan    `json:"orphan,omitempty"`
+	PID       int32    `json:"pid"`
+	HostPID   int32    `json:"host_pid,omitempty"` // where it differs from pid
+	StartNS   uint64   `json:"start_ns"`
+	PPID      int32    `json:"ppid,omitempty"` // the kernel parent now
+	Comm      string   `json:"comm,omitempty"`
+	Exe       string   `json:"exe,omitempty"`
+	Cwd       string   `json:"cwd,omitempty"`   // only where it was asked for
+	Ports     []Port   `json:"ports,omitempty"` // the same
+	Cmdline   []string `json:"cmdline,omitempty"`
+	Truncated bool     `json:"cmdline_truncated,omitempty"`
+	UID       *uint32  `json:"uid,omitempty"`
+	User      string   `json:"user,omitempty"`
+	Cgroup    string   `json:"cgroup,omitempty"`
+	Unit      string   `json:"unit,omitempty"`
+	Container string   `json:"container,omitempty"` // its id
+	// ContainerName, ContainerImage and Pod are what root's own files say of the container.
+	ContainerName  string     `json:"container_name,omitempty"`
+	ContainerImage string     `json:"container_image,omitempty"`
+	Pod            *Pod       `json:"pod,omitempty"`
+	State          string     `json:"state"`
+	StartedAt      *time.Time `json:"started_at,omitempty"`
+	SpawnedBy      *Ref       `json:"spawned_by,omitempty"`
+	Caller         *Ref       `json:"caller,omitempty"` // under CLONE_PARENT, who called fork
+	Lineage        string     `json:"lineage"`
+	Kthread        bool       `json:"kernel_thread,omitempty"`
+	RSSBytes       *uint64    `json:"rss_bytes,omitempty"`
+	SwapBytes      *uint64    `json:"swap_bytes,omitempty"`
+	CPUPercent     *float64   `json:"cpu_percent,omitempty"`
+	CPUSeconds     *float64   `json:"cpu_seconds,omitempty"`
+	Threads        int        `json:"threads,omitempty"`
+	PeakRSS        *uint64    `json:"peak_rss_bytes,omitempty"` // dead processes: an upper bound
+	Exit           *Exit      `json:"exit,omitempty"`
+	ExitedAt       *time.Time `json:"exited_at,omitempty"`
+	Orphan         *Orphan    `json:"orphan,omitempty"`
+}
+
+// Pod is the Kubernetes pod of a container.
+type Pod struct {
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name,omitempty"`
+	UID       string `json:"uid,omitempty"`
 }
 
 // Leaker is the dead spawner that left an orphan behind.
