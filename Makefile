@@ -88,6 +88,10 @@ test-image: ## the container image, built from its recipe and run by podman
 	test/setup.sh podman:podman runc:runc busybox:busybox-static
 	test/image.sh
 
+test-docker: build ## containers of a real docker by name, in namespaces of the test's own
+	test/setup.sh dockerd:docker.io busybox:busybox-static
+	test/docker.sh ./abot-trace
+
 test-chaos: setup ## the chaos suite in its long form: kills, stops, full disks, no memory, no pids, stalled readers; and many random shapes of leaks
 	CI=true $(GO) test -count=1 -timeout 30m -run TestChaos ./internal/e2e -chaos
 	CI=true $(GO) test -count=1 -timeout 30m -run TestRandomShapes ./internal/truth -shapes 600
@@ -163,5 +167,5 @@ clean: ## remove what the other targets made in the tree
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: all build generate fmt lint setup test test-root test-vm test-software docs-verdicts test-packages test-image test-chaos test-python test-attack test-soak fuzz bench demo \
+.PHONY: all build generate fmt lint setup test test-root test-vm test-software docs-verdicts test-packages test-image test-docker test-chaos test-python test-attack test-soak fuzz bench demo \
 	verify install uninstall package clean help

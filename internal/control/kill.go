@@ -212,6 +212,7 @@ func (c *Controller) restOf(a *killInFlight, kill *wire.Kill) (rest []event.ID) 
 func (c *Controller) addLeak(kill *wire.Kill, leak string, root *wire.Process) {
 	if root != nil {
 		kill.Unit, kill.Container, kill.User = root.Unit, root.Container, root.User
+		kill.ContainerName = root.ContainerName
 	}
 	c.tracer.Leaks().AddTo(kill, leak)
 }

@@ -188,6 +188,7 @@ func (f *Feed) AddTo(kill *wire.Kill, leakID string) {
 	if l := f.set.Get(leakID); l != nil {
 		kill.Fingerprint, kill.Name = l.Leaker.Fingerprint.ID, l.Leaker.Fingerprint.Name
 		kill.Unit, kill.Container, kill.User = l.Leaker.Unit, l.Leaker.Container, l.Leaker.User
+		kill.ContainerName = l.Leaker.ContainerName
 	}
 }
 

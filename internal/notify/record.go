@@ -189,7 +189,7 @@ func (b *builder) kill(k *wire.Kill) {
 	b.text("ABOT_REASON", k.Reason)
 	b.text("ABOT_USER", k.User)
 	b.text("ABOT_UNIT", k.Unit)
-	b.text("ABOT_CONTAINER", k.Container)
+	b.container(k.Container, k.ContainerName, "", nil)
 	if held := k.Bytes(); held > 0 {
 		b.raw("ABOT_MEMORY_BYTES", strconv.FormatUint(held, 10))
 	}
@@ -345,7 +345,7 @@ func killSummary(who string, k *wire.Kill) string {
 	case len(k.Processes) <= 1:
 		trees = who
 	}
-	trees += whose(k.Container, k.Unit, k.User)
+	trees += whose(cmp.Or(k.ContainerName, k.Container), k.Unit, k.User)
 	if r := k.RequestedBy; r != nil && k.Rule == wire.RuleManual {
 		if k.Outcome == wire.KillPartial {
 			return fmt.Sprintf("user %d asked to end %s: not all of it could be ended", r.UID, trees)

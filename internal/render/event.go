@@ -285,7 +285,7 @@ func aboutKill(k *wire.Kill) string {
 			s += " (" + safetext.Terminal(k.Name) + ")"
 		}
 	}
-	if where := cmp.Or(k.Container, k.Unit); where != "" {
+	if where := cmp.Or(k.ContainerName, k.Container, k.Unit); where != "" {
 		s += " in " + safetext.Terminal(where)
 	}
 	if k.User != "" {

@@ -71,7 +71,7 @@ func leakRow(l *wire.Leak, now time.Time) []Cell {
 	}
 	return []Cell{text(l.ID), text(Since(now, &l.OpenedAt)), text(state), text(l.Verdict), text(processesOf(l)), text(leakMemory(l)),
 		text(ByteTime(l.ByteSeconds)), text(cpuTime(l.CPUSeconds)), text(safetext.Field(cmp.Or(l.Leaker.User, "-"))),
-		text(safetext.Field(cmp.Or(l.Leaker.Unit, "-"))), text(shortContainer(l.Leaker.Container)), text(Exit(l.Leaker.Exit)), text(l.Fingerprint),
+		text(safetext.Field(cmp.Or(l.Leaker.Unit, "-"))), text(shortContainer(l.Leaker.ContainerName, l.Leaker.Container)), text(Exit(l.Leaker.Exit)), text(l.Fingerprint),
 		{Text: LeakName(l), Fit: func(width int) string { return fitLeakName(l, width) }}}
 }
 
@@ -101,12 +101,13 @@ func leakMemory(l *wire.Leak) string {
 	return Memory(l.PeakBytes, nil)
 }
 
-// shortContainer is what tells a container from others, as docker ps prints it.
-func shortContainer(id string) string {
+// shortContainer is a container's name, or else what tells it from others, as docker ps prints
+// it.
+func shortContainer(name, id string) string {
 	if len(id) == 64 {
 		id = id[:12]
 	}
-	return safetext.Field(cmp.Or(id, "-"))
+	return safetext.Field(cmp.Or(name, id, "-"))
 }
 
 func place(l *wire.Leak) string {

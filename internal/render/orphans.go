@@ -156,6 +156,6 @@ func orphanRow(p *wire.Process, now time.Time) []Cell {
 		memory = Memory(o.Tree.RSSBytes, o.Tree.SwapBytes)
 	}
 	return []Cell{text(fmt.Sprint(p.PID)), text(safetext.Field(p.User)), text(Since(now, o.Since)), text(o.Verdict),
-		text(tree), text(memory), text(safetext.Field(cmp.Or(p.Unit, "-"))), text(leaker), text(shortContainer(p.Container)), text(adopter),
+		text(tree), text(memory), text(safetext.Field(cmp.Or(p.Unit, "-"))), text(leaker), text(shortContainer(p.ContainerName, p.Container)), text(adopter),
 		text(cmp.Or(safetext.Field(o.Leak), "-")), text(safetext.Field(p.Cwd)), text(portsOf(p)), commandCell(p)}
 }

@@ -282,9 +282,10 @@ type Kill struct {
 	Fingerprint string `json:"fingerprint,omitempty"`
 	Name        string `json:"name,omitempty"`
 	// Unit, Container and User are the leaker's; of a tree that is part of no leak, its root's.
-	Unit      string `json:"unit,omitempty"`
-	Container string `json:"container,omitempty"`
-	User      string `json:"user,omitempty"`
+	Unit          string `json:"unit,omitempty"`
+	Container     string `json:"container,omitempty"`
+	ContainerName string `json:"container_name,omitempty"`
+	User          string `json:"user,omitempty"`
 	// RequestedBy is who asked for it, nil where a rule acted by itself.
 	RequestedBy *Requester `json:"requested_by,omitempty"`
 	Processes   []Killed   `json:"processes"`
