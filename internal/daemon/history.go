@@ -20,7 +20,6 @@ import (
 	"github.com/abot-trace/abot-trace/internal/metrics"
 	"github.com/abot-trace/abot-trace/internal/past"
 	"github.com/abot-trace/abot-trace/internal/rootfile"
-	"github.com/abot-trace/abot-trace/internal/trace"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -93,7 +92,7 @@ func (k *historyKeeper) configure(cfg *config.History) {
 }
 
 // recorder is what the tracer tells; nil records nothing.
-func (k *historyKeeper) recorder() trace.Recorder {
+func (k *historyKeeper) recorder() *past.Recorder {
 	if k == nil {
 		return nil
 	}

@@ -99,6 +99,16 @@ func (g *Gatherer) happened(id event.ID, what string) {
 	}
 }
 
+// KillMode is what the manager does with a unit's processes when it ends the unit, as far as it
+// has told.
+func (g *Gatherer) KillMode(unit string) string {
+	if g.owners == nil {
+		return ""
+	}
+	state, _ := g.owners.Told(unit)
+	return state.KillMode
+}
+
 // UnitChanged looks at the orphans in a unit whose state has changed.
 func (g *Gatherer) UnitChanged(unit string) {
 	for _, c := range g.cases {

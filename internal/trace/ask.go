@@ -4,12 +4,12 @@ package trace
 
 import (
 	"context"
-	"errors"
 	"runtime"
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/container"
 	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/inbox"
 	"github.com/abot-trace/abot-trace/internal/leakfeed"
 	"github.com/abot-trace/abot-trace/internal/lease"
 	"github.com/abot-trace/abot-trace/internal/tracker"
@@ -17,16 +17,7 @@ import (
 )
 
 // ErrStopped is returned by what needs a running tracer.
-var ErrStopped = errors.New("the tracer has stopped")
-
-// wake ends the loop's sleep; from any goroutine.
-func (t *Tracer) wake() {
-	t.waking.RLock()
-	defer t.waking.RUnlock()
-	if !t.stopped {
-		t.source.Wake()
-	}
-}
+var ErrStopped = inbox.ErrStopped
 
 // TreeOnLoop returns the tree, for callers on the loop.
 func (t *Tracer) TreeOnLoop() *tracker.Tree { return t.tree }
@@ -52,41 +43,12 @@ func (t *Tracer) Publish(e *wire.Event) { t.Post(func() { t.publish(e, 0) }) }
 func (t *Tracer) PublishOnLoop(e *wire.Event) { t.publish(e, 0) }
 
 // Post runs fn on the loop, some time; from any goroutine but the loop's.
-func (t *Tracer) Post(fn func()) {
-	select {
-	case t.commands <- fn:
-		t.wake()
-	case <-t.done:
-	}
-}
+func (t *Tracer) Post(fn func()) { t.inbox.Post(fn) }
 
 // Do runs fn on the loop and waits for it. fn owns the tree while it runs, and is to
 // be brief: nothing is read meanwhile.
 func (t *Tracer) Do(ctx context.Context, fn func(*tracker.Tree)) error {
-	finished := make(chan struct{})
-	var skipped error
-	run := func() {
-		defer close(finished)
-		if skipped = ctx.Err(); skipped == nil { // else nobody waits for it any more
-			fn(t.tree)
-		}
-	}
-	select {
-	case t.commands <- run:
-		t.wake()
-	case <-t.done:
-		return ErrStopped
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	select {
-	case <-finished:
-		return skipped
-	case <-t.done:
-		return ErrStopped
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return t.inbox.Do(ctx, func() { fn(t.tree) })
 }
 
 // DoDrained is Do after everything that has happened before the call was applied: what fn
@@ -152,9 +114,7 @@ func (m Mark) Complete() bool { return m.complete }
 // Unchanged reports whether the tree of the mark was whole and nothing has happened to
 // any process since. From any goroutine; it costs next to nothing.
 func (t *Tracer) Unchanged(m Mark) bool {
-	t.waking.RLock()
-	defer t.waking.RUnlock()
-	return m.complete && !t.stopped && t.source.Refused() == m.refused && t.source.Untouched(m.at)
+	return m.complete && t.inbox.WhileOpen(func() bool { return t.source.Refused() == m.refused && t.source.Untouched(m.at) })
 }
 
 // DescribeOnLoop returns what the tree knows of a process, nil where it is not in it. On

@@ -86,7 +86,7 @@ func onLoop(t *Tracer, ask func()) {
 		case <-done:
 			return
 		default:
-			t.runCommands()
+			t.inbox.Run()
 		}
 	}
 }

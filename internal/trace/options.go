@@ -7,12 +7,10 @@ import (
 	"reflect"
 	"time"
 
-	"github.com/abot-trace/abot-trace/internal/describe"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/evidence"
 	"github.com/abot-trace/abot-trace/internal/lease"
 	"github.com/abot-trace/abot-trace/internal/past"
-	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -73,26 +71,7 @@ type Options struct {
 	OnRead func([]event.ID)
 	// Recorder is told of everything that changes the tree, and of what is told of it; nil
 	// records nothing.
-	Recorder Recorder
-}
-
-// A Recorder keeps what the past is made again from. It is called on the loop, and must not
-// block.
-type Recorder interface {
-	tracker.Recorder
-	// Hide takes likely secrets from a NUL-separated command line.
-	Hide(cmdline string) string
-	// Group keeps what was found out of a control group.
-	Group(*describe.KnownGroup)
-	// Told numbers a notable event that is complete but for that, and keeps it.
-	Told(*wire.Event)
-	// NeedsCheckpoint reports whether Checkpoint is to be called.
-	NeedsCheckpoint() bool
-	Checkpoint(*tracker.Tree, past.Start) error
-	// Tick is called after each look at the ring, as OnTick is.
-	Tick(now uint64) uint64
-	// TakeLost returns how many entries could not be kept since it was called last.
-	TakeLost(now uint64) uint64
+	Recorder *past.Recorder
 }
 
 // withDefaults returns the options with a hook that does nothing where there is none.
@@ -106,15 +85,6 @@ func (o Options) withDefaults() Options {
 		o.Log = slog.Default()
 	}
 	return o
-}
-
-// killMode is that of a unit, as far as its manager has told.
-func (o *Options) killMode(unit string) string {
-	if o.Owners == nil {
-		return ""
-	}
-	state, _ := o.Owners.Told(unit)
-	return state.KillMode
 }
 
 func orElse[F any](hook *F, nothing F) {

@@ -83,7 +83,7 @@ func TestThePastIsThePresent(t *testing.T) {
 		look()
 		if i == 20 {
 			// A new segment begins, and nothing changes.
-			if err := tracer.Do(t.Context(), func(*tracker.Tree) { tracer.checkpoint() }); err != nil {
+			if err := tracer.Do(t.Context(), func(*tracker.Tree) { tracer.recording.Checkpoint() }); err != nil {
 				t.Fatal(err)
 			}
 			look()

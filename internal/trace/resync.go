@@ -40,7 +40,7 @@ func (t *Tracer) resync() {
 	}
 	t.leaks.Resynced()
 	t.evidence.ReadAll()
-	t.surveyAll()
+	t.recording.SurveyAll()
 	t.publishNews()
 	t.publish(&wire.Event{Type: wire.TypeResync,
 		Resync: &wire.Resync{Reason: why, Found: found, Vanished: vanished}}, boottime.Now())

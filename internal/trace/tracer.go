@@ -16,7 +16,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -25,9 +24,11 @@ import (
 	"github.com/abot-trace/abot-trace/internal/describe"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/evidence"
+	"github.com/abot-trace/abot-trace/internal/inbox"
 	"github.com/abot-trace/abot-trace/internal/inspect"
 	"github.com/abot-trace/abot-trace/internal/leakfeed"
 	"github.com/abot-trace/abot-trace/internal/lease"
+	"github.com/abot-trace/abot-trace/internal/past"
 	"github.com/abot-trace/abot-trace/internal/procfs"
 	"github.com/abot-trace/abot-trace/internal/stream"
 	"github.com/abot-trace/abot-trace/internal/tracker"
@@ -39,13 +40,12 @@ import (
 // timer for safety, which is the longer, the longer nothing has happened: up to
 // waitQuiet.
 const (
-	waitBusy   = 2 * time.Millisecond
-	waitIdle   = 100 * time.Millisecond
-	waitQuiet  = time.Second
-	readBatch  = 1024
-	newsBatch  = 256 // new orphans that are judged and told together
-	newsTime   = 10 * time.Millisecond
-	maxCommand = 64
+	waitBusy  = 2 * time.Millisecond
+	waitIdle  = 100 * time.Millisecond
+	waitQuiet = time.Second
+	readBatch = 1024
+	newsBatch = 256 // new orphans that are judged and told together
+	newsTime  = 10 * time.Millisecond
 )
 
 // The loop leaves the processors to others before it goes on with what can wait: to those
@@ -75,13 +75,9 @@ type Tracer struct {
 	conv   *describe.Converter
 	stream *stream.Stream
 
-	waking  sync.RWMutex
-	stopped bool // Run has ended, under waking
-
-	commands      chan func()
+	inbox         *inbox.Inbox
 	ready         chan struct{} // closed when the first snapshot is merged
 	synced        bool
-	done          chan struct{}
 	justPublished bool // of some, since the loop rested last
 	yieldWanted   bool // somebody was signalled, who is to have the processors
 	yieldedAt     time.Time
@@ -91,12 +87,11 @@ type Tracer struct {
 	leaks      *leakfeed.Feed
 	evidence   *evidence.Gatherer
 
-	toSurvey  []event.ID // see surveyGroups
-	missing   wire.Lost  // not told yet
-	lossTold  uint64     // when losses of the recorder's were told, CLOCK_BOOTTIME ns
-	offsetAt  time.Time  // when the wall clock was last asked
-	drained   bool       // the last drain left nothing in the ring
-	draining  bool       // news wait until it is done
+	recording *past.Recording // nil until Run, and without a recorder
+	missing   wire.Lost       // not told yet
+	offsetAt  time.Time       // when the wall clock was last asked
+	drained   bool            // the last drain left nothing in the ring
+	draining  bool            // news wait until it is done
 	resyncWhy string
 	resyncAt  time.Time
 	canary    *canary.Canary
@@ -106,12 +101,11 @@ type Tracer struct {
 // New returns a tracer that reads source.
 func New(source Source, opt Options) *Tracer {
 	t := &Tracer{
-		opt:      opt.withDefaults(),
-		source:   source,
-		tree:     tracker.New(opt.History),
-		commands: make(chan func(), maxCommand),
-		ready:    make(chan struct{}),
-		done:     make(chan struct{}),
+		opt:    opt.withDefaults(),
+		source: source,
+		tree:   tracker.New(opt.History),
+		inbox:  inbox.New(source.Wake),
+		ready:  make(chan struct{}),
 	}
 	t.tree.SetSelf(int32(os.Getpid()))
 	t.leases = lease.NewTable(t.tree)
@@ -123,7 +117,7 @@ func New(source Source, opt Options) *Tracer {
 	t.evidence = evidence.New(evidence.Options{Tree: t.tree, Names: t.names, Leases: t.leases, Owners: opt.Owners,
 		Post: t.Post, OnRead: opt.OnRead})
 	t.leaks = leakfeed.New(leakfeed.Options{Tree: t.tree, Names: t.names, Conv: t.conv, Machine: t.stream.Machine(),
-		Usage: source.Usage, Post: t.Post, KillMode: t.opt.killMode})
+		Usage: source.Usage, Post: t.Post, KillMode: t.evidence.KillMode})
 	t.canary = canary.New()
 	t.stats.byType = make([]atomic.Uint64, len(wire.Types))
 	return t
@@ -133,15 +127,13 @@ func New(source Source, opt Options) *Tracer {
 // source fails.
 func (t *Tracer) Run(ctx context.Context) error {
 	defer func() {
-		close(t.done)
+		t.inbox.Close() // the source may be closed from here on
 		t.stream.Close()
-		// The source may be closed from here on.
-		t.waking.Lock()
-		t.stopped = true
-		t.waking.Unlock()
 	}()
-	defer context.AfterFunc(ctx, t.wake)()
-	t.beginRecording()
+	defer context.AfterFunc(ctx, t.inbox.Wake)()
+	if t.recording = past.Begin(t.opt.Recorder, t.tree, t.names, t.start, t.opt.Log); t.recording != nil {
+		t.stream.KeepNotable(t.opt.Recorder.Told)
+	}
 	t.resyncWhy = "start"
 	for rested := false; ctx.Err() == nil; {
 		n := t.read()
@@ -157,7 +149,7 @@ func (t *Tracer) Run(ctx context.Context) error {
 		if now := boottime.Now(); n > 0 && now > t.last {
 			t.opt.OnLag(time.Duration(now - t.last))
 		}
-		t.runCommands()
+		t.inbox.Run()
 		t.tick()
 		if n == readBatch {
 			continue
@@ -213,15 +205,9 @@ func (t *Tracer) waitTime(busy bool) time.Duration {
 	return d
 }
 
-func (t *Tracer) runCommands() {
-	for {
-		select {
-		case fn := <-t.commands:
-			fn()
-		default:
-			return
-		}
-	}
+// start is what a checkpoint of the record begins with.
+func (t *Tracer) start() past.Start {
+	return past.Start{EventIDs: t.stream.IDPrefix(), EventSeq: t.stream.Seq(), Names: t.names.Known()}
 }
 
 // tick does what is due apart from records.
@@ -253,7 +239,12 @@ func (t *Tracer) tick() {
 	t.evidence.ReadNext()
 	t.stats.note(t)
 	t.publishNews()
-	t.wakeAt = boottime.Earlier(boottime.Earlier(t.opt.OnTick(), t.publishLeaks()), t.keepRecord())
+	t.wakeAt = boottime.Earlier(t.opt.OnTick(), t.publishLeaks())
+	lost, next := t.recording.Tick()
+	if lost != nil {
+		t.publish(&wire.Event{Type: wire.TypeLost, Lost: lost}, boottime.Now())
+	}
+	t.wakeAt = boottime.Earlier(t.wakeAt, next)
 }
 
 // Ready is closed when the first snapshot is in the tree. Records are not missed
@@ -271,9 +262,9 @@ func (t *Tracer) handle(e *event.Event) {
 	case e.Kind == event.KindMove:
 		t.names.Moved(e.Subject, e.Move.Cgroup)
 		t.evidence.Moved(e.Subject)
-		t.survey(e.Subject)
+		t.recording.Survey(e.Subject)
 	case e.Kind == event.KindFork && e.Fork.Moved:
-		t.survey(e.Subject)
+		t.recording.Survey(e.Subject)
 	}
 	if t.hasNews() && !t.draining {
 		t.source.StopReading()
