@@ -134,6 +134,20 @@ func (p *Past) Leaks(ctx context.Context, id string) (*wire.Leaks, error) {
 	return askPast[*wire.Leaks](ctx, p, "/v1/leaks", q)
 }
 
+// Export writes what is kept between two times to w, as a tar archive of segments; zero is no
+// bound.
+func (c *Client) Export(ctx context.Context, from, until time.Time, w io.Writer) error {
+	body, err := c.open(ctx, c.stream, http.MethodGet, "/v1/history/export", timesQuery(from, until), nil, long)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	if _, err := io.Copy(w, body); err != nil {
+		return c.unreadable(err)
+	}
+	return nil
+}
+
 // LinesBetween hands the events of a range to fn, as Lines does.
 func (c *Client) LinesBetween(ctx context.Context, query past.Query, fn func([]byte) error) error {
 	q := timesQuery(query.From, query.To)

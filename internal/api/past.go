@@ -31,40 +31,53 @@ func (s *Server) pastEvents(w http.ResponseWriter, r *http.Request, types []stri
 	case q.Get("since") != "" && q.Get("since") != "0":
 		return &StatusError{http.StatusBadRequest, "a cursor says since when: since cannot stand beside it"}
 	}
-	out := lineWriter{w: w, deadline: http.NewResponseController(w)}
-	err := s.Past(r.Context(), q.Get("cursor"), types, q.Get("follow") == "1", out.write)
-	return out.end(err)
+	out := NewStreamWriter(w, eventsType)
+	err := s.Past(r.Context(), q.Get("cursor"), types, q.Get("follow") == "1", out.lines)
+	return out.End(err)
 }
 
-// A lineWriter answers with lines, some at a time.
-type lineWriter struct {
-	w        http.ResponseWriter
-	deadline *http.ResponseController
-	begun    bool
+// A StreamWriter answers with what comes some at a time. It waits for a reader that takes
+// nothing for pastPatience.
+type StreamWriter struct {
+	w           http.ResponseWriter
+	deadline    *http.ResponseController
+	contentType string
+	begun       bool
 }
 
-func (l *lineWriter) begin() {
+// NewStreamWriter returns a writer of an answer of that type.
+func NewStreamWriter(w http.ResponseWriter, contentType string) *StreamWriter {
+	return &StreamWriter{w: w, deadline: http.NewResponseController(w), contentType: contentType}
+}
+
+func (l *StreamWriter) begin() {
 	if !l.begun {
-		l.w.Header().Set("Content-Type", eventsType)
+		l.w.Header().Set("Content-Type", l.contentType)
 		l.begun = true
 	}
 }
 
-func (l *lineWriter) write(lines []byte) error {
+// Write implements io.Writer.
+func (l *StreamWriter) Write(b []byte) (int, error) {
 	l.begin()
 	_ = l.deadline.SetWriteDeadline(time.Now().Add(pastPatience))
-	if _, err := l.w.Write(lines); err != nil {
-		return errReaderLeft
+	if _, err := l.w.Write(b); err != nil {
+		return 0, errReaderLeft
 	}
 	if l.deadline.Flush() != nil {
-		return errReaderLeft
+		return 0, errReaderLeft
 	}
-	return nil
+	return len(b), nil
 }
 
-// end ends the answer with what came of it. Where a part was written already an error cannot
+func (l *StreamWriter) lines(b []byte) error {
+	_, err := l.Write(b)
+	return err
+}
+
+// End ends the answer with what came of it. Where a part was written already an error cannot
 // be told any more, and the answer breaks off.
-func (l *lineWriter) end(err error) error {
+func (l *StreamWriter) End(err error) error {
 	switch {
 	case err == nil:
 		l.begin()
@@ -146,12 +159,12 @@ func (s *Server) rangeEvents(w http.ResponseWriter, r *http.Request, types []str
 		}
 	}
 	q.Samples = r.URL.Query().Get("samples") == "1"
-	out := lineWriter{w: w, deadline: http.NewResponseController(w)}
+	out := NewStreamWriter(w, eventsType)
 	if s.Range == nil {
 		w.Header().Add(NoteHeader, "the daemon keeps no history: only the latest events are known")
-		return out.end(s.recentRange(r.Context(), q, out.write))
+		return out.End(s.recentRange(r.Context(), q, out.lines))
 	}
-	return out.end(s.Range(r.Context(), q, out.write))
+	return out.End(s.Range(r.Context(), q, out.lines))
 }
 
 // recentRange is what is remembered of a range.

@@ -41,6 +41,7 @@ func (d *daemon) askPast() {
 	d.questions = q
 	d.server.Moment = q.moment
 	d.server.Range = q.events
+	d.server.Handle("GET /v1/history/export", q.export)
 }
 
 // begin waits for the turn of a question, and has everything that has happened until now on
@@ -113,6 +114,29 @@ func (q *questioner) events(ctx context.Context, query past.Query, write func([]
 
 // pastPortion is how many bytes of lines are written at once, about.
 const pastPortion = 64 << 10
+
+// export answers with a range of the history, as a tar archive of segments.
+func (q *questioner) export(w http.ResponseWriter, r *http.Request) error {
+	from, err := api.TimeParam(r, "from")
+	if err != nil {
+		return err
+	}
+	until, err := api.TimeParam(r, "until")
+	if err != nil {
+		return err
+	}
+	done, err := q.begin(r.Context())
+	if err != nil {
+		return err
+	}
+	defer done()
+	out := api.NewStreamWriter(w, "application/x-tar")
+	_, err = past.Export(r.Context(), q.store, from, until, out)
+	if errors.Is(err, past.ErrNothing) {
+		err = &api.StatusError{Code: http.StatusNotFound, Text: err.Error()}
+	}
+	return out.End(err)
+}
 
 // leaksBetween returns the leaks that were told of until a time, and until now those that are
 // open as they are.

@@ -129,10 +129,15 @@ func TestThePastIsWhatWasShown(t *testing.T) {
 	}
 	would("--since", before.Format(time.RFC3339), "--socket", d.socket())
 
+	wantRun(t, 0, "history", "export", "--until", T, "--socket", d.socket(), filepath.Join(t.TempDir(), "export.tar"))
+
 	d.endBy(unix.SIGTERM)
 	dir := filepath.Join(d.state(), "history")
 	compare("without a daemon", "--history", dir, "--at", T)
 	would("--history", dir)
+	file := filepath.Join(t.TempDir(), "export.tar")
+	wantRun(t, 0, "history", "export", "--since", before.Format(time.RFC3339), "--history", dir, file)
+	compare("out of an export", "--history", file, "--at", T)
 	if again := eventsOf(t, "--pid", strconv.Itoa(f.child.pid), "--history", dir); !cmp.Equal(story, again) {
 		t.Errorf("without a daemon: %s", cmp.Diff(story, again))
 	}

@@ -3,7 +3,6 @@
 package history
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -123,10 +122,7 @@ func (s *Store) rewrite(seg *segment, in, out *os.File) (*segment, error) {
 		}
 		sealed.refs = append(sealed.refs, ref)
 	}
-	at := sealed.size
-	index := appendBlock(nil, &blockHead{kind: blockIndex, codec: codecS2, count: uint32(len(sealed.refs))}, encodeIndex(sealed.refs), nil)
-	index = binary.LittleEndian.AppendUint64(index, uint64(at))
-	return sealed, write(append(index, footerMagic...))
+	return sealed, write(appendIndex(nil, sealed.refs, sealed.size))
 }
 
 // damaged counts and tells of a block that could not be read.

@@ -195,6 +195,13 @@ const (
 	footerMagic = "HINDEX\n\x00"
 )
 
+// appendIndex appends the end of a segment whose size is at by then.
+func appendIndex(b []byte, refs []blockRef, at int64) []byte {
+	b = appendBlock(b, &blockHead{kind: blockIndex, codec: codecS2, count: uint32(len(refs))}, encodeIndex(refs), nil)
+	b = binary.LittleEndian.AppendUint64(b, uint64(at))
+	return append(b, footerMagic...)
+}
+
 func encodeIndex(refs []blockRef) []byte {
 	b := binary.AppendUvarint(nil, uint64(len(refs)))
 	for i := range refs {
