@@ -119,7 +119,7 @@ func (c *Controller) spend(engine *policy.Engine, d *policy.Decision, mark trace
 	if c.refusalsPublished[key] {
 		return
 	}
-	if len(c.refusalsPublished) > maxDetails {
+	if len(c.refusalsPublished) > maxRefusals {
 		clear(c.refusalsPublished)
 	}
 	c.refusalsPublished[key] = true
@@ -131,6 +131,9 @@ func (c *Controller) spend(engine *policy.Engine, d *policy.Decision, mark trace
 		c.exhausted(d.Rule, grant.Why)
 	}
 }
+
+// maxRefusals bounds the refusals that are known to have been told.
+const maxRefusals = 1 << 16
 
 // exhausted raises the alert on a budget that is used up, once until it recovers.
 func (c *Controller) exhausted(rule, why string) {

@@ -15,6 +15,7 @@ import (
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/evidence"
 	"github.com/abot-trace/abot-trace/internal/lease"
+	"github.com/abot-trace/abot-trace/internal/policy"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -100,6 +101,27 @@ func TestRecentAdjustment(t *testing.T) {
 		w.view.facts[id] = details{oomAdj: 17, at: boottime.Now() - uint64(cacheFor)}
 		if adj, err := w.view.oomAdj(id); err == nil {
 			t.Errorf("got %d of nobody", adj)
+		}
+	})
+}
+
+// TestDetailsOfTheDead: what was read of processes does not stay when they are gone, however
+// many there were, and stays of those that live.
+func TestDetailsOfTheDead(t *testing.T) {
+	living := event.ID{PID: unused + 2, Start: 1}
+	w := newWorld(t, "rules: []\n", event.Task{ID: living})
+	<-w.tracer.Ready()
+	w.on(func(*tracker.Tree) {
+		v := w.bind()
+		v.details(&policy.Process{ID: living})
+		for i := range 10 * leastDetails {
+			v.details(&policy.Process{ID: event.ID{PID: unused + 1, Start: w.began + uint64(i)}})
+		}
+		if n := len(v.facts); n > leastDetails {
+			t.Errorf("%d are kept", n)
+		}
+		if _, kept := v.facts[living]; !kept {
+			t.Error("those of the living are not kept")
 		}
 	})
 }

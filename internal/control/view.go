@@ -3,6 +3,7 @@
 package control
 
 import (
+	"maps"
 	"strings"
 
 	"github.com/abot-trace/abot-trace/internal/boottime"
@@ -30,6 +31,8 @@ type view struct {
 	trust *trust.Book // nil where nothing can be decided
 	self  ownLine
 	facts map[event.ID]details
+	// pruneAt is how many of them have the dead among them dropped.
+	pruneAt int
 	// These are methods of v, bound once.
 	ask, askUIDs func(*policy.Process)
 
@@ -52,9 +55,9 @@ type details struct {
 	at      uint64 // when oomAdj was read: CLOCK_BOOTTIME, ns; 0 where it could not be
 }
 
-// maxDetails bounds the cache; a full one starts again. It holds more than a crowded host
-// has processes: else every pass over them would ask for all of them anew.
-const maxDetails = 1 << 16
+// leastDetails is how many details are kept before anybody looks whose processes are gone.
+// Above, there are at most twice as many as processes live.
+const leastDetails = 1024
 
 func newView(t *trace.Tracer, users *userIDs) *view {
 	v := &view{tracer: t, users: users, facts: make(map[event.ID]details)}
@@ -206,8 +209,9 @@ func (v *view) details(p *policy.Process) details {
 	if d, ok := v.facts[p.ID]; ok && d.program == p.Exe {
 		return d
 	}
-	if len(v.facts) > maxDetails {
-		clear(v.facts)
+	if len(v.facts) >= v.pruneAt {
+		maps.DeleteFunc(v.facts, func(id event.ID, _ details) bool { return !v.tree.Has(id) })
+		v.pruneAt = max(2*len(v.facts), leastDetails)
 	}
 	// Should another process have the pid by now, this one is dead, and what is said of
 	// it changes nothing.

@@ -3,6 +3,7 @@
 package describe
 
 import (
+	"maps"
 	"path/filepath"
 	"strings"
 	"time"
@@ -28,6 +29,7 @@ type Names struct {
 	root   string
 	byID   map[uint64]Group
 	byProc map[event.ID]place
+	roomAt int // see makeRoom
 	// lastAnswers are some of the last answers of inherited, by pid: most processes are asked
 	// about three times in a row. Nothing of it is older than the last move.
 	lastAnswers [64]groupAnswer
@@ -186,14 +188,29 @@ func (r *Names) learn(id event.ID) (g Group, ok bool) {
 func (r *Names) place(id event.ID) Group {
 	g, ok := r.ask(id)
 	if ok {
-		if len(r.byProc) > maxGroups {
-			r.Forget()
-		}
+		r.makeRoom()
 		now := boottime.Now()
 		r.byProc[id] = place{g, now}
 		r.keep(&KnownGroup{ID: id, Path: g.Path, Known: now})
 	}
 	return g
+}
+
+// leastPlaces is how many places are kept before anybody looks whose processes are forgotten.
+const leastPlaces = 1024
+
+// makeRoom has places for whom the tree knows, and for few others.
+func (r *Names) makeRoom() {
+	if len(r.byProc) < r.roomAt {
+		return
+	}
+	if r.tree != nil {
+		maps.DeleteFunc(r.byProc, func(id event.ID, _ place) bool { _, known := r.tree.Get(id); return !known })
+	}
+	if len(r.byProc) > maxGroups {
+		r.Forget()
+	}
+	r.roomAt = min(max(2*len(r.byProc), leastPlaces), maxGroups+1)
 }
 
 // ask has procfs say where the process stands.
@@ -261,9 +278,7 @@ func (r *Names) Moved(id event.ID, cgroup uint64) {
 		}
 		return
 	}
-	if len(r.byProc) > maxGroups {
-		r.Forget()
-	}
+	r.makeRoom()
 	r.byProc[id] = place{}
 	r.lastAnswers = [len(r.lastAnswers)]groupAnswer{}
 }

@@ -98,6 +98,26 @@ func TestInheritedGroup(t *testing.T) {
 	}
 }
 
+// TestPlacesOfTheForgotten: where processes stood does not stay when the tree has forgotten
+// them, however many there were, and stays of those that it knows.
+func TestPlacesOfTheForgotten(t *testing.T) {
+	tree := tracker.New(1)
+	known := event.ID{PID: 1 << 23, Start: 1}
+	tree.Apply(&event.Event{Kind: event.KindFork, Subject: known, Time: 1, Fork: event.Fork{Spawner: event.ID{PID: 1}, Caller: event.ID{PID: 1}}})
+	r := NewNames(tree)
+	r.unified = false
+	r.Moved(known, 0)
+	for i := range 10 * leastPlaces {
+		r.Moved(event.ID{PID: 1<<23 + 1, Start: uint64(i + 2)}, 0)
+	}
+	if n := len(r.byProc); n > leastPlaces {
+		t.Errorf("%d are kept", n)
+	}
+	if _, kept := r.byProc[known]; !kept {
+		t.Error("that of a process of the tree is not kept")
+	}
+}
+
 // TestGroupNeverGuessed wants a group's id told by the name of the directory that has it for
 // its number, and not by where a process of the record stands by now.
 func TestGroupNeverGuessed(t *testing.T) {
