@@ -20,7 +20,8 @@ const DefaultPerUser = 600
 
 // The notices of a minute are limited for each user and, at ten times that, for all
 // together, so that nobody can fill the journal through us. Beside them each program that
-// leaves orphans has a few of its own: a flood of one does not hide another.
+// leaves orphans has a few of its own: a flood of one does not hide another. Leaks are counted
+// apart, as many: the orphans of one must not hide the leak itself.
 const (
 	usersInAll     = 10
 	quotaOfProgram = 5
@@ -40,15 +41,26 @@ var unlimited = []string{wire.TypeKill, wire.TypeLost, wire.TypeResync, wire.Typ
 // was left out. Its methods may be called from any goroutine.
 type quota struct {
 	mu    sync.Mutex
-	told  int
+	told  perClass[int]
 	users map[uint32]*userQuota
 }
 
 type userQuota struct {
 	name     string
-	told     int
-	programs map[string]int // told, by who left the orphan
-	leftOut  map[string]int // by event type
+	told     perClass[int]
+	programs perClass[map[string]int] // told, by who left the orphan
+	leftOut  map[string]int           // by event type
+}
+
+// A perClass has one of the same for each class of events that is counted for itself.
+type perClass[T any] [2]T
+
+// classOf tells leaks from all else.
+func classOf(e *Event) int {
+	if e.Leak != nil {
+		return 1
+	}
+	return 0
 }
 
 // unknownUID stands for processes of whom no user is known, and for users beyond maxQuotaUsers.
@@ -64,17 +76,18 @@ func (q *quota) admit(e *Event, perUser int) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	u := q.user(p)
-	program := programOf(p)
-	if _, known := u.programs[program]; !known && len(u.programs) >= maxQuotaPrograms {
+	class, program := classOf(e), programOf(p)
+	programs := u.programs[class]
+	if _, known := programs[program]; !known && len(programs) >= maxQuotaPrograms {
 		program = ""
 	}
-	if (u.told >= perUser || q.told >= usersInAll*perUser) && u.programs[program] >= quotaOfProgram {
+	if (u.told[class] >= perUser || q.told[class] >= usersInAll*perUser) && programs[program] >= quotaOfProgram {
 		u.leftOut[e.Type]++
 		return false
 	}
-	u.programs[program]++
-	u.told++
-	q.told++
+	programs[program]++
+	u.told[class]++
+	q.told[class]++
 	return true
 }
 
@@ -96,7 +109,7 @@ func (q *quota) user(p *wire.Process) *userQuota {
 			return u
 		}
 	}
-	u := &userQuota{name: name, programs: make(map[string]int), leftOut: make(map[string]int)}
+	u := &userQuota{name: name, leftOut: make(map[string]int), programs: perClass[map[string]int]{make(map[string]int), make(map[string]int)}}
 	q.users[uid] = u
 	return u
 }
@@ -122,7 +135,7 @@ func programOf(p *wire.Process) string {
 func (q *quota) digest() []Digest {
 	q.mu.Lock()
 	users := q.users
-	q.users, q.told = nil, 0
+	q.users, q.told = nil, perClass[int]{}
 	q.mu.Unlock()
 	var out []Digest
 	for _, u := range users {
@@ -136,7 +149,7 @@ func (q *quota) digest() []Digest {
 			parts = append(parts, fmt.Sprintf("%d %s", u.leftOut[kind], kind))
 		}
 		out = append(out, Digest{User: u.name, LeftOut: total, Text: fmt.Sprintf("left out in the last minute: %d notices about processes of %s (%s), beside %d that were told; the stream has all of them",
-			total, u.name, strings.Join(parts, ", "), u.told)})
+			total, u.name, strings.Join(parts, ", "), u.told[0]+u.told[1])})
 	}
 	slices.SortFunc(out, func(a, b Digest) int {
 		return cmp.Or(cmp.Compare(b.LeftOut, a.LeftOut), strings.Compare(a.User, b.User))

@@ -29,6 +29,7 @@ func TestQuota(t *testing.T) {
 	}
 	for what, e := range map[string]*Event{
 		"another user's": orphanOf(1001, "bomb"), "another program's": orphanOf(1000, "gunicorn"),
+		"the leak": {Type: wire.TypeLeak, Leak: &wire.Leak{Leaker: wire.LeakLeaker{UID: orphanOf(1000, "bomb").Process.UID, Comm: "bomb"}}},
 		"a kill":   {Type: wire.TypeKill, Process: orphanOf(1000, "bomb").Process, Kill: &wire.Kill{Outcome: wire.KillDone}},
 		"a loss":   {Type: wire.TypeLost, Lost: &wire.Lost{Records: 1}},
 		"an alert": {Type: wire.TypeAlert, Alert: &wire.Alert{Name: "rule:x", State: wire.AlertWarning}},
@@ -69,8 +70,8 @@ func TestQuotaIsBounded(t *testing.T) {
 	for i := range 20000 {
 		q.admit(orphanOf(1, fmt.Sprint("program", i)), DefaultPerUser)
 	}
-	if len(q.users) > maxQuotaUsers+1 || len(q.users[1].programs) > maxQuotaPrograms+1 {
-		t.Errorf("%d users, %d programs of one", len(q.users), len(q.users[1].programs))
+	if len(q.users) > maxQuotaUsers+1 || len(q.users[1].programs[0]) > maxQuotaPrograms+1 {
+		t.Errorf("%d users, %d programs of one", len(q.users), len(q.users[1].programs[0]))
 	}
 	if list := q.digest(); len(list) > maxDigests {
 		t.Errorf("%d digests", len(list))
