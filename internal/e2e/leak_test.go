@@ -4,7 +4,11 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/abot-trace/abot-trace/internal/notify"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -75,7 +80,7 @@ func TestLeak(t *testing.T) {
 		t.Errorf("by program: %v, %s", err, out)
 	}
 	out, _ = wantRun(t, 0, "explain", "--socket", d.socket(), l.ID)
-	wantText(t, out, "leak "+l.ID, "left by", "which died", "SIGKILL", "4 now, 4 at most, 4 in all")
+	wantText(t, out, "leak "+l.ID, "left by", "which died", "SIGKILL", "4 now, 4 at most, 4 in all", "remedy", "docs/prevention.md#")
 	wantRun(t, 1, "leaks", "--socket", d.socket(), "L000000000000")
 
 	d.endBy(unix.SIGTERM)
@@ -119,7 +124,11 @@ func TestLeakEndedByRule(t *testing.T) {
 // slow one may be ended after another, but that is all the same leak's.
 func TestThousandOrphans(t *testing.T) {
 	const n = 1000
-	d := startDaemon(t, strings.NewReplacer("kills_per_minute: 10000", "kills_per_minute: 1", "pause: 0s", "pause: 1h").Replace(armed))
+	dir, _ := hooked(t, "")
+	said := filepath.Join(dir, "said")
+	d := startDaemon(t, strings.NewReplacer("kills_per_minute: 10000", "kills_per_minute: 1", "pause: 0s", "pause: 1h").Replace(armed)+
+		"notify: {exec: [{command: [/bin/sh, -c, 'cat >>"+said+"'], min_severity: debug}]}\n"+
+		"monitor: {process_memory: 1TiB}\n") // a leak that passes it is told of once more
 	f := startFamily(t, "many", strconv.Itoa(n))
 	f.await("parent", 1)
 	f.killMain()
@@ -173,4 +182,47 @@ func TestThousandOrphans(t *testing.T) {
 	if want := map[string]int{wire.LeakOpened: 1, wire.LeakEnded: 1}; !maps.Equal(counts, want) {
 		t.Errorf("told %v, want %v", counts, want)
 	}
+	want := map[string]int{"leak " + wire.LeakOpened: 1, "leak " + wire.LeakEnded: 1, "kill ": len(kills)}
+	sent := map[string]int{}
+	d.await("notices of the leak, its kills and its end", func() bool {
+		sent = notices(t, said, ended.ID)
+		for what, n := range want {
+			if sent[what] < n {
+				return false
+			}
+		}
+		return true
+	})
+	if !maps.Equal(sent, want) {
+		t.Errorf("notices %v, want %v", sent, want)
+	}
+}
+
+// notices counts by type what a hook was given about a leak or its processes; a last one that
+// is half written does not count yet.
+func notices(t *testing.T, path, leak string) map[string]int {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	counts := make(map[string]int)
+	for line := range strings.Lines(string(text)) {
+		var n notify.Notice
+		if !strings.HasSuffix(line, "\n") {
+			continue
+		}
+		if err := json.Unmarshal([]byte(line), &n); err != nil {
+			t.Fatalf("%v: %.200s", err, line)
+		}
+		what := n.Event.Type + " "
+		switch {
+		case n.Event.Leak != nil && n.Event.Leak.ID == leak:
+			what += n.Event.Leak.Change
+		case n.Event.Kill == nil && n.Event.Process == nil:
+			continue // of an alert, or a loss
+		}
+		counts[what]++
+	}
+	return counts
 }
