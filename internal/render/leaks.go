@@ -204,8 +204,15 @@ func Leak(w io.Writer, l *wire.Leak, now time.Time, style Style) error {
 	}
 	line("left by", "%d %s", l.Leaker.PID, leaker)
 	line("which died", "%s, %s ago", Exit(l.Leaker.Exit), Since(now, &l.OpenedAt))
-	if where := place(l); where != "-" || l.Leaker.User != "" {
-		line("where", "user %s, %s", safetext.Field(cmp.Or(l.Leaker.User, "-")), safetext.Field(where))
+	var where []string
+	if l.Leaker.User != "" {
+		where = append(where, "user "+safetext.Field(l.Leaker.User))
+	}
+	if at := place(l); at != "-" {
+		where = append(where, safetext.Field(at))
+	}
+	if len(where) > 0 {
+		line("where", "%s", strings.Join(where, ", "))
 	}
 	for _, e := range l.Evidence {
 		line("because", "%s", safetext.Terminal(e))
