@@ -73,6 +73,9 @@ func leaksOf(ctx context.Context, c *cli.Context, client *api.Client, t leakTime
 		doc, err := remote.Leaks(ctx, id)
 		notePast(c, remote.Notes)
 		return doc, nil, t.at, err
+	case id == "" && !t.ranged() && (!c.Bool("json") || c.String("by") != ""):
+		doc, err := client.LeakFigures(ctx)
+		return doc, nil, time.Now(), err
 	case id != "" || !t.ranged():
 		doc, err := client.Leaks(ctx, id)
 		return doc, nil, time.Now(), err

@@ -373,6 +373,12 @@ func (c *Client) Explain(ctx context.Context, pid int32, config string) (*wire.E
 	return get[*wire.Explain](ctx, c, "/v1/explain", q)
 }
 
+// LeakFigures is Leaks without the members and the evidence, which take most of the time where
+// there are many.
+func (c *Client) LeakFigures(ctx context.Context) (*wire.Leaks, error) {
+	return get[*wire.Leaks](ctx, c, "/v1/leaks", url.Values{"members": {"0"}})
+}
+
 // Leaks asks for the open leaks and those that are remembered; with an id for that one, which
 // is all of the answer.
 func (c *Client) Leaks(ctx context.Context, id string) (*wire.Leaks, error) {

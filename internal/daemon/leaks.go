@@ -46,7 +46,7 @@ func (d *daemon) leaksNow(r *http.Request, id string) ([]wire.Leak, error) {
 	list := []wire.Leak{}
 	err := d.tracer.Do(r.Context(), func(*tracker.Tree) {
 		if id == "" {
-			list = append(list, d.tracer.Leaks().List(true)...)
+			list = append(list, d.tracer.Leaks().List(true, r.URL.Query().Get("members") != "0")...)
 		} else if l := d.tracer.Leaks().Get(id); l != nil {
 			list = append(list, *l)
 		}

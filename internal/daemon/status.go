@@ -33,7 +33,7 @@ func (d *daemon) statusDocument(ctx context.Context) (*wire.Status, error) {
 	}
 	var exhausted []string
 	err := d.tracer.Do(ctx, func(*tracker.Tree) {
-		s.Leaks = sumOpen(d.tracer.Leaks().List(false))
+		s.Leaks = sumOpen(d.tracer.Leaks().List(false, false))
 		s.Rules = d.ruleStatus()
 		s.Decided = decidedStatus(d.trust.book.All(time.Now()))
 		if why, until := d.control.HeldOnLoop(); why != "" {

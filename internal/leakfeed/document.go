@@ -14,6 +14,13 @@ import (
 
 // leak is a leak for people and programs.
 func (f *Feed) leak(l *leak.Leak, now uint64) *wire.Leak {
+	w := f.figures(l, now)
+	f.addMembers(w, l)
+	return w
+}
+
+// figures is all but its members and what speaks for the verdict on them.
+func (f *Feed) figures(l *leak.Leak, now uint64) *wire.Leak {
 	conv, state, uid := f.opt.Conv, wire.LeakStateOpen, l.Leaker.UID
 	w := &wire.Leak{ID: l.ID, Fingerprint: l.Leaker.Fingerprint.ID, Name: l.Leaker.Fingerprint.Name,
 		Program: l.Leaker.Fingerprint.Program, Verdict: l.Verdict.String(), OpenedAt: conv.Wall(l.OpenedAt), OpenedNS: l.OpenedAt,
@@ -38,7 +45,6 @@ func (f *Feed) leak(l *leak.Leak, now uint64) *wire.Leak {
 	}
 	cpu := l.CPUSeconds()
 	w.CPUSeconds = &cpu
-	f.addMembers(w, l)
 	return w
 }
 

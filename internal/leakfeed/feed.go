@@ -312,18 +312,20 @@ func (f *Feed) TakeEvents() []*wire.Event {
 	return events
 }
 
-// List returns the open leaks, and with ended those that are remembered, oldest first.
-// On the loop.
-func (f *Feed) List(ended bool) []wire.Leak {
-	now := boottime.Now()
-	var list []wire.Leak
-	if ended {
-		for _, l := range f.set.Ended() {
-			list = append(list, *f.leak(l, now))
-		}
+// List returns the open leaks, and with ended those that are remembered, oldest first, each with
+// its members and the evidence only where members asks for them. On the loop.
+func (f *Feed) List(ended, members bool) []wire.Leak {
+	describe, now := f.leak, boottime.Now()
+	if !members {
+		describe = f.figures
 	}
-	for _, l := range f.set.Open() {
-		list = append(list, *f.leak(l, now))
+	leaks := f.set.Open()
+	if ended {
+		leaks = append(slices.Clone(f.set.Ended()), leaks...)
+	}
+	list := make([]wire.Leak, 0, len(leaks))
+	for _, l := range leaks {
+		list = append(list, *describe(l, now))
 	}
 	slices.SortStableFunc(list, func(a, b wire.Leak) int { return cmp.Compare(a.OpenedNS, b.OpenedNS) })
 	return list
