@@ -57,7 +57,8 @@ func completeWordsCommand() *cli.Command {
 		HideHelp:        true,
 		SkipFlagParsing: true,
 		Action: func(c *cli.Context) error {
-			for _, w := range completeWords(c.App.Commands, c.Args().Slice()) {
+			words := c.Args().Slice()
+			for _, w := range completeWords(c.App.Commands, words, askFor(c.Context, words)) {
 				if _, err := fmt.Fprintln(c.App.Writer, w); err != nil {
 					return err
 				}
@@ -69,8 +70,9 @@ func completeWordsCommand() *cli.Command {
 
 // completeWords returns the candidates for the last of words, which may be empty or
 // half a word, each with its explanation after a tab. words leave out the program's
-// name. It only looks at names: nothing is parsed or run.
-func completeWords(commands []*cli.Command, words []string) []string {
+// name. It only looks at names: nothing is parsed or run. known returns what the daemon
+// knows of a kind, which is a word of a command's ArgsUsage: PID, LEAK, RULE.
+func completeWords(commands []*cli.Command, words []string, known func(kind string) []candidate) []string {
 	if len(words) == 0 {
 		return nil
 	}
@@ -78,6 +80,7 @@ func completeWords(commands []*cli.Command, words []string) []string {
 	if slices.Contains(before, "--") {
 		return nil
 	}
+	top := commands
 	var command *cli.Command
 	for _, w := range before {
 		if i := slices.IndexFunc(commands, func(c *cli.Command) bool { return c.HasName(w) }); i >= 0 {
@@ -91,6 +94,10 @@ func completeWords(commands []*cli.Command, words []string) []string {
 			found = append(found, word+"\t"+usage)
 		}
 	}
+	if flag := valuedFlag(command, before); flag != nil {
+		addValues(command, flag, last, known, add)
+		return found
+	}
 	if strings.HasPrefix(last, "-") {
 		addFlags(command, add)
 		return found
@@ -100,12 +107,35 @@ func completeWords(commands []*cli.Command, words []string) []string {
 			add(c.Name, c.Usage)
 		}
 	}
-	if command != nil && strings.Contains(command.ArgsUsage, "|") && !strings.ContainsAny(command.ArgsUsage, " [") {
-		for _, word := range strings.Split(command.ArgsUsage, "|") {
+	if command != nil {
+		addArguments(command, top, known, add)
+	}
+	return found
+}
+
+// addArguments adds what may be a command's argument: words that its usage lists, or what
+// is known of the kinds there.
+func addArguments(command *cli.Command, all []*cli.Command, known func(string) []candidate, add func(word, usage string)) {
+	usage := strings.Trim(command.ArgsUsage, "[]")
+	if strings.ContainsAny(usage, " [") {
+		return
+	}
+	for _, word := range strings.Split(usage, "|") {
+		switch {
+		case word == "COMMAND":
+			for _, c := range all {
+				if !c.Hidden {
+					add(c.Name, c.Usage)
+				}
+			}
+		case word == strings.ToUpper(word):
+			for _, c := range known(word) {
+				add(c.word, c.usage)
+			}
+		case strings.Contains(usage, "|"):
 			add(word, "")
 		}
 	}
-	return found
 }
 
 func addFlags(command *cli.Command, add func(word, usage string)) {
