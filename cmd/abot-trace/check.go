@@ -26,11 +26,12 @@ func checkCommand() *cli.Command {
 			"with file, line and column. Exits 2 if there is one. Run by root it also refuses\n" +
 			"files that others than root can write, as the daemon does, and a group that does\n" +
 			"not exist. A secret that cannot be read is a warning: only its webhook suffers.\n" +
-			"What the rules would end now, cleanup --config FILE shows.\n\n" +
+			"Root is told what each rule would end now, where a daemon answers; cleanup --config\n" +
+			"FILE shows it process by process.\n\n" +
 			"Examples:\n\n" +
 			"   abot-trace check /etc/abot-trace/config.yaml\n" +
 			"   abot-trace check --json deploy/config.yaml",
-		Flags: []cli.Flag{jsonFlag()},
+		Flags: []cli.Flag{jsonFlag(), socketFlag()},
 		Action: func(c *cli.Context) error {
 			if c.NArg() != 1 {
 				return usageError("check wants one file, got %d", c.NArg())
@@ -40,13 +41,17 @@ func checkCommand() *cli.Command {
 				load = daemon.LoadConfig
 			}
 			cfg, err := load(c.Args().First())
+			reach, unknown := rulesReach(c, cfg, err)
 			if c.Bool("json") {
-				return checkJSON(c.App.Writer, cfg, err)
+				return checkJSON(c.App.Writer, cfg, reach, err)
 			}
 			if err != nil {
 				return invalidConfig(err)
 			}
-			return printChecked(c.App.Writer, cfg)
+			if err := printChecked(c.App.Writer, cfg); err != nil {
+				return err
+			}
+			return printReach(c.App.Writer, reach, unknown)
 		},
 	}
 }
@@ -120,12 +125,13 @@ type checkFault struct {
 	Message string `json:"message"`
 }
 
-func checkJSON(w io.Writer, cfg *config.Config, err error) error {
+func checkJSON(w io.Writer, cfg *config.Config, reach []ruleReach, err error) error {
 	document := struct {
 		Valid  bool         `json:"valid"`
 		Files  []string     `json:"files"`
 		Errors []checkFault `json:"errors"`
-	}{Valid: err == nil, Files: []string{}, Errors: []checkFault{}}
+		Reach  []ruleReach  `json:"reach,omitempty"`
+	}{Valid: err == nil, Reach: reach, Files: []string{}, Errors: []checkFault{}}
 	if cfg != nil {
 		document.Files = cfg.Files
 	}
