@@ -6,6 +6,7 @@ package remedy
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/abot-trace/abot-trace/internal/program"
 	"github.com/abot-trace/abot-trace/internal/wire"
@@ -97,11 +98,13 @@ func KindOf(l *wire.Leak, killMode string) Kind {
 // cronUnits are the services in which jobs run that cron and at start.
 var cronUnits = []string{"cron.service", "crond.service", "cronie.service", "anacron.service", "atd.service"}
 
-// hasWorker reports whether one of the leaker's own children runs the leaker's binary. A shell
-// below a shell is a command like any other.
+// hasWorker reports whether one of the leaker's own children runs what the leaker ran, or, by the
+// same interpreter, code that was given to it (as multiprocessing does). Another script is a
+// command like any other, and so is a shell below a shell.
 func hasWorker(l *wire.Leak, runs *program.Program) bool {
 	return !runs.Shell() && slices.ContainsFunc(l.Members, func(m wire.LeakMember) bool {
-		return m.Direct && program.Of(m.Cmdline, "", m.Comm).Name == runs.Name
+		p := program.Of(m.Cmdline, "", m.Comm)
+		return m.Direct && p.Name == runs.Name && (p.Script == runs.Script || strings.HasPrefix(p.Script, "-c "))
 	})
 }
 
