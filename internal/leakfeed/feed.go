@@ -299,6 +299,7 @@ func (f *Feed) tell(c *leak.Change) {
 	if c.Kind == leak.Opened {
 		c.Leak.SetRemedy(string(remedy.KindOf(w, f.opt.KillMode(c.Leak.Leaker.Unit))))
 	}
+	w.Remedy = remedy.Of(remedy.Kind(c.Leak.Remedy))
 	if c.Kind == leak.VerdictChanged {
 		w.Previous = c.Previous.String()
 	}

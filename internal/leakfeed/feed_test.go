@@ -79,7 +79,7 @@ func TestFeed(t *testing.T) {
 	}
 	f.Tick(now + uint64(4*time.Second))
 	events = f.TakeEvents()
-	if len(events) != 1 || events[0].Leak.Change != wire.LeakEnded || events[0].Leak.EndedBy != "signal" || *events[0].Leak.PeakBytes != 4<<20 {
+	if len(events) != 1 || events[0].Leak.Remedy == nil || events[0].Leak.Change != wire.LeakEnded || events[0].Leak.EndedBy != "signal" || *events[0].Leak.PeakBytes != 4<<20 {
 		t.Errorf("ended: %+v", events)
 	}
 	if _, ok := f.Held(id); ok {

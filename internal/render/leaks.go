@@ -57,7 +57,7 @@ func Leaks(w io.Writer, list []wire.Leak, now time.Time, style Style) error {
 	if err := t.Print(w, style); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "%s, %d open: %s hold %s\n", count(len(list), "leak"), open, count(processes, "process"), Bytes(bytes))
+	_, err := fmt.Fprintf(w, "%s, %d open: %s %s\n", count(len(list), "leak"), open, holding(processes), Bytes(bytes))
 	return err
 }
 
@@ -141,6 +141,14 @@ func cpuTime(seconds *float64) string {
 		return "-"
 	}
 	return quantity.FormatDuration(time.Duration(*seconds * float64(time.Second)))
+}
+
+// holding is so many processes, and that they hold something.
+func holding(processes int) string {
+	if processes == 1 {
+		return "1 process holds"
+	}
+	return count(processes, "process") + " hold"
 }
 
 func count(n int, noun string) string {

@@ -166,7 +166,7 @@ func leakStatus(l *wire.StatusLeaks) string {
 	if l.Open == 0 {
 		return "none is open"
 	}
-	return fmt.Sprintf("%d open, %d of them leaked: %s hold %s", l.Open, l.Leaked, count(l.Processes, "process"), Bytes(l.RSSBytes+l.SwapBytes))
+	return fmt.Sprintf("%d open, %d of them leaked: %s %s", l.Open, l.Leaked, holding(l.Processes), Bytes(l.RSSBytes+l.SwapBytes))
 }
 
 // shownDecided is how many decisions stand on the one screen.

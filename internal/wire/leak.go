@@ -57,7 +57,7 @@ type Leak struct {
 	Members     []LeakMember `json:"members,omitempty"`
 	// Trust is what was decided about its fingerprint (documents only).
 	Trust []Trust `json:"trust,omitempty"`
-	// Remedy is what keeps it from coming back (the document of one leak only).
+	// Remedy is what keeps it from coming back (events, and the document of one leak).
 	Remedy *Remedy `json:"remedy,omitempty"`
 }
 
