@@ -178,8 +178,8 @@ func replayArchive(ctx context.Context, c *cli.Context, player *replay.Player, q
 		return err
 	}
 	defer a.close()
-	if _, _, from, _ := a.View(history.Stream).Span(); q.From.Before(from) {
-		q.From = from
+	if begin := a.View(history.Stream).Begin(); q.From.Before(begin) {
+		q.From = begin
 	}
 	m, err := past.At(a, q.From)
 	if err != nil {

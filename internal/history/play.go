@@ -23,6 +23,16 @@ type Player interface {
 // ErrNoCheckpoint is returned where nothing is kept of the time that is asked for.
 var ErrNoCheckpoint = errors.New("the history does not reach back so far")
 
+// Begin is the first time that PlayAt can be asked about; zero where there is none.
+func (v *View) Begin() time.Time {
+	for i := range v.segments {
+		if seg := &v.segments[i]; len(seg.refs) > 0 && seg.refs[0].kind == blockCheckpoint {
+			return seg.head.Opened
+		}
+	}
+	return time.Time{}
+}
+
 // PlayAt plays the segment of the latest checkpoint at or before t, up to t.
 func (v *View) PlayAt(t time.Time, p Player) error {
 	for i := len(v.segments) - 1; i >= 0; i-- {

@@ -77,6 +77,9 @@ func TestPlayAt(t *testing.T) {
 			}
 		}
 		var p played
+		if err := v.PlayAt(v.Begin(), &p); err != nil || !v.Begin().Equal(wall(begun)) || len(p.seqs) != 0 {
+			t.Errorf("at the beginning, %v: %v, %v", v.Begin(), err, p.seqs)
+		}
 		if err := v.PlayAt(wall(begun-1), &p); !errors.Is(err, ErrNoCheckpoint) {
 			t.Errorf("before the first: %v", err)
 		}

@@ -41,7 +41,7 @@ func At(src Source, t time.Time) (*Moment, error) {
 	v := src.View(history.Stream)
 	player := &Player{}
 	if err := v.PlayAt(t, player); err != nil {
-		if _, _, from, _ := v.Span(); errors.Is(err, history.ErrNoCheckpoint) && !from.IsZero() {
+		if from := v.Begin(); errors.Is(err, history.ErrNoCheckpoint) && !from.IsZero() {
 			return nil, fmt.Errorf("%s: %w: it begins at %s", t.Local().Format(timeForm), err, from.Local().Format(timeForm))
 		}
 		return nil, err
