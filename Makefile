@@ -141,8 +141,14 @@ install: dist/host/abot-trace ## install under DESTDIR (PREFIX is /usr); starts 
 	$(HOST_BINARY) completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_abot-trace
 	$(HOST_BINARY) completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_abot-trace
 	$(HOST_BINARY) completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/abot-trace.fish
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/abot-trace deploy/package/copyright
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/abot-trace/examples deploy/limits.d/abot-trace.conf
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/abot-trace deploy/package/copyright README.md KNOWN_ISSUES.md CHANGELOG.md
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/abot-trace/docs docs/*.md
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/abot-trace/examples deploy/limits.d/abot-trace.conf \
+		examples/*.py examples/*.js examples/*.sh
+	# Where README and documents link to.
+	for f in grafana/abot-trace.json prometheus/abot-trace.rules.yml kubernetes/daemonset.yaml container/Dockerfile limits.d/abot-trace.conf; do \
+		install -D -m 644 deploy/$$f $(DESTDIR)$(PREFIX)/share/doc/abot-trace/deploy/$$f || exit 1; \
+	done
 	# For PYTHONPATH; the .deb has it in the system's own path, too.
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/abot-trace/python clients/python/abot_trace.py
 

@@ -14,7 +14,7 @@ import (
 // a Go file to be declared there.
 func TestLinks(t *testing.T) {
 	link := regexp.MustCompile("\\[(`?)([^]`]+)`?\\]\\(([^)#:]+)\\)")
-	for _, page := range []string{"../CONTRIBUTING.md", "architecture.md", "words.md", "prevention.md"} {
+	for _, page := range []string{"../CONTRIBUTING.md", "architecture.md", "words.md", "prevention.md", "recipes.md", "../README.md"} {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)

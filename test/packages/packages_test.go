@@ -119,6 +119,10 @@ var onlyInDeb = []string{
 	"/usr/share/zsh/vendor-completions/_abot-trace",
 }
 
+// documents are some of what people read and paste, beside the documents.
+var documents = []string{"README.md", "docs/recipes.md", "examples/client.py", "deploy/grafana/abot-trace.json",
+	"deploy/prometheus/abot-trace.rules.yml", "deploy/kubernetes/daemonset.yaml"}
+
 func testSameFiles(t *testing.T, dist string) {
 	for _, arch := range strings.Fields(*arches) {
 		var deb, rpm []string
@@ -131,6 +135,11 @@ func testSameFiles(t *testing.T, dist string) {
 			find(t, dist, "*."+rpmArch(arch)+".rpm")[0])) {
 			if mode, name, _ := strings.Cut(strings.TrimSpace(line), " "); mode[0] != 'd' {
 				rpm = append(rpm, name)
+			}
+		}
+		for _, name := range documents {
+			if !slices.Contains(deb, "/usr/share/doc/abot-trace/"+name) {
+				t.Errorf("%s: no %s", arch, name)
 			}
 		}
 		slices.Sort(deb)

@@ -32,6 +32,7 @@ var notRun = map[string]string{
 	"{\"severity\": \"warning\", \"host\"":     "a body",
 	"kernel          │ bpf/":                   "a drawing",
 	"programs --> ring --> daemon":             "a drawing",
+	"fork, exec, exit, signals":                "a drawing",
 	"abot-trace: supervise: kept process 4711": "what is printed",
 	"srun abot-trace supervise":                "a line for Slurm, which is not here",
 	"#!/bin/sh":                                "a script that Slurm or the daemon runs",
