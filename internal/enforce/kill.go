@@ -173,6 +173,7 @@ func (k *kill) enforce() {
 			deadline = k.signalledAt().Add(k.req.Grace)
 		}
 		k.wait(deadline, isNotLast)
+		k.spareHelpers()
 		k.killRemaining(isNotLast)
 		empty = k.refresh() == 0 && len(k.which(isNotLast)) == 0
 		if empty && k.nextPortion() {

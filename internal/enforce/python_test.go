@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -95,6 +97,35 @@ func TestPython(t *testing.T) {
 			if p.Signal == "SIGKILL" {
 				t.Errorf("got %+v, want nobody killed", p)
 			}
+		}
+		if _, err := os.Stat(segment); !os.IsNotExist(err) {
+			t.Errorf("shared memory: got %v, want it unlinked", err)
+		}
+	})
+}
+
+// TestHelperByItsFacts ends a tree of workers that are deaf to SIGTERM, and a resource tracker
+// that nobody knows by its name: it is left to last all the same, and takes the shared memory
+// with it.
+func TestHelperByItsFacts(t *testing.T) {
+	inNamespace(t, func(w *world) {
+		signal.Ignore(unix.SIGTERM) // they inherit it
+		segment, _ := w.leak()
+		req := w.request(300 * time.Millisecond)
+		for i := range req.Targets {
+			req.Targets[i].Last = false
+		}
+		kill := w.enforcer().Do(context.Background(), req)
+		w.check(kill, wire.KillDone, map[string]int{wire.OutcomeDied: 3})
+		w.empty()
+		killed := 0
+		for _, p := range kill.Processes {
+			if p.Signal == "SIGKILL" {
+				killed++
+			}
+		}
+		if killed != 2 {
+			t.Errorf("%d killed, want the workers: %+v", killed, kill.Processes)
 		}
 		if _, err := os.Stat(segment); !os.IsNotExist(err) {
 			t.Errorf("shared memory: got %v, want it unlinked", err)
