@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/abot-trace/abot-trace/internal/boottime"
+	"github.com/abot-trace/abot-trace/internal/container"
 	"github.com/abot-trace/abot-trace/internal/describe"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/evidence"
@@ -289,8 +290,18 @@ func (f *Feed) describe(l *tracker.Leaker) leak.Leaker {
 
 // fingerprint is what the leak of a leaker is a case of.
 func (f *Feed) fingerprint(l *tracker.Leaker) fingerprint.Fingerprint {
-	return fingerprint.Of(fingerprint.Case{Exe: l.Filename, Comm: l.Comm.String(),
-		Cmdline: event.SplitCmdline(l.Cmdline), Unit: f.opt.Names.Group(l.ID, l.Cgroup, false).UnitName()})
+	g := f.opt.Names.Group(l.ID, l.Cgroup, false)
+	in, _ := f.opt.Names.Container(g)
+	return fingerprint.Of(caseOf(l, g.UnitName(), in))
+}
+
+// caseOf is what a leaker that stood in the unit, and in the container, is a case of.
+func caseOf(l *tracker.Leaker, unit string, in container.Info) fingerprint.Case {
+	c := fingerprint.Case{Exe: l.Filename, Comm: l.Comm.String(), Cmdline: event.SplitCmdline(l.Cmdline), Unit: unit, Image: in.Image}
+	if in.Pod.Name != "" {
+		c.Workload = in.Pod.Namespace + "/" + in.Pod.Name
+	}
+	return c
 }
 
 func (f *Feed) tell(c *leak.Change) {

@@ -9,9 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/abot-trace/abot-trace/internal/boottime"
+	"github.com/abot-trace/abot-trace/internal/container"
 	"github.com/abot-trace/abot-trace/internal/describe"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/evidence"
+	"github.com/abot-trace/abot-trace/internal/fingerprint"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -155,5 +157,30 @@ func TestKillIsToldBehind(t *testing.T) {
 	f.AddTo(&kill, id)
 	if kill.Leak != id || kill.Fingerprint == "" || kill.Fingerprint != events[0].Leak.Fingerprint || kill.Name != events[0].Leak.Name {
 		t.Errorf("%+v", kill)
+	}
+}
+
+// TestCaseOfAContainer: leaks of one image, or of one workload, are one case, whatever the
+// containers' scopes and the replicas are called.
+func TestCaseOfAContainer(t *testing.T) {
+	l := &tracker.Leaker{Filename: "/usr/bin/python3", Cmdline: "python3\x00app.py\x00"}
+	pod := func(name string) container.Info {
+		return container.Info{Image: "shop/cart:1", Pod: container.Pod{Namespace: "shop", Name: name}}
+	}
+	of := func(unit string, in container.Info) string { return fingerprint.Of(caseOf(l, unit, in)).ID }
+	for _, tt := range []struct {
+		name string
+		a, b string
+		same bool
+	}{
+		{"two containers of one image", of("docker-aaaa.scope", container.Info{Image: "shop/cart:1"}), of("docker-bbbb.scope", container.Info{Image: "shop/cart:2"}), true},
+		{"two images", of("x.scope", container.Info{Image: "shop/cart"}), of("x.scope", container.Info{Image: "shop/till"}), false},
+		{"two replicas", of("a.scope", pod("cart-7d9f8b6c5d-x2x9k")), of("b.scope", pod("cart-66c4d8b9f7-bbbbb")), true},
+		{"two workloads of one image", of("a.scope", pod("cart-0")), of("a.scope", pod("till-0")), false},
+		{"no container", of("cart.service", container.Info{}), of("till.service", container.Info{}), false},
+	} {
+		if same := tt.a == tt.b; same != tt.same {
+			t.Errorf("%s: the same: %v", tt.name, same)
+		}
 	}
 }
