@@ -96,6 +96,9 @@ test-chaos: setup ## the chaos suite in its long form: kills, stops, full disks,
 	CI=true $(GO) test -count=1 -timeout 30m -run TestChaos ./internal/e2e -chaos
 	CI=true $(GO) test -count=1 -timeout 30m -run TestRandomShapes ./internal/truth -shapes 600
 
+test-history: setup ## the history through 50 kills of the daemon in storms, and 100 of its readers
+	CI=true $(GO) test -count=1 -timeout 30m -v -run 'TestHistory|TestCursorFile|TestThePast' ./internal/e2e -chaos
+
 test-attack: setup ## one user attacks the daemon beside two others at work; writes the table of docs/threat-model.md
 	CI=true $(GO) test -count=1 -timeout 30m -v -run TestAttack ./internal/e2e -chaos -attack-file '$(abspath docs/threat-model.md)'
 
@@ -173,5 +176,5 @@ clean: ## remove what the other targets made in the tree
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: all build generate fmt lint setup test test-root test-vm test-software docs-verdicts test-packages test-image test-docker test-chaos test-python test-attack test-soak fuzz bench demo \
+.PHONY: all build generate fmt lint setup test test-root test-vm test-software docs-verdicts test-packages test-image test-docker test-chaos test-history test-python test-attack test-soak fuzz bench demo \
 	verify install uninstall package clean help

@@ -14,6 +14,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/abot-trace/abot-trace/internal/api"
 	"github.com/abot-trace/abot-trace/internal/past"
 	"github.com/abot-trace/abot-trace/internal/render"
 	"github.com/abot-trace/abot-trace/internal/wire"
@@ -21,7 +22,8 @@ import (
 
 func cursorFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "cursor", Usage: "notable events from `CURSOR` on, from the disk: one that a line of --json told, or oldest"},
+		&cli.StringFlag{Name: "scope", Value: api.ScopeNotable, Usage: "what a cursor is a place in: `SCOPE` notable, or all"},
+		&cli.StringFlag{Name: "cursor", Usage: "events from `CURSOR` on, from the disk: one that a line of --json told, or oldest"},
 		&cli.StringFlag{Name: "cursor-file", Usage: "as --cursor, with the cursor of `FILE`, which gets that of each line after it was written"},
 	}
 }
@@ -29,7 +31,12 @@ func cursorFlags() []cli.Flag {
 // startCursor is the cursor that the flags name; false where none is asked for.
 func startCursor(c *cli.Context) (cursor string, ok bool, err error) {
 	file := c.String("cursor-file")
+	if scope := c.String("scope"); scope != api.ScopeNotable && scope != api.ScopeAll {
+		return "", false, usageError("--scope %q: want %s or %s", scope, api.ScopeNotable, api.ScopeAll)
+	}
 	switch {
+	case c.IsSet("scope") && !c.IsSet("cursor") && file == "":
+		return "", false, usageError("events: --scope wants --cursor or --cursor-file")
 	case !c.IsSet("cursor") && file == "":
 		return "", false, nil
 	case c.IsSet("cursor") && file != "":
@@ -65,7 +72,7 @@ func showFrom(ctx context.Context, c *cli.Context, q *eventQuery, cursor string)
 		return withHint(errors.New("no daemon runs here, and without one there is no past"), "start it: systemctl start abot-trace")
 	}
 	file, style, out := c.String("cursor-file"), styleOf(c), rawWriter(c.App.Writer)
-	return explained(client.LinesFrom(ctx, cursor, q.Types, q.follow, func(lines []byte) error {
+	return explained(client.LinesFrom(ctx, cursor, c.String("scope"), q.Types, q.follow, func(lines []byte) error {
 		for line := range bytes.Lines(lines) {
 			e := new(wire.Event)
 			if err := json.Unmarshal(line, e); err != nil {

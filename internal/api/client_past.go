@@ -163,11 +163,11 @@ func (c *Client) LinesBetween(ctx context.Context, query past.Query, fn func([]b
 	return c.lines(ctx, q, long, fn)
 }
 
-// LinesFrom hands the notable events from a cursor on, which are kept on disk, to fn, as Lines
+// LinesFrom hands the events of a scope from a cursor on, which are kept on disk, to fn, as Lines
 // does: each begins with the cursor of what follows it. However slow fn is, it gets all that is
 // kept.
-func (c *Client) LinesFrom(ctx context.Context, cursor string, types []string, follow bool, fn func([]byte) error) error {
-	q := url.Values{"cursor": {cursor}, "scope": {"notable"}}
+func (c *Client) LinesFrom(ctx context.Context, cursor, scope string, types []string, follow bool, fn func([]byte) error) error {
+	q := url.Values{"cursor": {cursor}, "scope": {scope}}
 	if len(types) > 0 {
 		q.Set("types", strings.Join(types, ","))
 	}

@@ -19,20 +19,26 @@ const pastPatience = time.Minute
 
 var errReaderLeft = errors.New("the reader left")
 
-// pastEvents streams notable events from the disk, from a cursor on. However slow a reader is,
+// What a cursor is a place in: the notable events, or all.
+const (
+	ScopeNotable = "notable"
+	ScopeAll     = "all"
+)
+
+// pastEvents streams notable events, or all, from the disk, from a cursor on. However slow a reader is,
 // it gets all that is kept.
 func (s *Server) pastEvents(w http.ResponseWriter, r *http.Request, types []string) error {
 	q := r.URL.Query()
 	switch scope := q.Get("scope"); {
 	case s.Past == nil:
 		return &StatusError{http.StatusNotFound, "the daemon keeps no history: no cursor names a place in it"}
-	case scope != "" && scope != "notable":
-		return &StatusError{http.StatusBadRequest, fmt.Sprintf("scope %q: want notable", scope)}
+	case scope != "" && scope != ScopeNotable && scope != ScopeAll:
+		return &StatusError{http.StatusBadRequest, fmt.Sprintf("scope %q: want %s or %s", scope, ScopeNotable, ScopeAll)}
 	case q.Get("since") != "" && q.Get("since") != "0":
 		return &StatusError{http.StatusBadRequest, "a cursor says since when: since cannot stand beside it"}
 	}
 	out := NewStreamWriter(w, eventsType)
-	err := s.Past(r.Context(), q.Get("cursor"), types, q.Get("follow") == "1", out.lines)
+	err := s.Past(r.Context(), q.Get("cursor"), q.Get("scope") == ScopeAll, types, q.Get("follow") == "1", out.lines)
 	return out.End(err)
 }
 

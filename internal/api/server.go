@@ -75,9 +75,10 @@ type Server struct {
 	// before Serve.
 	Config string
 
-	// Past, unless nil, hands the lines of notable events from a cursor on to write, and with
-	// follow goes on until ctx ends. The same holds for it. An error of write is its own.
-	Past func(ctx context.Context, cursor string, types []string, follow bool, write func([]byte) error) error
+	// Past, unless nil, hands the lines of the notable events, or of all, from a cursor on to
+	// write, and with follow goes on until ctx ends. The same holds for it. An error of write is
+	// its own.
+	Past func(ctx context.Context, cursor string, all bool, types []string, follow bool, write func([]byte) error) error
 
 	// Moment, unless nil, makes the tree as it was at a time: the moment of a process with that
 	// pid, unless that is 0. Whoever has it calls release. The same holds for it.

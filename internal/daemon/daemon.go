@@ -212,7 +212,6 @@ func (d *daemon) build(p *probe.Probe) error {
 	}
 	d.server.Conditions = d.conditions
 	d.server.StopFile = d.stopFile
-	d.server.Past = d.history.follow()
 	d.server.Status = d.statusDocument
 	// Whoever asks has another working directory.
 	if d.server.Config, err = filepath.Abs(cmp.Or(d.Config, config.DefaultPath)); err != nil {

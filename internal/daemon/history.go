@@ -3,18 +3,15 @@
 package daemon
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
-	"github.com/abot-trace/abot-trace/internal/api"
 	"github.com/abot-trace/abot-trace/internal/config"
 	"github.com/abot-trace/abot-trace/internal/history"
 	"github.com/abot-trace/abot-trace/internal/metrics"
@@ -199,23 +196,6 @@ func keptStatus(st *history.Stats, class history.Class, size int64, age time.Dur
 		kept.BytesPerDay, kept.SecondsLeft = &perDay, &left
 	}
 	return kept
-}
-
-// follow is what serves readers with cursors; nil where nothing is kept.
-func (k *historyKeeper) follow() func(context.Context, string, []string, bool, func([]byte) error) error {
-	if k == nil {
-		return nil
-	}
-	return func(ctx context.Context, cursor string, types []string, follow bool, write func([]byte) error) error {
-		err := past.Follow(ctx, k.store, cursor, types, follow, write)
-		switch {
-		case errors.Is(err, past.ErrCursor):
-			return &api.StatusError{Code: http.StatusBadRequest, Text: err.Error()}
-		case errors.Is(err, past.ErrPurged):
-			return &api.StatusError{Code: http.StatusGone, Text: err.Error()}
-		}
-		return err
-	}
 }
 
 // condition says why nothing is kept at present, nil where all is well.

@@ -5,6 +5,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -24,23 +25,29 @@ import (
 // A questioner answers questions about the past out of the history. Each may take a second and
 // as much memory as the tree does, so that only some are answered at a time.
 type questioner struct {
-	d     *daemon
-	store *history.Store
-	turns chan struct{}
+	d         *daemon
+	store     *history.Store
+	turns     chan struct{}
+	followers chan struct{} // of all events: each has a tree of its own
 }
 
 // maxQuestions is how many questions about the past are answered at a time.
 const maxQuestions = 2
+
+// maxFollowers is how many readers follow all events by cursors at a time.
+const maxFollowers = 4
 
 // askPast has the socket answer about the past, where a history is kept.
 func (d *daemon) askPast() {
 	if d.history == nil {
 		return
 	}
-	q := &questioner{d: d, store: d.history.store, turns: make(chan struct{}, maxQuestions)}
+	q := &questioner{d: d, store: d.history.store, turns: make(chan struct{}, maxQuestions),
+		followers: make(chan struct{}, maxFollowers)}
 	d.questions = q
 	d.server.Moment = q.moment
 	d.server.Range = q.events
+	d.server.Past = q.follow
 	d.server.Handle("GET /v1/history/export", q.export)
 }
 
@@ -114,6 +121,36 @@ func (q *questioner) events(ctx context.Context, query past.Query, write func([]
 
 // pastPortion is how many bytes of lines are written at once, about.
 const pastPortion = 64 << 10
+
+// follow serves readers with cursors.
+func (q *questioner) follow(ctx context.Context, cursor string, all bool, types []string, follow bool, write func([]byte) error) error {
+	from := past.Follow
+	if all {
+		from = past.FollowAll
+		select {
+		case q.followers <- struct{}{}:
+			defer func() { <-q.followers }()
+		default:
+			return &api.StatusError{Code: http.StatusTooManyRequests,
+				Text: fmt.Sprintf("%d readers follow all events by cursors, which is the most", maxFollowers)}
+		}
+	}
+	if !follow {
+		done, err := q.begin(ctx)
+		if err != nil {
+			return err
+		}
+		defer done()
+	}
+	err := from(ctx, q.store, cursor, types, follow, write)
+	switch {
+	case errors.Is(err, past.ErrCursor):
+		return &api.StatusError{Code: http.StatusBadRequest, Text: err.Error()}
+	case errors.Is(err, past.ErrPurged):
+		return &api.StatusError{Code: http.StatusGone, Text: err.Error()}
+	}
+	return err
+}
 
 // export answers with a range of the history, as a tar archive of segments.
 func (q *questioner) export(w http.ResponseWriter, r *http.Request) error {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -40,9 +41,13 @@ func TestHistoryAcrossKills(t *testing.T) {
 	var mu sync.Mutex
 	var pids []int32
 	families := []*pair{}
-	for _, how := range []unix.Signal{unix.SIGKILL, unix.SIGKILL, unix.SIGTERM, unix.SIGKILL, 0} {
+	ends := []unix.Signal{unix.SIGKILL, unix.SIGKILL, unix.SIGTERM, unix.SIGKILL, 0}
+	if *long {
+		ends = append(slices.Repeat([]unix.Signal{unix.SIGKILL}, 50), ends...)
+	}
+	for _, how := range ends {
 		var storm sync.WaitGroup
-		begun := make(chan struct{}, either(400, 2000))
+		begun := make(chan struct{}, 400)
 		for range 2 {
 			storm.Go(func() {
 				for range cap(begun) / 2 {
@@ -58,7 +63,7 @@ func TestHistoryAcrossKills(t *testing.T) {
 				}
 			})
 		}
-		for range cap(begun) / 2 {
+		for range cap(begun)/4 + rand.IntN(cap(begun)/2) {
 			<-begun
 		}
 		if how != 0 {

@@ -113,6 +113,12 @@ func TestThePastIsWhatWasShown(t *testing.T) {
 			t.Errorf("the story of %d lacks %s: %+v", f.child.pid, kind, story)
 		}
 	}
+	all := eventsOf(t, "--cursor", "oldest", "--scope", "all", "--socket", d.socket())
+	for _, e := range story {
+		if !slices.ContainsFunc(all, func(a wire.Event) bool { return cmp.Equal(a, e) }) {
+			t.Errorf("by cursors it lacks %+v", e)
+		}
+	}
 	until := eventsOf(t, "--pid", strconv.Itoa(f.child.pid), "--until", T, "--socket", d.socket())
 	if slices.ContainsFunc(until, func(e wire.Event) bool { return e.Type == wire.TypeExit || e.Time.After(at) }) {
 		t.Errorf("until %s: %+v", T, until)

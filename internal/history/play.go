@@ -87,9 +87,18 @@ func (v *View) playSegment(seg *segment, r *Range, p Player) (began bool, err er
 		return false, fmt.Errorf("%s: %w", seg.name, err)
 	}
 	defer f.Close()
+	if !v.start(f, seg, p) {
+		return false, nil
+	}
+	v.playBlocks(f, seg, r, p)
+	return true, nil
+}
+
+// start hands over the checkpoint of a segment, and reports whether that is of use.
+func (v *View) start(f reader, seg *segment, p Player) bool {
 	if len(seg.refs) == 0 || seg.refs[0].kind != blockCheckpoint {
 		v.Missed++
-		return false, nil
+		return false
 	}
 	checkpoint, err := readBody(f, seg.refs[0].offset, &seg.refs[0].blockHead)
 	if err == nil {
@@ -99,8 +108,12 @@ func (v *View) playSegment(seg *segment, r *Range, p Player) (began bool, err er
 		for i := range seg.refs {
 			v.Missed += uint64(seg.refs[i].count)
 		}
-		return false, nil
 	}
+	return err == nil
+}
+
+// playBlocks plays the entries of a segment up to the end of the range.
+func (v *View) playBlocks(f reader, seg *segment, r *Range, p Player) {
 	plans := plan(seg.head.Columns)
 	more := true
 	for i := 1; i < len(seg.refs) && more; i++ {
@@ -122,7 +135,6 @@ func (v *View) playSegment(seg *segment, r *Range, p Player) (began bool, err er
 			v.Missed += uint64(ref.count)
 		}
 	}
-	return true, nil
 }
 
 // playEntry hands over one entry. What lies behind the range's end is passed over: entries

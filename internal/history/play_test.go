@@ -188,3 +188,47 @@ func TestArchives(t *testing.T) {
 		t.Errorf("an empty directory: %v", a)
 	}
 }
+
+// TestPlayOn plays while more is written, and refuses some entries at first.
+func TestPlayOn(t *testing.T) {
+	r := newRig(t).open()
+	at, p := Place{Next: 5}, &refusing{refuse: map[uint64]int{5: 1, 17: 2, 41: 1}}
+	want := uint64(5)
+	for range 6 {
+		if r.Seq() > 1 && r.Seq()%20 == 1 {
+			r.needsStart = true
+		}
+		r.records(10)
+		r.settle()
+		for range 4 { // until nothing is refused
+			if err := r.View(Stream).PlayOn(&at, p); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if want = max(want, r.Seq()); at.Next != want {
+			t.Fatalf("at %d, want %d", at.Next, want)
+		}
+	}
+	if !slices.Equal(p.asked, upTo(5, 61)) || p.starts != 3 {
+		t.Errorf("%d starts: %v", p.starts, p.asked)
+	}
+}
+
+type refusing struct {
+	refuse map[uint64]int
+	asked  []uint64
+	starts int
+}
+
+func (p *refusing) Start(*SegmentHead, []byte) error { p.starts++; return nil }
+
+func (p *refusing) Play(e *Entry, asked bool) bool {
+	if p.refuse[e.Seq] > 0 {
+		p.refuse[e.Seq]--
+		return false
+	}
+	if asked {
+		p.asked = append(p.asked, e.Seq)
+	}
+	return true
+}

@@ -90,8 +90,8 @@ func (r *lineReader) read(ctx context.Context) error {
 			r.lose(l.Seq - r.at) // a block that could not be read
 		}
 		r.at = l.Seq + 1
-		if r.asked(l.JSON) {
-			r.append(l.JSON)
+		if r.wants(typeOf(l.JSON)) {
+			r.appendWith(history.Notable, r.at, l.JSON)
 		}
 		if len(r.buf) >= portion {
 			failed = r.flush()
@@ -104,15 +104,15 @@ func (r *lineReader) read(ctx context.Context) error {
 	return errors.Join(failed, err)
 }
 
-// asked reports whether the line is of a type that is asked for.
-func (r *lineReader) asked(line []byte) bool {
-	return len(r.types) == 0 || slices.Contains(r.types, typeOf(line))
+// wants reports whether a type is asked for.
+func (r *lineReader) wants(kind string) bool {
+	return len(r.types) == 0 || slices.Contains(r.types, kind)
 }
 
-// append adds a line with the cursor of what follows it.
-func (r *lineReader) append(line []byte) {
+// appendWith adds a line with the cursor of what follows it.
+func (r *lineReader) appendWith(class history.Class, next uint64, line []byte) {
 	r.buf = append(r.buf, `{"cursor":"`...)
-	r.buf = append(r.buf, history.Cursor{Epoch: r.store.Epoch(), Class: history.Notable, Seq: r.at}.String()...)
+	r.buf = append(r.buf, history.Cursor{Epoch: r.store.Epoch(), Class: class, Seq: next}.String()...)
 	r.buf = append(r.buf, `",`...)
 	r.buf = append(r.buf, bytes.TrimPrefix(line, []byte("{"))...)
 }

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"iter"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/describe"
@@ -183,14 +182,7 @@ func (r *eventReader) change(changes []tracker.Change, _ uint64, asked bool) boo
 		if !asked || !r.asked(kind) || r.q.PID != 0 && !r.isAboutChange(c) {
 			continue
 		}
-		e := new(wire.Event)
-		r.conv.Lifecycle(e, new(describe.Scratch), c.Kind, &r.process, c.Sent)
-		e.Schema, e.Seq, e.TimeNS = wire.Schema, r.seq, c.Time
-		if e.TimeNS == 0 {
-			e.TimeNS = r.player.Time // its exit was not seen
-		}
-		e.ID = r.player.Begun.EventIDs + "-" + strconv.FormatUint(r.seq, 10)
-		e.Time = r.conv.Wall(e.TimeNS)
+		e := lifecycleEvent(&r.player, r.conv, c, &r.process, r.seq)
 		if r.err = errors.Join(r.ctx.Err(), r.fn(e)); r.err != nil {
 			return false
 		}
