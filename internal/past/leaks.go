@@ -49,6 +49,9 @@ func Leaks(ctx context.Context, src Source, until time.Time, id string) ([]wire.
 	for _, l := range last {
 		// What the event told, and not the leak.
 		l.Change, l.Previous, l.Threshold = "", "", ""
+		if id == "" {
+			l.Remedy = nil // that is told of one leak, as now
+		}
 		list = append(list, *l)
 	}
 	slices.SortFunc(list, func(a, b wire.Leak) int { return cmp.Or(a.OpenedAt.Compare(b.OpenedAt), cmp.Compare(a.ID, b.ID)) })
