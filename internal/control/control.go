@@ -28,6 +28,7 @@ import (
 	"github.com/abot-trace/abot-trace/internal/enforce"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/evidence"
+	"github.com/abot-trace/abot-trace/internal/holds"
 	"github.com/abot-trace/abot-trace/internal/lease"
 	"github.com/abot-trace/abot-trace/internal/policy"
 	"github.com/abot-trace/abot-trace/internal/sample"
@@ -90,6 +91,7 @@ type Controller struct {
 	// stopAnswers looks for the same file for those who ask.
 	stopAnswers stopAnswers
 	host        policy.Host
+	holds       holds.Reader
 	queue       *enforce.Queue
 	enf         *enforce.Enforcer
 

@@ -66,6 +66,9 @@ func (c *Controller) Explain(ctx context.Context, cfg *config.Config, pid int32)
 	if err != nil {
 		return nil, err
 	}
+	if p.State == wire.StateRunning {
+		out.Holds = c.Holds(ctx, []event.ID{id})
+	}
 	return out, nil
 }
 

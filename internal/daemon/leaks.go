@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/api"
+	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/leak"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
@@ -51,6 +52,13 @@ func (d *daemon) leaksNow(r *http.Request, id string) ([]wire.Leak, error) {
 			list = append(list, *l)
 		}
 	})
+	if err == nil && id != "" && len(list) == 1 && list[0].State == wire.LeakStateOpen {
+		var members []event.ID
+		for _, m := range list[0].Members {
+			members = append(members, event.ID{PID: m.PID, Start: m.StartNS})
+		}
+		list[0].Holds = d.control.Holds(r.Context(), members)
+	}
 	if err != nil || id == "" || len(list) > 0 || d.questions == nil {
 		return list, err
 	}

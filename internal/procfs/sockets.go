@@ -13,7 +13,7 @@ import (
 
 // Bounds on what is read of descriptors and sockets: a process may have a million.
 const (
-	maxFDs      = 4096
+	MaxFDs      = 4096    // of which descriptors are told
 	maxNetTable = 4 << 20 // bytes of one of the network namespace's tables
 )
 
@@ -31,7 +31,7 @@ func (p *Process) FDs() ([]int, error) {
 	defer unix.Close(dir)
 	var fds []int
 	buf := make([]byte, 8<<10)
-	for len(fds) < maxFDs {
+	for len(fds) < MaxFDs {
 		n, err := unix.ReadDirent(dir, buf)
 		if err != nil {
 			return nil, p.fail("fd", err)
@@ -46,7 +46,7 @@ func (p *Process) FDs() ([]int, error) {
 			}
 		}
 	}
-	return fds[:min(len(fds), maxFDs)], nil
+	return fds[:min(len(fds), MaxFDs)], nil
 }
 
 // A Listener is a socket that a process listens on.

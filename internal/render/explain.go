@@ -33,6 +33,12 @@ func Explain(w io.Writer, x *wire.Explain, now time.Time, style Style) error {
 			b.WriteString("  - " + safetext.Terminal(line) + "\n")
 		}
 	}
+	if held := holdings(x.Holds); len(held) > 0 {
+		b.WriteString("\nHolds:\n")
+		for _, line := range held {
+			b.WriteString("  - " + line + "\n")
+		}
+	}
 	b.WriteString("\nRules:\n")
 	if len(x.Rules) == 0 {
 		b.WriteString("  none: nothing would be ended\n")

@@ -235,6 +235,9 @@ func Leak(w io.Writer, l *wire.Leak, now time.Time, style Style) error {
 		line("memory", "%s now, %s at most, cost %s and %s of CPU", Memory(l.RSSBytes, l.SwapBytes), Memory(l.PeakBytes, nil),
 			ByteTime(l.ByteSeconds), cpuTime(l.CPUSeconds))
 	}
+	for _, held := range holdings(l.Holds) {
+		line("holds", "%s", held)
+	}
 	if len(l.KillIDs) > 0 {
 		line("kills", "%s", strings.Join(l.KillIDs, " "))
 	}

@@ -57,6 +57,8 @@ type Leak struct {
 	Members     []LeakMember `json:"members,omitempty"`
 	// Trust is what was decided about its fingerprint (documents only).
 	Trust []Trust `json:"trust,omitempty"`
+	// Holds is what its living members keep from others (the document of one open leak only).
+	Holds *Holds `json:"holds,omitempty"`
 	// Remedy is what keeps it from coming back (events, and the document of one leak).
 	Remedy *Remedy `json:"remedy,omitempty"`
 }

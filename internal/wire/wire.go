@@ -60,22 +60,6 @@ type Asked struct {
 	Seconds float64  `json:"seconds"`
 }
 
-// Facts of processes that are looked for only where they are asked for.
-const (
-	FactCwd   = "cwd"
-	FactPorts = "ports"
-)
-
-// Facts lists them.
-var Facts = []string{FactCwd, FactPorts}
-
-// Port is where a process can be reached: Proto is "tcp", "tcp6", "udp" or "udp6".
-type Port struct {
-	Proto string `json:"proto"`
-	Addr  string `json:"addr"`
-	Port  uint16 `json:"port"`
-}
-
 // Process is one process, living or dead.
 type Process struct {
 	PID       int32    `json:"pid"`
@@ -307,6 +291,7 @@ type Tree struct {
 type Explain struct {
 	Process  Process       `json:"process"`
 	Evidence []string      `json:"evidence"`
+	Holds    *Holds        `json:"holds,omitempty"` // of a living process
 	Rules    []ExplainRule `json:"rules"`
 	EndedBy  *Kill         `json:"ended_by,omitempty"` // of a dead process, the kill that reached it
 }
