@@ -24,13 +24,13 @@ func Explain(w io.Writer, x *wire.Explain, now time.Time, style Style) error {
 		fmt.Fprintf(&b, "  spawned by %d %s\n", p.SpawnedBy.PID, safetext.Name(p.SpawnedBy.Comm))
 	}
 	if p.Container != "" {
-		b.WriteString("  " + container(p) + "\n")
+		writeWrapped(&b, style, plain, "  ", container(p))
 	}
 	b.WriteString(fate(x, now, style))
 	if len(x.Evidence) > 0 {
 		b.WriteString("\nEvidence:\n")
 		for _, line := range x.Evidence {
-			b.WriteString("  - " + safetext.Terminal(line) + "\n")
+			writeWrapped(&b, style, plain, "  - ", safetext.Terminal(line))
 		}
 	}
 	if held := holdings(x.Holds); len(held) > 0 {
@@ -48,14 +48,30 @@ func Explain(w io.Writer, x *wire.Explain, now time.Time, style Style) error {
 		if r.Applies {
 			applies, c = "applies", yellow
 		}
-		fmt.Fprintf(&b, "  %s %s: %s", safetext.Field(r.Name), style.paint(c, applies), safetext.Terminal(r.Why))
+		name := safetext.Field(r.Name)
+		text := fmt.Sprintf("%s %s: %s", name, applies, safetext.Terminal(r.Why))
 		if r.ActsAt != nil {
-			fmt.Fprintf(&b, " (acts at %s, in %s)", r.ActsAt.Local().Format("2006-01-02 15:04:05"), quantity.FormatDuration(r.ActsAt.Sub(now)))
+			text += fmt.Sprintf(" (acts at %s, in %s)", r.ActsAt.Local().Format("2006-01-02 15:04:05"), quantity.FormatDuration(r.ActsAt.Sub(now)))
 		}
-		b.WriteByte('\n')
+		var rule strings.Builder
+		writeWrapped(&rule, style, plain, "  ", text)
+		b.WriteString(strings.Replace(rule.String(), name+" "+applies, name+" "+style.paint(c, applies), 1))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// writeWrapped writes a text behind its mark, in lines of the terminal's width that stand
+// below each other. Without a width it is one line, as it is.
+func writeWrapped(b *strings.Builder, style Style, ink color, mark, text string) {
+	lines := []string{text}
+	if style.Width > 0 {
+		lines = wrap(text, max(style.Width-len(mark), minFlex))
+	}
+	for _, line := range lines {
+		b.WriteString(mark + style.paint(ink, line) + "\n")
+		mark = strings.Repeat(" ", len(mark))
+	}
 }
 
 // container tells of the container that a process is in, as far as it is known.
@@ -77,25 +93,27 @@ func container(p *wire.Process) string {
 // fate says whether it is an orphan, and of a dead process how it ended. An orphan's age
 // stops with its life.
 func fate(x *wire.Explain, now time.Time, style Style) string {
-	p, text := &x.Process, ""
+	p := &x.Process
+	var text strings.Builder
 	if p.State == wire.StateDead {
 		note, _ := noteOf(p, now)
-		text = fmt.Sprintf("  %s\n", style.paint(dim, note))
+		writeWrapped(&text, style, dim, "  ", note)
 		if p.ExitedAt != nil {
 			now = *p.ExitedAt
 		}
 	}
 	if k := x.EndedBy; k != nil {
-		text += fmt.Sprintf("  %s\n", style.paint(yellow, safetext.Terminal("ended by "+aboutKill(k)+", "+k.KillID)))
+		writeWrapped(&text, style, yellow, "  ", safetext.Terminal("ended by "+aboutKill(k)+", "+k.KillID))
 	}
 	if p.Orphan == nil {
-		return text + "  no orphan\n"
+		return text.String() + "  no orphan\n"
 	}
 	note := orphanNote(p.Orphan, now)
 	if p.State == wire.StateDead {
 		note = "was " + note
 	}
-	return text + fmt.Sprintf("  %s\n", style.paint(verdictColor(p.Orphan.Verdict), note))
+	writeWrapped(&text, style, verdictColor(p.Orphan.Verdict), "  ", note)
+	return text.String()
 }
 
 // Kills prints what a pass of the rules did, or would do: a tree for each.
@@ -112,27 +130,42 @@ func Kills(w io.Writer, kills []wire.Kill, style Style) error {
 	return nil
 }
 
+// The widths of a name among what was killed, and of what stands beside it.
+const (
+	nameColumn    = 16
+	minNameColumn = 7
+	besideName    = 53
+)
+
 func oneKill(w io.Writer, k *wire.Kill, style Style) error {
 	var b strings.Builder
 	c := yellow
 	if k.Outcome == wire.KillPartial {
 		c = red
 	}
-	fmt.Fprintf(&b, "%s\n", style.paint(c, safetext.Terminal(aboutKill(k))))
+	writeWrapped(&b, style, c, "", safetext.Terminal(aboutKill(k)))
 	if k.Reason != "" {
-		fmt.Fprintf(&b, "  because %s\n", safetext.Terminal(k.Reason))
+		writeWrapped(&b, style, plain, "  because ", safetext.Terminal(k.Reason))
 	}
-	fmt.Fprintf(&b, "  %7s  %-16s %-17s %9s\n", "PID", "NAME", "OUTCOME", "MEMORY")
+	name := nameColumn
+	if style.Width > 0 {
+		name = max(min(style.Width-besideName, nameColumn), minNameColumn)
+	}
+	fmt.Fprintf(&b, "  %7s  %-*s %-17s %9s\n", "PID", name, "NAME", "OUTCOME", "MEMORY")
 	for _, p := range k.Processes {
-		fmt.Fprintf(&b, "  %7d  %-16s %-17s %9s", p.PID, safetext.Name(p.Comm),
+		comm := safetext.Name(p.Comm)
+		if style.Width > 0 {
+			comm = cut(comm, name)
+		}
+		line := fmt.Sprintf("  %7d  %s%s %-17s %9s", p.PID, comm, strings.Repeat(" ", max(name-displayWidth(comm), 0)),
 			safetext.Terminal(strings.ReplaceAll(p.Outcome, "_", " ")), Memory(p.RSSBytes, p.SwapBytes))
 		if p.Signal != "" {
-			fmt.Fprintf(&b, "  %s, %s", safetext.Terminal(p.Signal), quantity.FormatDuration(time.Duration(p.WaitMS*float64(time.Millisecond))))
+			line += fmt.Sprintf("  %s, %s", safetext.Terminal(p.Signal), quantity.FormatDuration(time.Duration(p.WaitMS*float64(time.Millisecond))))
 		}
 		if p.Error != "" {
-			fmt.Fprintf(&b, "  %s", safetext.Terminal(p.Error))
+			line += "  " + safetext.Terminal(p.Error)
 		}
-		b.WriteByte('\n')
+		b.WriteString(cut(line, style.Width) + "\n")
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/safetext"
@@ -60,7 +61,9 @@ func Orphans(w io.Writer, list []wire.Process, now time.Time, style Style) error
 	if err := t.Print(w, style); err != nil || len(style.Columns) > 0 {
 		return err
 	}
-	_, err := fmt.Fprintln(w, orphanSum(list))
+	var b strings.Builder
+	writeWrapped(&b, style, plain, "", orphanSum(list))
+	_, err := io.WriteString(w, b.String())
 	return err
 }
 
