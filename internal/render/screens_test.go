@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -52,6 +53,9 @@ func screens(style Style) map[string]func(io.Writer) error {
 
 // Golden screens of the commands at three widths; no line is wider than the terminal.
 func TestScreens(t *testing.T) {
+	here := time.Local
+	time.Local = time.UTC // events are told in local time
+	t.Cleanup(func() { time.Local = here })
 	for _, width := range []int{60, 80, 120} {
 		t.Run(fmt.Sprint(width), func(t *testing.T) {
 			all := screens(Style{Width: width})
