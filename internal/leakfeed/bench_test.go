@@ -54,13 +54,14 @@ func openLeaks(t testing.TB, n int) (f *Feed, now uint64) {
 
 const many = 10_000
 
-// TestManyLeaks: of 10,000 open leaks a list without members takes no more allocations for each
+// TestManyLeaks: of a thousand open leaks a list without members takes no more allocations for each
 // than it has pointers, and a sample takes none.
 func TestManyLeaks(t *testing.T) {
-	f, now := openLeaks(t, many)
+	const crowd = 1000
+	f, now := openLeaks(t, crowd)
 	var list []wire.Leak
-	perLeak := testing.AllocsPerRun(1, func() { list = f.List(true, false) }) / many
-	if len(list) != many || list[0].Members != nil || *list[many-1].RSSBytes != 1<<20 || list[0].Name == "" {
+	perLeak := testing.AllocsPerRun(1, func() { list = f.List(true, false) }) / crowd
+	if len(list) != crowd || list[0].Members != nil || *list[crowd-1].RSSBytes != 1<<20 || list[0].Name == "" {
 		t.Fatalf("%d leaks: %+v", len(list), list[0])
 	}
 	if perLeak > 8 {
@@ -69,12 +70,12 @@ func TestManyLeaks(t *testing.T) {
 	if l := f.List(false, true)[0]; len(l.Members) != 1 || len(l.Evidence) != 0 {
 		t.Errorf("with members: %+v", l)
 	}
-	tasks := make([]event.Task, 0, many)
+	tasks := make([]event.Task, 0, crowd)
 	for _, id := range f.set.MemberIDs() {
 		tasks = append(tasks, event.Task{ID: id, RSS: 2 << 20})
 	}
 	f.SampleTasks(tasks, now+uint64(time.Second))
-	if n := testing.AllocsPerRun(1, func() { f.SampleTasks(tasks, now+uint64(2*time.Second)) }); n > many/100 {
+	if n := testing.AllocsPerRun(1, func() { f.SampleTasks(tasks, now+uint64(2*time.Second)) }); n > crowd/100 {
 		t.Errorf("a sample makes %.0f allocations", n)
 	}
 }
