@@ -47,17 +47,16 @@ Examples:
 			atFlag(), historyFlag(),
 			&cli.StringFlag{Name: "by", Usage: "count and sum them by `KEY`: " + strings.Join(leak.Keys, ", ")},
 			&cli.IntFlag{Name: "n", Usage: "at most `N` of them, the latest"},
-			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "wide: all columns, whatever the width"},
 			&cli.StringFlag{Name: "events", Usage: "those that the events of `FILE` tell of, NDJSON as events --json writes it; - is standard input"},
 			jsonFlag(), colorFlag(), noPagerFlag(), socketFlag(),
-		}, filterFlags()...),
+		}, slices.Concat(tableFlags(render.LeakColumns()), filterFlags(), placeFlags())...),
 		Subcommands: decideCommands(),
 		Action:      paged(showLeaks),
 	}
 }
 
 func showLeaks(c *cli.Context) error {
-	pick, err := leakFilter(c)
+	pick, places, err := leakFilter(c)
 	if err != nil {
 		return err
 	}
@@ -78,6 +77,9 @@ func showLeaks(c *cli.Context) error {
 		return render.Leak(c.App.Writer, &doc.Leaks[0], now, styleOf(c))
 	}
 	if id == "" {
+		if err := places.keepPlaced(ctx, doc); err != nil {
+			return err
+		}
 		pick(doc, courses, now)
 	}
 	by := c.String("by")
@@ -97,28 +99,35 @@ var leakID = regexp.MustCompile(`^L[0-9a-f]{12}$`)
 
 func isLeakID(s string) bool { return leakID.MatchString(s) }
 
-// leakFilter returns what leaves those in a document that the flags ask for.
-func leakFilter(c *cli.Context) (func(*wire.Leaks, map[string]leak.Course, time.Time), error) {
+// leakFilter returns what leaves those in a document that the flags ask for, and the filter
+// among the flags.
+func leakFilter(c *cli.Context) (func(*wire.Leaks, map[string]leak.Course, time.Time), *filter, error) {
 	if by := c.String("by"); by != "" && !slices.Contains(leak.Keys, by) {
-		return nil, usageError("--by %q%s: want %s", by, nearest.Hint(by, leak.Keys...), strings.Join(leak.Keys, ", "))
+		return nil, nil, usageError("--by %q%s: want %s", by, nearest.Hint(by, leak.Keys...), strings.Join(leak.Keys, ", "))
 	}
 	pick, err := newFilter(c)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	if places := len(pick.cwds)+len(pick.ports) > 0; places && c.IsSet("events") {
+		return nil, nil, usageError("leaks: directories and ports are not kept: --cwd and --port cannot stand beside --events")
+	}
+	if err := pick.askable(c); err != nil {
+		return nil, nil, err
 	}
 	if err := checkTable(c, render.LeakColumns()); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if c.Int("n") < 0 {
-		return nil, usageError("-n %d: want a number of 1 or more", c.Int("n"))
+		return nil, nil, usageError("-n %d: want a number of 1 or more", c.Int("n"))
 	}
 	since, err := pastTime(c, "since")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	until, err := pastTime(c, "until")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	return func(doc *wire.Leaks, courses map[string]leak.Course, now time.Time) {
 		switch {
@@ -134,7 +143,7 @@ func leakFilter(c *cli.Context) (func(*wire.Leaks, map[string]leak.Course, time.
 		if n := c.Int("n"); n > 0 && len(doc.Leaks) > n {
 			doc.Leaks = doc.Leaks[len(doc.Leaks)-n:]
 		}
-	}, nil
+	}, pick, nil
 }
 
 func timeOrNil(t time.Time) *time.Time {
