@@ -35,10 +35,12 @@ var packages = []string{"internal/probe", "internal/procfs", "internal/enforce",
 func main() {
 	kernels := flag.String("kernels", families, "comma-separated kernel `versions`, of another architecture as ARCH/VERSION")
 	write := flag.String("write", "", "write the table as markdown to `FILE`")
+	only := flag.String("packages", strings.Join(packages, ","), "comma-separated `packages` whose tests run")
 	timeout := flag.Duration("timeout", 30*time.Minute, "for each guest")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	defer stop()
+	packages = strings.Split(*only, ",")
 	if err := run(ctx, strings.Split(*kernels, ","), *write, *timeout); err != nil {
 		fmt.Fprintln(os.Stderr, "vm:", err)
 		os.Exit(1)
