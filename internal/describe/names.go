@@ -199,14 +199,19 @@ func (r *Names) place(id event.ID) Group {
 // leastPlaces is how many places are kept before anybody looks whose processes are forgotten.
 const leastPlaces = 1024
 
-// makeRoom has places for whom the tree knows, and for few others.
+// makeRoom has places for whom the tree knows, without a tree for who lives, and for few
+// others.
 func (r *Names) makeRoom() {
 	if len(r.byProc) < r.roomAt {
 		return
 	}
-	if r.tree != nil {
-		maps.DeleteFunc(r.byProc, func(id event.ID, _ place) bool { _, known := r.tree.Get(id); return !known })
-	}
+	maps.DeleteFunc(r.byProc, func(id event.ID, _ place) bool {
+		if r.tree == nil {
+			return !rawsys.Exists(id.PID)
+		}
+		_, known := r.tree.Get(id)
+		return !known
+	})
 	if len(r.byProc) > maxGroups {
 		r.Forget()
 	}

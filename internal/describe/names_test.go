@@ -99,22 +99,32 @@ func TestInheritedGroup(t *testing.T) {
 }
 
 // TestPlacesOfTheForgotten: where processes stood does not stay when the tree has forgotten
-// them, however many there were, and stays of those that it knows.
+// them, or without a tree when they are gone, however many there were.
 func TestPlacesOfTheForgotten(t *testing.T) {
 	tree := tracker.New(1)
 	known := event.ID{PID: 1 << 23, Start: 1}
 	tree.Apply(&event.Event{Kind: event.KindFork, Subject: known, Time: 1, Fork: event.Fork{Spawner: event.ID{PID: 1}, Caller: event.ID{PID: 1}}})
-	r := NewNames(tree)
-	r.unified = false
-	r.Moved(known, 0)
-	for i := range 10 * leastPlaces {
-		r.Moved(event.ID{PID: 1<<23 + 1, Start: uint64(i + 2)}, 0)
-	}
-	if n := len(r.byProc); n > leastPlaces {
-		t.Errorf("%d are kept", n)
-	}
-	if _, kept := r.byProc[known]; !kept {
-		t.Error("that of a process of the tree is not kept")
+	for name, c := range map[string]struct {
+		names *Names
+		kept  event.ID
+	}{
+		"of a tree":      {NewNames(tree), known},
+		"without a tree": {NewNames(nil), event.ID{PID: int32(os.Getpid()), Start: 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := c.names
+			r.unified = false
+			r.Moved(c.kept, 0)
+			for i := range 10 * leastPlaces {
+				r.Moved(event.ID{PID: 1<<23 + 1, Start: uint64(i + 2)}, 0)
+			}
+			if n := len(r.byProc); n > leastPlaces {
+				t.Errorf("%d are kept", n)
+			}
+			if _, kept := r.byProc[c.kept]; !kept {
+				t.Error("that of a known process is not kept")
+			}
+		})
 	}
 }
 
