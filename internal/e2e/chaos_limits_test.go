@@ -7,10 +7,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -87,6 +89,69 @@ func TestChaosForkBomb(t *testing.T) {
 	}
 	d.wantComplete()
 	t.Logf("%d forks refused, %d processes live, %d of them orphans", refused(), len(g.members()), orphans)
+	if *long {
+		t.Run("for a minute", bombForAMinute)
+	}
+}
+
+// churn is a program whose processes fork as fast as they can, and end a moment later; the
+// first goes on. Who gets no fork tries again.
+const churn = `import os, signal, time
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+print("up", os.getpid(), file=open(3, "w", closefd=False), flush=True)
+end = time.monotonic() + 600
+while time.monotonic() < end:
+    try:
+        if os.fork() == 0:
+            end = time.monotonic() + os.getpid() % 200 / 1000
+    except OSError:
+        time.sleep(0.001)
+os._exit(0)
+`
+
+// bombForAMinute has a fork bomb run against the limit of its cgroup, while leaks are made
+// beside it: each is seen, judged and ended. Nothing of the bomb stays in the tree when it is
+// over.
+func bombForAMinute(t *testing.T) {
+	d := startDaemon(t, marked)
+	g := newCgroup(t, "pids")
+	g.set("pids.max", 20)
+	argv := append(g.enter(), "/usr/bin/python3", "-c", churn)
+	f := startCommand(t, nil, exec.Command(argv[0], argv[1:]...))
+	f.await("up", 1)
+	full := func() bool { return !strings.HasPrefix(g.read("pids.events"), "max 0\n") }
+	d.await("the limit is reached", full)
+	known := func() (n int) {
+		tree, err := d.client.Tree(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range tree.Processes {
+			if p := &tree.Processes[i]; p.State != wire.StateDead && slices.Contains(p.Cmdline, churn) {
+				n++
+			}
+		}
+		return n
+	}
+	d.await("the tree has it", func() bool { return known() > 0 })
+	var victims []*pair
+	for until := time.Now().Add(time.Minute); len(victims) == 0 || time.Now().Before(until); {
+		v := newPairOf(t, fmt.Sprint("victim ", len(victims)), mark)
+		victims = append(victims, v)
+		v.killMain()
+		d.kill(v.child.pid, outcomeIs(wire.KillDone))
+	}
+	s := d.status()
+	g.set("pids.max", 0)
+	d.await("the bomb is over", func() bool {
+		for _, pid := range g.members() {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+		return len(g.members()) == 0
+	})
+	d.wantKilled(victims, nil)
+	d.await("nothing of it is in the tree", func() bool { return known() == 0 })
+	t.Logf("%d leaks ended beside %d forks, %d records lost", len(victims), s.Events[wire.TypeFork], s.Refused)
 }
 
 // descends reports whether ancestor is among those who spawned p, one the other.
