@@ -44,6 +44,11 @@ var forms = map[policy.Form]struct {
 		func(v any) any { return v.(*Size).Bytes },
 		func(v any) Pos { return v.(*Size).At },
 	},
+	policy.FormFlag: {
+		func() any { return new(Bool) },
+		func(v any) any { return v.(*Bool).Value },
+		func(v any) Pos { return v.(*Bool).At },
+	},
 	policy.FormCount: {
 		func() any { return new(Int) },
 		func(v any) any { return v.(*Int).Value },

@@ -15,7 +15,7 @@ import (
 func TestEveryFieldIsRead(t *testing.T) {
 	texts := map[policy.Form]string{
 		policy.FormTexts: "[a, b]", policy.FormText: `"true"`, policy.FormDuration: "90s", policy.FormSize: "500MB",
-		policy.FormCount: "16",
+		policy.FormCount: "16", policy.FormFlag: "true",
 	}
 	for i := range policy.Fields {
 		f := &policy.Fields[i]
@@ -30,6 +30,9 @@ func TestEveryFieldIsRead(t *testing.T) {
 		text := texts[f.Form]
 		if len(f.Words) > 0 {
 			text = f.Words[0]
+		}
+		if f.Example != "" {
+			text = "[5173, " + f.Example + "]"
 		}
 		head := "rules:\n  - name: r\n"
 		c, err := Parse("test.yaml", []byte(head+fmt.Sprintf(in, f.Name(), text)+"\n"))

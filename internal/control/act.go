@@ -39,6 +39,7 @@ type authorizer struct {
 	told     map[event.ID]bool // all of them
 	patience time.Time         // how long records that were lost are waited for; zero before any were
 	isOnLoop bool              // on the loop
+	heldRead bool              // what its rule looks at was read anew
 }
 
 // A membersCache is what the loop last said of a kill.
@@ -58,7 +59,7 @@ const maxHeld = 64
 // decided upon at the mark. On the loop, between two records.
 func (c *Controller) prepare(req *enforce.Request, list []policy.Target, decided trace.Mark) *authorizer {
 	k := &authorizer{Controller: c}
-	if len(req.Targets) > maxHeld {
+	if a := c.killsInFlight[req.KillID]; len(req.Targets) > maxHeld || a != nil && a.asksHeld() {
 		return k
 	}
 	req.Held = enforce.Hold(req.Targets)
@@ -139,6 +140,9 @@ func (k *authorizer) Members(ctx context.Context, req *enforce.Request) ([]enfor
 func (k *authorizer) ask(ctx context.Context, req *enforce.Request, users bool) error {
 	begun := k.begun
 	k.begun = nil
+	if err := k.readHeldOnce(ctx, req); err != nil {
+		return err
+	}
 	answer := make(chan *membersCache, 1)
 	look := func(*tracker.Tree) {
 		if users {
@@ -155,6 +159,30 @@ func (k *authorizer) ask(ctx context.Context, req *enforce.Request, users bool) 
 			return nil
 		}
 	}
+}
+
+// readHeldOnce reads anew what the kill's rule looks at of its trees' roots, before the first
+// signal.
+func (k *authorizer) readHeldOnce(ctx context.Context, req *enforce.Request) error {
+	if k.heldRead || k.isOnLoop {
+		return nil
+	}
+	k.heldRead = true
+	roots := make(chan []event.ID, 1)
+	err := k.tracer.Do(ctx, func(*tracker.Tree) {
+		var ids []event.ID
+		if a := k.killsInFlight[req.KillID]; a != nil && a.asksHeld() {
+			ids = a.decision.Roots()
+		}
+		roots <- ids
+	})
+	if err != nil {
+		return err
+	}
+	if ids := <-roots; len(ids) > 0 {
+		_, err = k.readHeld(ctx, ids)
+	}
+	return err
 }
 
 // recordsPause is between two looks whether the loss of records is healed.

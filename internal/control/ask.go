@@ -30,6 +30,9 @@ func (c *Controller) Pass(ctx context.Context, cfg *config.Config, enforce bool,
 		decisions []policy.Decision
 		err       error
 	}
+	if err := c.readForPass(ctx, cfg); err != nil {
+		return nil, err
+	}
 	planned := make(chan plan, 1)
 	err := c.tracer.DoDrained(ctx, func(*tracker.Tree) {
 		var p plan
@@ -66,6 +69,28 @@ func (c *Controller) Pass(ctx context.Context, cfg *config.Config, enforce bool,
 		}
 	}
 	return kills, nil
+}
+
+// readForPass reads what the rules of a pass look at of processes.
+func (c *Controller) readForPass(ctx context.Context, cfg *config.Config) error {
+	asked := make(chan []event.ID, 1)
+	err := c.tracer.DoDrained(ctx, func(*tracker.Tree) {
+		engine, err := c.newEngine(cfg)
+		if err != nil || !engine.AsksHeld() {
+			asked <- nil // the pass itself tells of the error
+			return
+		}
+		engine.ActAtOnce()
+		engine.Evaluate(c.bind(), &c.host, boottime.Now())
+		asked <- c.view.takeAsked()
+	})
+	if err != nil {
+		return err
+	}
+	if ids := <-asked; len(ids) > 0 {
+		_, err = c.readHeld(ctx, ids)
+	}
+	return err
 }
 
 // haveEnded reports whether all of the processes are dead after the kills.

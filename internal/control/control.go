@@ -91,7 +91,8 @@ type Controller struct {
 	// stopAnswers looks for the same file for those who ask.
 	stopAnswers stopAnswers
 	host        policy.Host
-	holds       holds.Reader
+	holds       holdsReader
+	readingHeld bool // what rules have asked for is being read
 	queue       *enforce.Queue
 	enf         *enforce.Enforcer
 
@@ -105,6 +106,11 @@ type Controller struct {
 	firstSignalsSent  []enforce.Request      // have their first signals, and are to be handed on
 	deferNotices      bool                   // nobody was told yet of the orphans that are decided upon
 	deferredNotices   []func()
+}
+
+// A holdsReader reads what one process holds: see [holds.Reader].
+type holdsReader interface {
+	Read(ctx context.Context, id event.ID, uid uint32) (holds.Held, error)
 }
 
 // budgetRefusal is a rule that its budget keeps from a leak, or from a tree that belongs to
@@ -190,6 +196,7 @@ func New(opt Options) *Controller {
 	}
 	return &Controller{
 		opt:               opt,
+		holds:             new(holds.Reader),
 		stopFile:          stopFile{lstat: os.Lstat},
 		stopAnswers:       stopAnswers{file: stopFile{lstat: os.Lstat}},
 		host:              policy.UnknownHost(),
@@ -310,6 +317,7 @@ func (c *Controller) OnTick() uint64 {
 		c.decide(c.engine.Due(c.bind(), &c.host, now))
 		at, ok = c.engine.NextDeadline()
 	}
+	c.readAsked()
 	if retry := now + uint64(waitingRetry); len(c.waiting) > 0 && (!ok || retry < at) {
 		at, ok = retry, true
 	}

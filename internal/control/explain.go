@@ -38,6 +38,11 @@ func (c *Controller) Explain(ctx context.Context, cfg *config.Config, pid int32)
 		out.Evidence = p.Orphan.Evidence
 	}
 	id := event.ID{PID: p.PID, Start: p.StartNS}
+	if p.Orphan != nil && p.State == wire.StateRunning {
+		if _, err := c.readHeld(ctx, []event.ID{id}); err != nil {
+			return nil, err
+		}
+	}
 	var refused error
 	err = c.tracer.DoDrained(ctx, func(tree *tracker.Tree) {
 		if q, ok := tree.Get(id); ok && q.LeftLineage {

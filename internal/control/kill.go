@@ -55,6 +55,10 @@ func userOf(d *policy.Decision) uint32 {
 	return d.Targets[0].UID
 }
 
+// asksHeld reports whether its rule looks at what processes hold: that has to be read before
+// the first signal, which the loop cannot wait for.
+func (a *killInFlight) asksHeld() bool { return a.decision != nil && a.decision.AsksHeld() }
+
 func (a *killInFlight) tell(kill wire.Kill) {
 	for _, done := range a.done {
 		done(kill)

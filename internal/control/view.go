@@ -31,10 +31,13 @@ type view struct {
 	trust *trust.Book // nil where nothing can be decided
 	self  ownLine
 	facts map[event.ID]details
+	held  map[event.ID]*policy.Held // what was read of processes
+	asked map[event.ID]bool         // of whom that is to be read
 	// pruneAt is how many of them have the dead among them dropped.
 	pruneAt int
 	// These are methods of v, bound once.
 	ask, askUIDs func(*policy.Process)
+	askHeld      func(event.ID)
 
 	// Found out since the loop has lent the tree, which does not change meanwhile.
 	ours map[event.ID]struct{} // our own descendants; nil where it was not asked
@@ -60,9 +63,11 @@ type details struct {
 const leastDetails = 1024
 
 func newView(t *trace.Tracer, users *userIDs) *view {
-	v := &view{tracer: t, users: users, facts: make(map[event.ID]details)}
+	v := &view{tracer: t, users: users, facts: make(map[event.ID]details),
+		held: make(map[event.ID]*policy.Held), asked: make(map[event.ID]bool)}
 	v.self = newOwnLine(v.proc)
 	v.ask, v.askUIDs = v.complete, v.fillUIDs
+	v.askHeld = func(id event.ID) { v.asked[id] = true }
 	return v
 }
 
@@ -144,6 +149,7 @@ func (v *view) living(t *tracker.Process, p *policy.Process) {
 		p.Container = v.container(t)
 	}
 	p.Exempt = v.exempt(t.ID)
+	p.Held, p.AskHeld = v.held[t.ID], v.askHeld
 	p.Complete, p.AskUIDs, p.UserOf, p.ReadMarks = v.ask, v.askUIDs, v.tracer.User, v.tracer.ReadSoon
 	if v.pass == nil {
 		return

@@ -132,6 +132,9 @@ func (d *Decision) Begin(roots []event.ID) {
 	}
 }
 
+// AsksHeld reports whether its rule looks at what processes hold.
+func (d *Decision) AsksHeld() bool { return d.rule != nil && d.rule.needs&NeedsHeld != 0 }
+
 // Enforces reports whether the decision is to be carried out and not only told.
 func (d *Decision) Enforces() bool {
 	return d.Action == ActionKill && d.Mode == wire.ModeEnforce && d.Enforceable && len(d.Targets) > 0

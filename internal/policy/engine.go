@@ -85,6 +85,9 @@ func (e *Engine) AsksContainers() bool {
 	return len(e.protection.containers) > 0 || e.needs(NeedsContainers)
 }
 
+// AsksHeld is AsksUnits for what processes hold.
+func (e *Engine) AsksHeld() bool { return e.needs(NeedsHeld) }
+
 func (e *Engine) needs(n Needs) bool {
 	return slices.ContainsFunc(e.rules, func(r *rule) bool { return r.needs&n != 0 })
 }
@@ -293,9 +296,11 @@ func isCandidate(p *Process) bool { return p.Orphan && !p.Dead }
 // alone may change that, 0 if it cannot.
 func (e *Engine) ready(c *candidate, i int, r *rule) (ok bool, at uint64) {
 	key := stateKey{i, c.p.ID}
+	c.unread = false
 	ok, at = r.holds(c)
 	if !ok {
-		if s := e.state[key]; s != nil && !s.acted {
+		// While what it holds is read anew, it holds what it held.
+		if s := e.state[key]; s != nil && !s.acted && !c.unread {
 			delete(e.state, key)
 		}
 		return false, at
@@ -320,6 +325,9 @@ func (e *Engine) ready(c *candidate, i int, r *rule) (ok bool, at uint64) {
 func (r *rule) holds(c *candidate) (ok bool, at uint64) {
 	ok = true
 	for _, condition := range r.conditions {
+		if _, reads := condition.(readCondition); reads && !ok {
+			return false, at
+		}
 		held, when := condition.holds(c)
 		if held {
 			continue

@@ -22,6 +22,8 @@ type Field struct {
 	Form Form
 	// Words are the only values of a text, where there are few.
 	Words []string
+	// Example is a value, where not any text is one.
+	Example string
 	// Narrows says that it picks out processes by what they are, which is what a one-shot
 	// pass wants before it kills on lineage that nobody observed.
 	Narrows bool
@@ -51,6 +53,7 @@ const (
 	FormDuration                 // 90s, 7d: time.Duration
 	FormSize                     // 500MB, 1.5GiB: uint64, in bytes
 	FormCount                    // 16: int
+	FormFlag                     // true: bool
 )
 
 // holds reports whether the value has the form's type.
@@ -66,6 +69,8 @@ func (f Form) holds(value any) (ok bool) {
 		_, ok = value.(uint64)
 	case FormCount:
 		_, ok = value.(int)
+	case FormFlag:
+		_, ok = value.(bool)
 	}
 	return ok
 }
@@ -77,6 +82,7 @@ type Needs uint8
 const (
 	NeedsUnits      Needs = 1 << iota // units and control groups
 	NeedsContainers                   // containers with their names
+	NeedsHeld                         // what processes hold, which has to be read of each
 )
 
 // Match is what a rule matches on, by the names of fields. A field that is left out, and
@@ -201,6 +207,20 @@ var Fields = []Field{
 			return when, err
 		},
 	},
+	{
+		Path: "match.listens", Form: FormTexts, Example: "8000-8099", Needs: NeedsHeld,
+		Manual: "Ports and ranges of them, as *5173* and *8000-8099*: the process listens on one. It is read where all else holds, is at " +
+			"most 30s old at a decision, and is read again before the first signal; what cannot be read does not hold. One or a list.",
+		condition: func(v any) (condition, error) {
+			ports, err := parsePorts(v.([]string))
+			return ports, err
+		},
+	},
+	{
+		Path: "match.holds_gpu", Form: FormFlag, Needs: NeedsHeld,
+		Manual:    "*true*: the process has a GPU or compute device open. Read as **match.listens** is.",
+		condition: func(any) (condition, error) { return holdsGPU{}, nil },
+	},
 }
 
 // globs makes the condition of a field that is matched by shell patterns.
@@ -257,6 +277,8 @@ func isZero(value any) bool {
 		return v == 0
 	case int:
 		return v == 0
+	case bool:
+		return !v
 	}
 	return false
 }

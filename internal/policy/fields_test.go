@@ -16,7 +16,7 @@ var update = flag.Bool("update", false, "rewrite what is made of Fields in the m
 
 // TestFieldsAreComplete wants an entry to say all that is made of it.
 func TestFieldsAreComplete(t *testing.T) {
-	values := map[Form]any{FormTexts: []string{"a"}, FormText: "true", FormDuration: time.Second, FormSize: uint64(1), FormCount: 1}
+	values := map[Form]any{FormTexts: []string{"a"}, FormText: "true", FormDuration: time.Second, FormSize: uint64(1), FormCount: 1, FormFlag: true}
 	seen := make(map[string]bool)
 	for i := range Fields {
 		f := &Fields[i]
@@ -32,6 +32,9 @@ func TestFieldsAreComplete(t *testing.T) {
 			t.Errorf("%s: no sentence for the manual page: %q", name, f.Manual)
 		}
 		value, known := values[f.Form]
+		if f.Example != "" {
+			value = []string{f.Example}
+		}
 		if len(f.Words) > 0 {
 			value = f.Words[0]
 		}

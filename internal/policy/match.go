@@ -27,11 +27,12 @@ type candidate struct {
 	tree                 uint64
 	env                  environment
 	envFilled            bool
+	unread               bool // what it holds had to be known, and is being read
 }
 
 // reset makes c the candidate id; false when the view does not know it.
 func (c *candidate) reset(id event.ID) bool {
-	c.treeAsked, c.envFilled = false, false
+	c.treeAsked, c.envFilled, c.unread = false, false, false
 	return c.view.Process(id, &c.p)
 }
 

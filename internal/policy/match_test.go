@@ -57,6 +57,18 @@ func TestConditions(t *testing.T) {
 			reason: "its image is registry.example/team/box:1.2"},
 		{name: "image not known", rule: Rule{Match: Match{"image": []string{"*"}}}, change: func(p *Process) { p.ContainerID = "0123abcd" },
 			reason: "its image is not known, or it has none"},
+		{name: "listens", rule: Rule{Match: Match{"listens": []string{"5173", "8000-8099"}}}, change: holding(Held{At: 199e9, Ports: []uint16{22, 8042}}), acts: true,
+			reason: "it listens on port 8042"},
+		{name: "listens elsewhere", rule: Rule{Match: Match{"listens": []string{"5173", "8000-8099"}}}, change: holding(Held{At: 199e9, Ports: []uint16{8100, 7999}}),
+			reason: "it listens on none of these ports"},
+		{name: "listens, was not read", rule: Rule{Match: Match{"listens": []string{"1-65535"}}}, reason: "what it holds is not read yet, or cannot be"},
+		{name: "listens, was read too long ago", rule: Rule{Match: Match{"listens": []string{"1-65535"}}}, change: holding(Held{At: 169e9, Ports: []uint16{1}}),
+			reason: "what it holds is not read yet, or cannot be"},
+		{name: "listens, was read just in time", rule: Rule{Match: Match{"listens": []string{"1-65535"}}}, change: holding(Held{At: 170e9, Ports: []uint16{1}}), acts: true,
+			reason: "it listens on port 1"},
+		{name: "holds a GPU", rule: Rule{Match: Match{"holds_gpu": true}}, change: holding(Held{At: 199e9, GPU: true}), acts: true, reason: "it has a GPU device open"},
+		{name: "holds no GPU", rule: Rule{Match: Match{"holds_gpu": true}}, change: holding(Held{At: 199e9}), reason: "it has no GPU device open"},
+		{name: "holds a GPU, was not read", rule: Rule{Match: Match{"holds_gpu": true}}, reason: "what it holds is not read yet, or cannot be"},
 		{name: "exe glob", rule: Rule{Match: Match{"exe": []string{"/usr/bin/python3*"}}}, acts: true, reason: "its exe is /usr/bin/python3.11"},
 		{name: "exe glob stays within its directory", rule: Rule{Match: Match{"exe": []string{"/usr/*"}}},
 			reason: "its exe is /usr/bin/python3.11, which does not match /usr/*"},
@@ -165,3 +177,6 @@ func TestConditions(t *testing.T) {
 func inContainer(p *Process) {
 	p.Container = Container{ContainerID: "0123abcd", ContainerName: "web-1", Image: "registry.example/team/box:1.2", Pod: "shop/web-0", RootsContainer: true}
 }
+
+// holding has a process read to hold something.
+func holding(h Held) func(*Process) { return func(p *Process) { p.Held = &h } }

@@ -93,6 +93,11 @@ type Process struct {
 	// seen.
 	Leaker *event.UIDs
 
+	// Held is what it was last read to hold, nil where it was not; AskHeld, unless nil, has it
+	// read, and the process looked at again.
+	Held    *Held
+	AskHeld func(event.ID)
+
 	// What protects it.
 	Kthread bool
 	Ours    Relation
