@@ -61,7 +61,8 @@ var notKept = cmp.Options{
 	cmpopts.EquateApproxTime(time.Millisecond),
 	cmpopts.IgnoreFields(wire.Process{}, "RSSBytes", "SwapBytes", "CPUSeconds", "CPUPercent", "Threads"),
 	cmpopts.IgnoreFields(wire.Usage{}, "RSSBytes", "SwapBytes", "CPUPercent"),
-	cmpopts.IgnoreFields(wire.Leak{}, "RSSBytes", "SwapBytes", "PeakBytes", "ByteSeconds", "CPUSeconds", "Trust"),
+	cmpopts.IgnoreFields(wire.Explain{}, "Holds"),
+	cmpopts.IgnoreFields(wire.Leak{}, "Holds", "RSSBytes", "SwapBytes", "PeakBytes", "ByteSeconds", "CPUSeconds", "Trust"),
 	cmp.FilterPath(func(p cmp.Path) bool {
 		return slices.Contains([]string{".Cgroup", ".Unit", ".Container"}, p.Last().String())
 	}, cmp.FilterValues(func(a, b string) bool { return a == "" || b == "" }, cmp.Ignore())),

@@ -194,7 +194,7 @@ var sameTimes = cmpopts.EquateApproxTime(time.Millisecond)
 func TestAMomentIsWhatWasShown(t *testing.T) {
 	w := newWorld(t)
 	var looks []look
-	for i := range 60 {
+	for i := range 40 {
 		for range rand.IntN(20) {
 			w.step()
 		}
