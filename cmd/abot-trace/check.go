@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/user"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -25,7 +26,8 @@ func checkCommand() *cli.Command {
 		Description: "Reads FILE and conf.d/*.yaml beside it as the daemon would, and lists every fault\n" +
 			"with file, line and column. Exits 2 if there is one. Run by root it also refuses\n" +
 			"files that others than root can write, as the daemon does, and a group that does\n" +
-			"not exist. A secret that cannot be read is a warning: only its webhook suffers.\n" +
+			"not exist. A secret that cannot be read is a warning: only its webhook suffers. So are\n" +
+			"matches that never hold, and armed rules that match on verdicts alone.\n" +
 			"Root is told what each rule would end now, where a daemon answers; cleanup --config\n" +
 			"FILE shows it process by process.\n\n" +
 			"Examples:\n\n" +
@@ -91,7 +93,7 @@ func printChecked(w io.Writer, cfg *config.Config) error {
 			return err
 		}
 	}
-	for _, problem := range cfg.Problems() {
+	for _, problem := range append(cfg.Problems(), cfg.Warnings(knowsUser)...) {
 		if _, err := fmt.Fprintf(w, "warning: %s\n", problem); err != nil {
 			return err
 		}
@@ -117,6 +119,13 @@ func printCommands(w io.Writer, cfg *config.Config) error {
 	return err
 }
 
+// knowsUser reports whether there is a user of that name.
+func knowsUser(name string) bool {
+	_, err := user.Lookup(name)
+	var unknown user.UnknownUserError
+	return !errors.As(err, &unknown) // who cannot be asked may know
+}
+
 // checkFault is one fault of a configuration in JSON.
 type checkFault struct {
 	File    string `json:"file,omitempty"`
@@ -127,13 +136,15 @@ type checkFault struct {
 
 func checkJSON(w io.Writer, cfg *config.Config, reach []ruleReach, err error) error {
 	document := struct {
-		Valid  bool         `json:"valid"`
-		Files  []string     `json:"files"`
-		Errors []checkFault `json:"errors"`
-		Reach  []ruleReach  `json:"reach,omitempty"`
+		Valid    bool         `json:"valid"`
+		Files    []string     `json:"files"`
+		Errors   []checkFault `json:"errors"`
+		Warnings []string     `json:"warnings,omitempty"`
+		Reach    []ruleReach  `json:"reach,omitempty"`
 	}{Valid: err == nil, Reach: reach, Files: []string{}, Errors: []checkFault{}}
 	if cfg != nil {
 		document.Files = cfg.Files
+		document.Warnings = append(cfg.Problems(), cfg.Warnings(knowsUser)...)
 	}
 	var faults config.Errors
 	if errors.As(err, &faults) {
