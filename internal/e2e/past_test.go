@@ -3,7 +3,9 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -27,8 +29,29 @@ type shown struct {
 	Leaks   []wire.Leak
 }
 
-// show asks about the family of a leaked pair, with flags that say when and where.
-func show(t testing.TB, f *pair, leaker int32, flags ...string) (s shown) {
+// An asker answers about now, or about a time.
+type asker interface {
+	Tree(ctx context.Context, facts ...string) (*wire.Tree, error)
+	Orphans(ctx context.Context, facts ...string) ([]wire.Process, error)
+	Explain(ctx context.Context, pid int32, config string) (*wire.Explain, error)
+	Leaks(ctx context.Context, id string) (*wire.Leaks, error)
+}
+
+// show asks about the family of a leaked pair.
+func show(t testing.TB, f *pair, leaker int32, from asker) shown {
+	t.Helper()
+	tree, err := from.Tree(t.Context())
+	orphans, err2 := from.Orphans(t.Context())
+	explain, err3 := from.Explain(t.Context(), int32(f.child.pid), "")
+	leaks, err4 := from.Leaks(t.Context(), "")
+	if err := errors.Join(err, err2, err3, err4); err != nil {
+		t.Fatal(err)
+	}
+	return pick(f, leaker, tree, orphans, explain, leaks)
+}
+
+// showIn asks commands, which read a history.
+func showIn(t testing.TB, f *pair, leaker int32, flags ...string) shown {
 	t.Helper()
 	ask := func(into any, args ...string) {
 		t.Helper()
@@ -37,16 +60,23 @@ func show(t testing.TB, f *pair, leaker int32, flags ...string) (s shown) {
 			t.Fatalf("%v: %v\n%s", args, err, out)
 		}
 	}
+	var orphans []wire.Process
+	var tree wire.Tree
+	var explain wire.Explain
+	var leaks wire.Leaks
+	ask(&orphans, "orphans")
+	ask(&tree, "tree")
+	ask(&explain, "explain", strconv.Itoa(f.child.pid))
+	ask(&leaks, "leaks")
+	return pick(f, leaker, &tree, orphans, &explain, &leaks)
+}
+
+// pick leaves what is of the family.
+func pick(f *pair, leaker int32, tree *wire.Tree, orphans []wire.Process, explain *wire.Explain, leaks *wire.Leaks) shown {
 	mine := func(list []wire.Process) []wire.Process {
 		return slices.DeleteFunc(list, func(p wire.Process) bool { return p.PID != leaker && int(p.PID) != f.child.pid })
 	}
-	var tree wire.Tree
-	var leaks wire.Leaks
-	ask(&s.Orphans, "orphans")
-	ask(&tree, "tree")
-	ask(&s.Explain, "explain", strconv.Itoa(f.child.pid))
-	ask(&leaks, "leaks")
-	s.Orphans, s.Tree = mine(s.Orphans), mine(tree.Processes)
+	s := shown{Orphans: mine(orphans), Tree: mine(tree.Processes), Explain: *explain}
 	for _, l := range leaks.Leaks {
 		if l.Leaker.PID == leaker {
 			s.Leaks = append(s.Leaks, l)
@@ -82,24 +112,24 @@ func TestThePastIsWhatWasShown(t *testing.T) {
 	var then shown
 	var at time.Time
 	d.await("two looks that are the same", func() bool {
-		a := show(t, f, leaker, "--socket", d.socket())
+		a := show(t, f, leaker, d.client)
 		at = time.Now()
-		then = show(t, f, leaker, "--socket", d.socket())
+		then = show(t, f, leaker, d.client)
 		return cmp.Equal(a, then, notKept) && len(a.Orphans) == 1 && len(a.Leaks) == 1
 	})
 	f.child.end()
 	d.leakOf(f.child, wire.LeakEnded)
 	T := at.Format(time.RFC3339Nano)
-	compare := func(what string, flags ...string) {
+	compare := func(what string, again shown) {
 		t.Helper()
-		if diff := cmp.Diff(then, show(t, f, leaker, flags...), notKept); diff != "" {
+		if diff := cmp.Diff(then, again, notKept); diff != "" {
 			t.Errorf("%s: %s", what, diff)
 		}
 	}
-	compare("by the daemon", "--socket", d.socket(), "--at", T)
+	compare("by the daemon", show(t, f, leaker, d.client.At(at)))
 	d.endBy(unix.SIGKILL)
 	d.start()
-	compare("by the next daemon", "--socket", d.socket(), "--at", T)
+	compare("by the next daemon", show(t, f, leaker, d.client.At(at)))
 	_, notes := wantRun(t, 0, "orphans", "--socket", d.socket(), "--at", T)
 	wantText(t, notes, "note: ")
 	out, _ := wantRun(t, 0, "tree", "--socket", d.socket(), "--at", T, strconv.Itoa(f.child.pid))
@@ -140,11 +170,12 @@ func TestThePastIsWhatWasShown(t *testing.T) {
 
 	d.endBy(unix.SIGTERM)
 	dir := filepath.Join(d.state(), "history")
-	compare("without a daemon", "--history", dir, "--at", T)
+	compare("without a daemon", showIn(t, f, leaker, "--history", dir, "--at", T))
 	would("--history", dir)
 	file := filepath.Join(t.TempDir(), "export.tar")
 	wantRun(t, 0, "history", "export", "--since", before.Format(time.RFC3339), "--history", dir, file)
-	compare("out of an export", "--history", file, "--at", T)
+	out, _ = wantRun(t, 0, "orphans", "--history", file, "--at", T)
+	wantText(t, out, fmt.Sprint(f.child.pid), "leaked")
 	if again := eventsOf(t, "--pid", strconv.Itoa(f.child.pid), "--history", dir); !cmp.Equal(story, again) {
 		t.Errorf("without a daemon: %s", cmp.Diff(story, again))
 	}
