@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/abot-trace/abot-trace/internal/proctest"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -51,11 +52,21 @@ func newPair(t testing.TB, name string) *pair {
 	return newPairOf(t, name, "sleep 300")
 }
 
-// newPairOf is newPair with a child that runs the command.
+// newPairOf is newPair with a child that runs the command. It returns when the child has been
+// executed: a test may keep the daemon from seeing that.
 func newPairOf(t testing.TB, name, command string) *pair {
 	t.Helper()
 	f := startShell(t, nil, command+" & echo child $! >&3; wait")
-	return &pair{f, name, f.await("child", 1)[0]}
+	p := &pair{f, name, f.await("child", 1)[0]}
+	shell, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", p.parent()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	proctest.Eventually(t, name+" is executed", func() bool {
+		program, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", p.child.pid))
+		return err == nil && program != shell
+	})
+	return p
 }
 
 func (p *pair) parent() int32 { return int32(p.cmd.Process.Pid) }
