@@ -15,6 +15,7 @@ import (
 
 	"github.com/abot-trace/abot-trace/internal/config"
 	"github.com/abot-trace/abot-trace/internal/daemon"
+	"github.com/abot-trace/abot-trace/internal/quantity"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -79,7 +80,7 @@ func printChecked(w io.Writer, cfg *config.Config) error {
 			return err
 		}
 	}
-	if _, err := fmt.Fprintf(w, "%d rules, %d of them armed\n", len(rules), len(armed)); err != nil {
+	if _, err := fmt.Fprintf(w, "%s, %d of them armed\n", quantity.Count(len(rules), "rule"), len(armed)); err != nil {
 		return err
 	}
 	for _, group := range []struct {

@@ -18,6 +18,7 @@ import (
 	"github.com/abot-trace/abot-trace/internal/api"
 	"github.com/abot-trace/abot-trace/internal/config"
 	"github.com/abot-trace/abot-trace/internal/policy"
+	"github.com/abot-trace/abot-trace/internal/quantity"
 	"github.com/abot-trace/abot-trace/internal/render"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -87,14 +88,11 @@ func printReach(w io.Writer, reach []ruleReach, unknown error) error {
 	}
 	var parts []string
 	for _, r := range reach {
-		switch r.Processes {
-		case 0:
+		if r.Processes == 0 {
 			parts = append(parts, r.Rule+" nothing")
-		case 1:
-			parts = append(parts, fmt.Sprintf("%s 1 process, %s", r.Rule, render.Bytes(r.RSSBytes+r.SwapBytes)))
-		default:
-			parts = append(parts, fmt.Sprintf("%s %d processes, %s", r.Rule, r.Processes, render.Bytes(r.RSSBytes+r.SwapBytes)))
+			continue
 		}
+		parts = append(parts, fmt.Sprintf("%s %s, %s", r.Rule, quantity.Count(r.Processes, "process"), render.Bytes(r.RSSBytes+r.SwapBytes)))
 	}
 	if len(parts) == 0 {
 		return nil

@@ -16,6 +16,7 @@ import (
 	"github.com/abot-trace/abot-trace/internal/api"
 	"github.com/abot-trace/abot-trace/internal/config"
 	"github.com/abot-trace/abot-trace/internal/notify"
+	"github.com/abot-trace/abot-trace/internal/quantity"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
 
@@ -40,7 +41,7 @@ func (r *Report) service(ctx context.Context, s Settings) (traced bool) {
 	case err != nil:
 		r.need("socket", Missing, err.Error(), fmt.Sprintf("journalctl -u %s may say why", s.Unit))
 	default:
-		r.add("socket", OK, fmt.Sprintf("daemon %d answers: %d processes, %d orphans", status.PID, status.Living, status.Orphans), "")
+		r.add("socket", OK, fmt.Sprintf("daemon %d answers: %s, %s", status.PID, quantity.Count(status.Living, "process"), quantity.Count(status.Orphans, "orphan")), "")
 		r.daemon = status
 		traced = r.stream(status, time.Now())
 		for _, trouble := range status.Conditions {
@@ -153,7 +154,7 @@ func (r *Report) configuration(s Settings) *config.Config {
 				armed++
 			}
 		}
-		r.add("configuration", OK, fmt.Sprintf("%s: %d rules, %d armed", s.Config, len(rules), armed), "")
+		r.add("configuration", OK, fmt.Sprintf("%s: %s, %d armed", s.Config, quantity.Count(len(rules), "rule"), armed), "")
 		for _, problem := range cfg.Problems() {
 			r.add("configuration", Degraded, problem, "that webhook gets no notice until it is mended: abot-trace notify-test")
 		}

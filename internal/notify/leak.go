@@ -74,7 +74,7 @@ func LeakSummary(l *wire.Leak) string {
 }
 
 func heldText(l *wire.Leak) string {
-	s := plural(l.Processes.Now, "process", "processes")
+	s := quantity.Count(l.Processes.Now, "process")
 	if held := memoryOf(l); held != nil {
 		s += ", " + quantity.FormatSize(*held)
 	}
@@ -88,18 +88,11 @@ func endedText(l *wire.Leak) string {
 		s += " " + by
 	}
 	s += fmt.Sprintf(" after %s: %s", quantity.FormatDuration(time.Duration(l.EndedNS-l.OpenedNS).Round(time.Second)),
-		plural(l.Processes.Total, "process", "processes"))
+		quantity.Count(l.Processes.Total, "process"))
 	if l.PeakBytes != nil {
 		s += ", " + quantity.FormatSize(*l.PeakBytes) + " at most"
 	}
 	return s
-}
-
-func plural(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return strconv.Itoa(n) + " " + many
 }
 
 // LeakFacts are what is to be known of a leak, one by one, in the order of their weight: what

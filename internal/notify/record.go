@@ -338,7 +338,7 @@ func killSummary(who string, k *wire.Kill) string {
 	trees := fmt.Sprintf("%s with its tree of %d", who, len(k.Processes))
 	switch {
 	case k.Leak != "":
-		trees = fmt.Sprintf("%s of leak %s", plural(len(k.Processes), "process", "processes"), k.Leak)
+		trees = fmt.Sprintf("%s of leak %s", quantity.Count(len(k.Processes), "process"), k.Leak)
 		if k.Name != "" {
 			trees += " (" + safetext.Terminal(k.Name) + ")"
 		}

@@ -78,3 +78,17 @@ func TestFormatPercent(t *testing.T) {
 		t.Errorf("got %v of a number beyond a duration", d)
 	}
 }
+
+func TestCount(t *testing.T) {
+	for _, c := range []struct {
+		n          int
+		noun, want string
+	}{
+		{0, "rule", "0 rules"}, {1, "rule", "1 rule"}, {2, "rule", "2 rules"},
+		{0, "process", "0 processes"}, {1, "process", "1 process"}, {12, "process", "12 processes"},
+	} {
+		if got := Count(c.n, c.noun); got != c.want {
+			t.Errorf("Count(%d, %q) = %q, want %q", c.n, c.noun, got, c.want)
+		}
+	}
+}

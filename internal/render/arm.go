@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/abot-trace/abot-trace/internal/quantity"
 	"github.com/abot-trace/abot-trace/internal/replay"
 	"github.com/abot-trace/abot-trace/internal/safetext"
 	"github.com/abot-trace/abot-trace/internal/wire"
@@ -48,7 +49,7 @@ func Trial(w io.Writer, rule string, list []replay.Tried, seen *replay.Summary, 
 	if seen.Events > 0 {
 		fmt.Fprintf(&b, " since %s ago", Since(now, &seen.From))
 	}
-	fmt.Fprintf(&b, " rule %s would have ended %s", safetext.Field(rule), count(len(list), "leak"))
+	fmt.Fprintf(&b, " rule %s would have ended %s", safetext.Field(rule), quantity.Count(len(list), "leak"))
 	if bytes > 0 {
 		fmt.Fprintf(&b, ", which held %s", Bytes(bytes))
 	}

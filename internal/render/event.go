@@ -98,7 +98,7 @@ func killBlock(e *wire.Event) (lines []string) {
 		lines = append(lines, text)
 	}
 	if more := len(k.Processes) - maxBlock; more > 0 {
-		lines = append(lines, "and "+count(more, "process")+" more")
+		lines = append(lines, "and "+quantity.Count(more, "process")+" more")
 	}
 	switch {
 	case k.Leak != "":

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/abot-trace/abot-trace/internal/quantity"
 	"github.com/abot-trace/abot-trace/internal/safetext"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -52,7 +53,7 @@ func KillPlan(w io.Writer, plan *wire.KillPlan, style Style) error {
 		what = "process " + strconv.Itoa(int(plan.PID)) + " alone"
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "To be ended: %s, %s, %s", what, count(len(plan.Processes), "process"), Bytes(bytes))
+	fmt.Fprintf(&b, "To be ended: %s, %s, %s", what, quantity.Count(len(plan.Processes), "process"), Bytes(bytes))
 	if len(users) > 0 {
 		fmt.Fprintf(&b, " of %s", safetext.Field(strings.Join(users, ", ")))
 	}
@@ -63,7 +64,7 @@ func KillPlan(w io.Writer, plan *wire.KillPlan, style Style) error {
 		}
 	}
 	if more := len(plan.Processes) - maxPlanned; more > 0 {
-		fmt.Fprintf(&b, "and %s more\n", count(more, "process"))
+		fmt.Fprintf(&b, "and %s more\n", quantity.Count(more, "process"))
 	}
 	for i := range plan.Spared[:min(len(plan.Spared), maxPlanned)] {
 		p := &plan.Spared[i]
@@ -74,7 +75,7 @@ func KillPlan(w io.Writer, plan *wire.KillPlan, style Style) error {
 		fmt.Fprintf(&b, ": %s\n", safetext.Terminal(p.Reason))
 	}
 	if more := len(plan.Spared) - maxPlanned; more > 0 {
-		fmt.Fprintf(&b, "left alone: %s more\n", count(more, "process"))
+		fmt.Fprintf(&b, "left alone: %s more\n", quantity.Count(more, "process"))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -57,7 +57,7 @@ func Leaks(w io.Writer, list []wire.Leak, now time.Time, style Style) error {
 	if err := t.Print(w, style); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "%s, %d open: %s %s\n", count(len(list), "leak"), open, holding(processes), Bytes(bytes))
+	_, err := fmt.Fprintf(w, "%s, %d open: %s %s\n", quantity.Count(len(list), "leak"), open, holding(processes), Bytes(bytes))
 	return err
 }
 
@@ -148,17 +148,7 @@ func holding(processes int) string {
 	if processes == 1 {
 		return "1 process holds"
 	}
-	return count(processes, "process") + " hold"
-}
-
-func count(n int, noun string) string {
-	switch {
-	case n == 1:
-		return "1 " + noun
-	case strings.HasSuffix(noun, "s"):
-		return fmt.Sprintf("%d %ses", n, noun)
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
+	return quantity.Count(processes, "process") + " hold"
 }
 
 // LeakGroups prints sums of leaks, the dearest first as they come.
@@ -259,7 +249,7 @@ func Leak(w io.Writer, l *wire.Leak, now time.Time, style Style) error {
 		fmt.Fprintf(&b, "%s%s\n", text, FitCommand(m.Cmdline, command, max(style.room(displayWidth(text)), minFlex)+unlimited(style)))
 	}
 	if more := l.Processes.Now - len(l.Members); more > 0 && len(l.Members) > 0 {
-		fmt.Fprintf(&b, "         and %s more\n", count(more, "process"))
+		fmt.Fprintf(&b, "         and %s more\n", quantity.Count(more, "process"))
 	}
 	if r := l.Remedy; r != nil {
 		p := paragraphs{style: style, indent: 13}
@@ -295,6 +285,6 @@ func aboutLeak(l *wire.Leak, now time.Time) string {
 	if where := place(l); where != "-" {
 		s += " in " + safetext.Field(where)
 	}
-	return fmt.Sprintf("%s, %s, %s, left by %d (%s) %s ago", s, count(l.Processes.Now, "process"), leakMemory(l), l.Leaker.PID,
+	return fmt.Sprintf("%s, %s, %s, left by %d (%s) %s ago", s, quantity.Count(l.Processes.Now, "process"), leakMemory(l), l.Leaker.PID,
 		Exit(l.Leaker.Exit), Since(now, &l.OpenedAt))
 }

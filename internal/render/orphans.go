@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/abot-trace/abot-trace/internal/quantity"
 	"github.com/abot-trace/abot-trace/internal/safetext"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -83,7 +84,7 @@ func orphanSum(list []wire.Process) string {
 			memory += orNone(o.Tree.RSSBytes) + orNone(o.Tree.SwapBytes)
 		}
 	}
-	return fmt.Sprintf("%s, %d of them leaked, %s: their trees hold %s", count(len(list), "orphan"), leaked, count(len(leaks), "leak"), Bytes(memory))
+	return fmt.Sprintf("%s, %d of them leaked, %s: their trees hold %s", quantity.Count(len(list), "orphan"), leaked, quantity.Count(len(leaks), "leak"), Bytes(memory))
 }
 
 // leftBy is the place of that column in a row.
@@ -122,7 +123,7 @@ func byLeak(list []wire.Process) (groups []*orphansOf) {
 // head says what they have in common. The memory of a stranded one is in its root's tree.
 func (g *orphansOf) head(now time.Time) string {
 	if g.id == "" {
-		return "in no leak: " + count(len(g.orphans), "orphan")
+		return "in no leak: " + quantity.Count(len(g.orphans), "orphan")
 	}
 	verdict, memory := wire.VerdictUnknown, uint64(0)
 	for _, p := range g.orphans {
@@ -138,7 +139,7 @@ func (g *orphansOf) head(now time.Time) string {
 	if command == "" {
 		command = safetext.Name(g.leaker.Comm)
 	}
-	return fmt.Sprintf("%s (%s): %s, %s, left by %d (%s) %s ago: %s", safetext.Field(g.id), verdict, count(len(g.orphans), "orphan"),
+	return fmt.Sprintf("%s (%s): %s, %s, left by %d (%s) %s ago: %s", safetext.Field(g.id), verdict, quantity.Count(len(g.orphans), "orphan"),
 		Bytes(memory), g.leaker.PID, Exit(g.leaker.Exit), Since(now, g.since), command)
 }
 

@@ -20,7 +20,7 @@ func Status(w io.Writer, s *wire.Status, now time.Time, style Style) error {
 	p := paragraphs{style: style, indent: 11}
 	state := style.paint(green, "well")
 	if n := len(s.Problems); n > 0 {
-		state = style.paint(red, count(n, "problem"))
+		state = style.paint(red, quantity.Count(n, "problem"))
 	}
 	fmt.Fprintf(&p.text, "%s on %s: %s\n", style.paint(bold, "abot-trace"), safetext.Field(s.Host), state)
 	p.add("daemon", fmt.Sprintf("%s, pid %d, up %s", safetext.Field(s.Version), s.Stream.PID, Since(now, &s.Stream.StartedAt)))
@@ -62,7 +62,7 @@ func streamStatus(s *wire.StatusStream, now time.Time) string {
 	if s.Lost > 0 {
 		lost = fmt.Sprintf("%d records lost", s.Lost)
 	}
-	return fmt.Sprintf("%s, %s; %s, %s", text, lost, count(s.Processes, "process"), count(s.Orphans, "orphan"))
+	return fmt.Sprintf("%s, %s; %s, %s", text, lost, quantity.Count(s.Processes, "process"), quantity.Count(s.Orphans, "orphan"))
 }
 
 func historyStatus(h *wire.StatusHistory, now time.Time) string {
@@ -90,7 +90,7 @@ func History(w io.Writer, h *wire.StatusHistory, now time.Time, style Style) err
 	}
 	p.add("lost", lost)
 	if h.SetAside > 0 {
-		p.add("set aside", count(int(h.SetAside), "segment")+" of no use: damaged, or another machine's")
+		p.add("set aside", quantity.Count(int(h.SetAside), "segment")+" of no use: damaged, or another machine's")
 	}
 	if h.Error != "" {
 		p.color = red

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/abot-trace/abot-trace/internal/quantity"
 	"github.com/abot-trace/abot-trace/internal/safetext"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -159,7 +160,7 @@ func (l *leftBehind) note() string {
 	if l.leaked {
 		verdict = wire.VerdictLeaked
 	}
-	return fmt.Sprintf("%s (%s, %s): ", safetext.Field(l.leak), verdict, count(l.orphans, "orphan"))
+	return fmt.Sprintf("%s (%s, %s): ", safetext.Field(l.leak), verdict, quantity.Count(l.orphans, "orphan"))
 }
 
 // Append appends the drawing of all that was added. complete says that every lineage in

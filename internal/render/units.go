@@ -6,6 +6,8 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+
+	"github.com/abot-trace/abot-trace/internal/quantity"
 )
 
 // A unitSum is what the processes of one unit hold that are drawn.
@@ -34,7 +36,7 @@ func (d *Drawing) drawUnits(b []byte, text string) []byte {
 	for n, r := range d.roots {
 		unit := d.nodes[r].unit
 		if sum := sums[unit]; sum != nil && (n == 0 || d.nodes[d.roots[n-1]].unit != unit) {
-			heading := fmt.Sprintf("%s: %s, %s", cmp.Or(unit, "in no unit"), count(sum.processes, "process"), Bytes(sum.memory))
+			heading := fmt.Sprintf("%s: %s, %s", cmp.Or(unit, "in no unit"), quantity.Count(sum.processes, "process"), Bytes(sum.memory))
 			b = append(b, d.opt.paint(bold, cutDisplay(heading, max(d.opt.Width, minText)+unlimited(d.opt.Style)))+"\n"...)
 		}
 		b = d.draw(b, text, r, "", "")
