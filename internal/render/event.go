@@ -204,11 +204,11 @@ func happened(e *wire.Event) string {
 	}
 	switch {
 	case e.Type == wire.TypeExit:
-		return Exit(p.Exit)
+		return Exit(p.Exit, p.PID, p.StartNS)
 	case e.Type == wire.TypeSignal && e.Signal != nil:
-		return aboutSignal(e.Signal)
+		return aboutSignal(e.Signal, p)
 	case e.Type == wire.TypeCaught && e.Caught != nil:
-		return aboutSignal(e.Caught)
+		return aboutSignal(e.Caught, p)
 	case e.Type == wire.TypeVerdict && p.Orphan != nil && e.Verdict != nil:
 		return verdictNote(p.Orphan, e.Verdict) + memoryNote(p)
 	case e.Type == wire.TypeVerdict && e.Verdict != nil:
@@ -247,13 +247,17 @@ func verdictNote(o *wire.Orphan, v *wire.VerdictChange) string {
 	return s + " (" + safetext.Terminal(v.Reason) + ")"
 }
 
-func aboutSignal(s *wire.Signal) string {
+// aboutSignal says what p was sent, and by whom.
+func aboutSignal(s *wire.Signal, p *wire.Process) string {
 	effect := ""
 	if s.Effect != "" {
 		effect = ", " + s.Effect
 	}
-	if s.Sender == nil {
+	switch by := s.Sender; {
+	case by == nil:
 		return s.Signal + " from the kernel" + effect
+	case by.PID == p.PID && by.StartNS == p.StartNS:
+		return s.Signal + " from itself" + effect
 	}
 	return fmt.Sprintf("%s from %d %s%s", s.Signal, s.Sender.PID, safetext.Name(s.Sender.Comm), effect)
 }

@@ -52,8 +52,9 @@ func appendCommand(b []byte, p *wire.Process) []byte {
 	return append(b, safetext.Name(p.Comm)...)
 }
 
-// Exit says how a process ended: "exit 3", "SIGKILL, from pid 99 (bash)".
-func Exit(x *wire.Exit) string {
+// Exit says how the process with that pid and start ended: "exit 3", "SIGKILL, from pid 99
+// (bash)", "SIGABRT, by itself".
+func Exit(x *wire.Exit, pid int32, startNS uint64) string {
 	switch {
 	case x == nil:
 		return "end not seen"
@@ -67,8 +68,12 @@ func Exit(x *wire.Exit) string {
 	if x.OOM {
 		s += ", out of memory"
 	}
-	if x.KilledBy != nil {
-		s += fmt.Sprintf(", from pid %d (%s)", x.KilledBy.PID, safetext.Name(x.KilledBy.Comm))
+	switch by := x.KilledBy; {
+	case by == nil:
+	case by.PID == pid && by.StartNS == startNS:
+		s += ", by itself"
+	default:
+		s += fmt.Sprintf(", from pid %d (%s)", by.PID, safetext.Name(by.Comm))
 	}
 	return s
 }

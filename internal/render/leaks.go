@@ -71,7 +71,7 @@ func leakRow(l *wire.Leak, now time.Time) []Cell {
 	}
 	return []Cell{text(l.ID), text(Since(now, &l.OpenedAt)), text(state), text(l.Verdict), text(processesOf(l)), text(leakMemory(l)),
 		text(ByteTime(l.ByteSeconds)), text(cpuTime(l.CPUSeconds)), text(safetext.Field(cmp.Or(l.Leaker.User, "-"))),
-		text(safetext.Field(cmp.Or(l.Leaker.Unit, "-"))), text(shortContainer(l.Leaker.ContainerName, l.Leaker.Container)), text(Exit(l.Leaker.Exit)), text(l.Fingerprint),
+		text(safetext.Field(cmp.Or(l.Leaker.Unit, "-"))), text(shortContainer(l.Leaker.ContainerName, l.Leaker.Container)), text(leakerExit(l)), text(l.Fingerprint),
 		{Text: LeakName(l), Fit: func(width int) string { return fitLeakName(l, width) }}}
 }
 
@@ -109,6 +109,8 @@ func shortContainer(name, id string) string {
 	}
 	return safetext.Field(cmp.Or(name, id, "-"))
 }
+
+func leakerExit(l *wire.Leak) string { return Exit(l.Leaker.Exit, l.Leaker.PID, l.Leaker.StartNS) }
 
 func place(l *wire.Leak) string {
 	return cmp.Or(l.Leaker.ContainerName, l.Leaker.Container, l.Leaker.Unit, "-")
@@ -201,7 +203,7 @@ func Leak(w io.Writer, l *wire.Leak, now time.Time, style Style) error {
 		leaker = safetext.Name(l.Leaker.Comm)
 	}
 	line("left by", "%d %s", l.Leaker.PID, leaker)
-	line("which died", "%s, %s ago", Exit(l.Leaker.Exit), Since(now, &l.OpenedAt))
+	line("which died", "%s, %s ago", leakerExit(l), Since(now, &l.OpenedAt))
 	var where []string
 	if l.Leaker.User != "" {
 		where = append(where, "user "+safetext.Field(l.Leaker.User))
@@ -286,5 +288,5 @@ func aboutLeak(l *wire.Leak, now time.Time) string {
 		s += " in " + safetext.Field(where)
 	}
 	return fmt.Sprintf("%s, %s, %s, left by %d (%s) %s ago", s, quantity.Count(l.Processes.Now, "process"), leakMemory(l), l.Leaker.PID,
-		Exit(l.Leaker.Exit), Since(now, &l.OpenedAt))
+		leakerExit(l), Since(now, &l.OpenedAt))
 }

@@ -140,14 +140,14 @@ func (g *orphansOf) head(now time.Time) string {
 		command = safetext.Name(g.leaker.Comm)
 	}
 	return fmt.Sprintf("%s (%s): %s, %s, left by %d (%s) %s ago: %s", safetext.Field(g.id), verdict, quantity.Count(len(g.orphans), "orphan"),
-		Bytes(memory), g.leaker.PID, Exit(g.leaker.Exit), Since(now, g.since), command)
+		Bytes(memory), g.leaker.PID, Exit(g.leaker.Exit, g.leaker.PID, g.leaker.StartNS), Since(now, g.since), command)
 }
 
 func orphanRow(p *wire.Process, now time.Time) []Cell {
 	o := p.Orphan
 	leaker, adopter, tree, memory := "not seen", "-", "-", "-"
 	if o.Leaker != nil {
-		leaker = fmt.Sprintf("%d %s, %s", o.Leaker.PID, safetext.Name(o.Leaker.Comm), Exit(o.Leaker.Exit))
+		leaker = fmt.Sprintf("%d %s, %s", o.Leaker.PID, safetext.Name(o.Leaker.Comm), Exit(o.Leaker.Exit, o.Leaker.PID, o.Leaker.StartNS))
 	}
 	switch {
 	case !o.Direct:

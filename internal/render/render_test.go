@@ -264,6 +264,7 @@ func TestEvents(t *testing.T) {
 	for i := range doc.Processes {
 		byPID[doc.Processes[i].PID] = &doc.Processes[i]
 	}
+	aborted := &wire.Process{PID: 30, StartNS: 300, Comm: "app", Exit: &wire.Exit{Signal: "SIGABRT", KilledBy: &wire.Ref{PID: 30, StartNS: 300, Comm: "app"}}}
 	events := []wire.Event{
 		{Type: wire.TypeFork, Process: byPID[22]},
 		{Type: wire.TypeExec, Process: byPID[4194304]},
@@ -273,6 +274,11 @@ func TestEvents(t *testing.T) {
 		{Type: wire.TypeOrphan, Process: byPID[22]},
 		{Type: wire.TypeSignal, Process: byPID[20], Signal: &wire.Signal{Signal: "SIGTERM", Sender: &wire.Sender{PID: 5, Comm: hostile}}},
 		{Type: wire.TypeSignal, Process: byPID[20], Signal: &wire.Signal{Signal: "SIGSEGV"}},
+		{Type: wire.TypeSignal, Process: aborted, Signal: &wire.Signal{Signal: "SIGABRT", Sender: &wire.Sender{PID: 30, StartNS: 300, Comm: "app"}}},
+		{Type: wire.TypeExit, Process: aborted},
+		{Type: wire.TypeSignal, Process: aborted, Signal: &wire.Signal{Signal: "SIGABRT", Sender: &wire.Sender{PID: 30, StartNS: 299, Comm: "gone"}}},
+		{Type: wire.TypeOrphan, Process: &wire.Process{PID: 31, Comm: "worker", Orphan: &wire.Orphan{Direct: true, Verdict: wire.VerdictLeaked,
+			Leaker: &wire.Leaker{PID: 30, StartNS: 300, Comm: "app", Exit: aborted.Exit}}}},
 		{Type: wire.TypeOOM, Process: byPID[21], OOM: &wire.OOM{RSSBytes: 3 << 30}},
 		{Type: wire.TypeOOM, Process: byPID[21], OOM: &wire.OOM{}},
 		{Type: wire.TypeLost, Lost: &wire.Lost{Records: 12}},

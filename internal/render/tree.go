@@ -278,7 +278,7 @@ func Select(doc *wire.Tree, opt TreeOptions) []wire.Process {
 // noteOf is what is remarkable about a process.
 func noteOf(p *wire.Process, now time.Time) (string, color) {
 	if p.State == wire.StateDead {
-		s := "† " + Exit(p.Exit)
+		s := "† " + Exit(p.Exit, p.PID, p.StartNS)
 		if p.ExitedAt != nil {
 			s += ", " + Since(now, p.ExitedAt) + " ago"
 		}
@@ -312,7 +312,7 @@ func orphanNote(o *wire.Orphan, now time.Time) string {
 	if o.Leaker != nil {
 		fmt.Fprintf(&b, ", left by %d %s", o.Leaker.PID, safetext.Name(o.Leaker.Comm))
 		if o.Leaker.Exit != nil {
-			b.WriteString(" (" + Exit(o.Leaker.Exit) + ")")
+			b.WriteString(" (" + Exit(o.Leaker.Exit, o.Leaker.PID, o.Leaker.StartNS) + ")")
 		}
 	}
 	if a := o.Adopter; a != nil && o.Direct {
