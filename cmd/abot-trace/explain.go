@@ -32,33 +32,35 @@ Examples:
    abot-trace explain L0123456789ab
    abot-trace explain 4711 --at 2026-01-31T03:00
    abot-trace explain 4711 --json | jq '.rules[] | select(.applies)'`,
-		Flags: []cli.Flag{configFlag(), atFlag(), historyFlag(), jsonFlag(), colorFlag(), socketFlag(), noDaemonFlag()},
-		Action: func(c *cli.Context) error {
-			if id := c.Args().First(); isLeakID(id) {
-				return explainLeak(c, id)
-			}
-			pid, err := pidArg(c)
-			if err != nil {
-				return err
-			}
-			if pid == 0 {
-				return usageError("explain: want a PID")
-			}
-			ctx, stop := interruptible(c)
-			defer stop()
-			out, at, err := explain(ctx, c, pid)
-			if isUnknownProcess(err) {
-				return withHint(err, "abot-trace tree lists the processes that are known")
-			}
-			if err != nil {
-				return explained(refusedConfig(err))
-			}
-			if c.Bool("json") {
-				return writeJSON(c.App.Writer, out)
-			}
-			return render.Explain(c.App.Writer, out, at, styleOf(c))
-		},
+		Flags:  []cli.Flag{configFlag(), atFlag(), historyFlag(), jsonFlag(), colorFlag(), noPagerFlag(), socketFlag(), noDaemonFlag()},
+		Action: paged(showExplanation),
 	}
+}
+
+func showExplanation(c *cli.Context) error {
+	if id := c.Args().First(); isLeakID(id) {
+		return explainLeak(c, id)
+	}
+	pid, err := pidArg(c)
+	if err != nil {
+		return err
+	}
+	if pid == 0 {
+		return usageError("explain: want a PID")
+	}
+	ctx, stop := interruptible(c)
+	defer stop()
+	out, at, err := explain(ctx, c, pid)
+	if isUnknownProcess(err) {
+		return withHint(err, "abot-trace tree lists the processes that are known")
+	}
+	if err != nil {
+		return explained(refusedConfig(err))
+	}
+	if c.Bool("json") {
+		return writeJSON(c.App.Writer, out)
+	}
+	return render.Explain(c.App.Writer, out, at, styleOf(c))
 }
 
 // explainLeak tells everything that is known of one leak.

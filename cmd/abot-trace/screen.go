@@ -20,7 +20,7 @@ import (
 const watchInterval = 2 * time.Second
 
 func noPagerFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "no-pager", Usage: "print long lists on a terminal as they are, not through a pager (ABOT_TRACE_PAGER, PAGER, less)"}
+	return &cli.BoolFlag{Name: "no-pager", Usage: "print what is long on a terminal as it is, not through a pager (ABOT_TRACE_PAGER, PAGER, less)"}
 }
 
 // paged shows what an action prints on a terminal through a pager where it is longer than
