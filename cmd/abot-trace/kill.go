@@ -36,8 +36,9 @@ Protected processes are left alone with all below them, and so are those that we
 running deliberately or with ABOT_TRACE_KEEP=1, unless they are named themselves. Root
 may end any other; everyone else what they could signal.
 
-Without a terminal --yes is needed. While the stop file exists there is a second
-question, which --yes does not answer. Exits with 1 when something survived.
+Without a terminal --yes is needed; else it says what it would end and exits with 2. While
+the stop file exists there is a second question, which --yes does not answer. Exits with 1
+when something survived.
 
 Examples:
    abot-trace kill 4711
@@ -168,10 +169,19 @@ func killRefused(req *api.KillRequest, err error) error {
 	return err
 }
 
-// confirm shows the plan and asks; its error is that nothing is to be ended.
+// confirm shows the plan and asks, where anybody can be asked; its error is that nothing is to
+// be ended.
 func confirm(c *cli.Context, plan *wire.KillPlan) error {
 	if len(plan.Processes) == 0 {
 		return nothingToEnd(plan)
+	}
+	if c.Bool("yes") && plan.Stop == nil {
+		return nil
+	}
+	out := c.App.ErrWriter
+	style := render.Style{Color: term.Color(c.String("color"), out), Width: term.Width(out)}
+	if err := render.KillPlan(out, plan, style); err != nil {
+		return err
 	}
 	in, terminal := c.App.Reader, isTerminal(c.App.Reader)
 	switch {
@@ -179,14 +189,8 @@ func confirm(c *cli.Context, plan *wire.KillPlan) error {
 		return usageError("kill: the stop file %s has called off all kills: that wants an answer at a terminal, --yes does not suffice", safetext.Terminal(plan.Stop.Path))
 	case !c.Bool("yes") && !terminal:
 		return usageError("kill: standard input is no terminal: --yes ends it without a question")
-	case c.Bool("yes") && plan.Stop == nil:
-		return nil
 	}
-	out, answers := c.App.ErrWriter, bufio.NewReader(in)
-	style := render.Style{Color: term.Color(c.String("color"), out), Width: term.Width(out)}
-	if err := render.KillPlan(out, plan, style); err != nil {
-		return err
-	}
+	answers := bufio.NewReader(in)
 	if plan.Stop != nil {
 		question := "The stop file " + safetext.Terminal(plan.Stop.Path) + " has called off all kills"
 		if plan.Stop.Reason != "" {
