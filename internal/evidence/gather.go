@@ -7,7 +7,7 @@
 //
 //	orphan -> facts -> verdict.Judge -> news, for the loop to take
 //	            ^
-//	answers ----+---- looks: 50 ms, 1 s, exec, move, its unit, the orphan above it
+//	answers ----+---- looks: 5 ms to a minute, exec, move, its unit, the orphan above it
 package evidence
 
 import (

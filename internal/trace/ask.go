@@ -28,8 +28,7 @@ func (t *Tracer) Leases() *lease.Table { return t.leases }
 // Leaks returns the leaks, for callers on the loop.
 func (t *Tracer) Leaks() *leakfeed.Feed { return t.leaks }
 
-// IsJudging reports whether orphans wait to be judged for the first time, for callers on the
-// loop.
+// IsJudging reports whether orphans wait for their first verdict, for callers on the loop.
 func (t *Tracer) IsJudging() bool { return t.evidence.HasNews() }
 
 // IDPrefix is what the ids of this start's events and kills begin with.
@@ -117,8 +116,7 @@ func (t *Tracer) Unchanged(m Mark) bool {
 	return m.complete && t.inbox.WhileOpen(func() bool { return t.source.Refused() == m.refused && t.source.Untouched(m.at) })
 }
 
-// DescribeOnLoop returns what the tree knows of a process, nil where it is not in it. On
-// the loop.
+// DescribeOnLoop describes a process, nil where the tree does not have it. On the loop.
 func (t *Tracer) DescribeOnLoop(id event.ID) *wire.Process {
 	p, ok := t.tree.Get(id)
 	if !ok {
@@ -127,20 +125,17 @@ func (t *Tracer) DescribeOnLoop(id event.ID) *wire.Process {
 	return t.conv.Process(&p)
 }
 
-// Filled is closed when the processes older than the tracer have got their command
-// lines. From any goroutine.
+// Filled is closed when the command lines of older processes are read. From any goroutine.
 func (t *Tracer) Filled() <-chan struct{} { return t.evidence.Filled() }
 
 // ReadNow has programs and marks of the processes read, and then calls fn on the loop,
 // whatever could be read: within half a second. On the loop.
 func (t *Tracer) ReadNow(ids []event.ID, fn func()) { t.evidence.ReadNow(ids, fn) }
 
-// ReadSoon has program and marks of the process read, where they are not known, and OnRead
-// called. On the loop.
+// ReadSoon has program and marks read where they are not known, and OnRead called. On the loop.
 func (t *Tracer) ReadSoon(id event.ID) { t.evidence.ReadSoon(id) }
 
-// Group returns the path and the unit of the control group that the process is in.
-// On the loop.
+// Group returns the path and the unit of the process's control group. On the loop.
 func (t *Tracer) Group(p *tracker.Process) (cgroup, unit string) {
 	g := t.names.Group(p.ID, p.Cgroup, !p.Dead)
 	return g.Path, g.UnitName()

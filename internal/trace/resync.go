@@ -46,6 +46,5 @@ func (t *Tracer) resync() {
 		Resync: &wire.Resync{Reason: why, Found: found, Vanished: vanished}}, boottime.Now())
 }
 
-// maxDrain bounds the reading in a resync, in batches: a storm fills the ring as fast
-// as it is read.
+// maxDrain bounds one drain, in batches: a storm fills the ring as fast as it is read.
 const maxDrain = 256

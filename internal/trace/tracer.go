@@ -81,11 +81,10 @@ type Tracer struct {
 	justPublished bool // of some, since the loop rested last
 	yieldWanted   bool // somebody was signalled, who is to have the processors
 	yieldedAt     time.Time
-	// afterYield is what is to be done when the loop has rested.
-	afterYield []func()
-	leases     *lease.Table
-	leaks      *leakfeed.Feed
-	evidence   *evidence.Gatherer
+	afterYield    []func() // to be done when the loop has rested
+	leases        *lease.Table
+	leaks         *leakfeed.Feed
+	evidence      *evidence.Gatherer
 
 	recording *past.Recording // nil until Run, and without a recorder
 	missing   wire.Lost       // not told yet
