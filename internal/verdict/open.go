@@ -23,7 +23,7 @@ func (f *Facts) mayChange(word string) bool {
 	case p.Ends && (try(abandon) || try(holdEnds)):
 	case p.Unit && (try(own) || try(disown)):
 	case p.Marks && (try(keep) || try(knowMarks)):
-	case p.Listens && (try(listen) || try(deaf)):
+	case p.Listens && (try(listen) || try(doNotListen)):
 	case p.Client && try(connect):
 	case f.Above != nil && f.Above.Provisional && (try(spareAbove) || try(leakAbove)):
 	default:
@@ -38,13 +38,13 @@ func giveSign(f *Facts) {
 func giveSession(f *Facts) {
 	f.Now.SessionOwn, f.Exec.SessionOwn, f.Launch.SessionOwn = true, false, false
 }
-func own(f *Facts)       { f.Unit.Main, f.Pending.Unit = true, false }
-func disown(f *Facts)    { f.Pending.Unit = false }
-func keep(f *Facts)      { f.MarksKnown, f.Keep = true, true }
-func knowMarks(f *Facts) { f.MarksKnown = true }
-func listen(f *Facts)    { f.Succession.Listens = Yes }
-func deaf(f *Facts)      { f.Succession.Listens = No }
-func connect(f *Facts)   { f.Client = Yes }
+func own(f *Facts)         { f.Unit.Main, f.Pending.Unit = true, false }
+func disown(f *Facts)      { f.Pending.Unit = false }
+func keep(f *Facts)        { f.MarksKnown, f.Keep = true, true }
+func knowMarks(f *Facts)   { f.MarksKnown = true }
+func listen(f *Facts)      { f.Succession.Listens = Yes }
+func doNotListen(f *Facts) { f.Succession.Listens = No }
+func connect(f *Facts)     { f.Client = Yes }
 
 func holdEnds(f *Facts) { f.answerEnds(EndUnknown, EndHeld) }
 func abandon(f *Facts) {
