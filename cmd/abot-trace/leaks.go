@@ -27,8 +27,9 @@ func leaksCommand() *cli.Command {
 		Description: `A leak is what one death left behind: the leaker with all its orphans that are not
 deliberate, and what they forked since. Without a range: the open ones, and those that
 ended within 24h. PROC and MEMORY are what an open leak holds now, and what an ended one
-had in all and held at most; COST is memory over time. With a range: those that were open
-in it at any time, and what they have cost inside it, out of the history.
+had in all and held at most; where STATE has no room, PROC says ended. COST is memory over
+time. With a range: those that were open in it at any time, and what they have cost inside
+it, out of the history.
 
 Examples:
    abot-trace leaks

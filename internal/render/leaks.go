@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,10 +34,17 @@ var leakColumns = []Column{
 	{Name: "LEFT BY", Flexible: true},
 }
 
+// The places of columns in a row of leaks.
+var (
+	leakState     = slices.IndexFunc(leakColumns, func(c Column) bool { return c.Name == "STATE" })
+	leakProcesses = slices.IndexFunc(leakColumns, func(c Column) bool { return c.Name == "PROC" })
+)
+
 // LeakColumns names the columns of that table.
 func LeakColumns() []string { return names(leakColumns) }
 
-// Leaks prints leaks as a table, with a line that sums them.
+// Leaks prints leaks as a table, with a line that sums them. Where there is no room for their
+// states, ended ones are told by the word in the place of their processes.
 func Leaks(w io.Writer, list []wire.Leak, now time.Time, style Style) error {
 	if len(list) == 0 {
 		_, err := fmt.Fprintln(w, "No leaks.")
@@ -52,6 +60,13 @@ func Leaks(w io.Writer, list []wire.Leak, now time.Time, style Style) error {
 			open++
 			processes += l.Processes.Now
 			bytes += orNone(l.RSSBytes) + orNone(l.SwapBytes)
+		}
+	}
+	if len(style.Columns) == 0 && !t.shows(leakState, style) {
+		for i := range list {
+			if list[i].State == wire.LeakStateEnded {
+				t.Rows[i][leakProcesses] = text(wire.LeakStateEnded) // or it looks like an open one
+			}
 		}
 	}
 	if err := t.Print(w, style); err != nil {

@@ -5,6 +5,7 @@ package render
 import (
 	"bufio"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -160,6 +161,12 @@ func (t *Table) layout(style Style) (shown, widths []int) {
 			return shown, widths
 		}
 	}
+}
+
+// shows reports whether the column has room.
+func (t *Table) shows(column int, style Style) bool {
+	shown, _ := t.layout(style)
+	return slices.Contains(shown, column)
 }
 
 // wanted lists the columns that are to be shown where there is room: those with a value
