@@ -27,6 +27,8 @@ type eventQuery struct {
 	last    int  // of the past, the last so many; -1 is all
 	follow  bool
 	pick    *filter
+	shown   int // so far
+	others  int // that did not pass
 }
 
 func readEventQuery(c *cli.Context) (q eventQuery, err error) {
@@ -79,9 +81,15 @@ func (q *eventQuery) ranged() bool {
 // whole reports whether everything is to be shown, as it comes.
 func (q *eventQuery) whole() bool { return q.last < 0 && !q.pick.active }
 
-// picks reports whether the event is to be shown.
+// picks reports whether the event is to be shown, and counts.
 func (q *eventQuery) picks(e *wire.Event) bool {
-	return q.pick.event(e) && (q.PID == 0 || e.Type == wire.TypeLost || past.IsAbout(e, q.PID))
+	ok := q.pick.event(e) && (q.PID == 0 || e.Type == wire.TypeLost || past.IsAbout(e, q.PID))
+	if ok {
+		q.shown++
+	} else {
+		q.others++
+	}
+	return ok
 }
 
 // A latest keeps the last events of those that it is given; all, where n is negative.

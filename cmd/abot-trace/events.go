@@ -3,7 +3,9 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -59,14 +61,31 @@ func showEvents(c *cli.Context) error {
 	}
 	ctx, stop := interruptible(c)
 	defer stop()
+	if err := q.show(ctx, c); err != nil || q.follow || c.Bool("json") || q.shown > 0 || q.others == 0 || !q.pick.active {
+		return err
+	}
+	return q.pick.sayNoneMatch(c.App.ErrWriter, "event", q.others, q.chosen(c)...)
+}
+
+// chosen are the flags, as they were typed, by which events are chosen beside the filter.
+func (q *eventQuery) chosen(c *cli.Context) (flags []string) {
+	for _, name := range []string{"type", "since", "until", "pid"} {
+		if c.IsSet(name) {
+			flags = append(flags, "--"+name, fmt.Sprint(c.Value(name)))
+		}
+	}
+	return flags
+}
+
+func (q *eventQuery) show(ctx context.Context, c *cli.Context) error {
 	switch cursor, ok, err := startCursor(c); {
 	case err != nil:
 		return err
 	case ok:
-		return showFrom(ctx, c, &q, cursor)
+		return showFrom(ctx, c, q, cursor)
 	}
 	if q.ranged() && !c.Bool("no-daemon") {
-		return showRange(ctx, c, &q)
+		return showRange(ctx, c, q)
 	}
 	from, closer, err := openInspector(ctx, c)
 	if err != nil {

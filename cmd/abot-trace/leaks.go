@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"regexp"
 	"slices"
 	"strings"
@@ -57,7 +58,7 @@ Examples:
 }
 
 func showLeaks(c *cli.Context) error {
-	pick, places, err := leakFilter(c)
+	within, pick, err := leakFilter(c)
 	if err != nil {
 		return err
 	}
@@ -78,10 +79,17 @@ func showLeaks(c *cli.Context) error {
 		return render.Leak(c.App.Writer, &doc.Leaks[0], now, styleOf(c))
 	}
 	if id == "" {
-		if err := places.keepPlaced(ctx, doc); err != nil {
+		within(doc, courses, now)
+		all := len(doc.Leaks)
+		if err := pick.keepLeaks(ctx, doc, now); err != nil {
 			return err
 		}
-		pick(doc, courses, now)
+		if len(doc.Leaks) == 0 && all > 0 && !c.Bool("json") {
+			return pick.sayNoneMatch(c.App.Writer, "leak", all, openFlag(c)...)
+		}
+		if n := c.Int("n"); n > 0 && len(doc.Leaks) > n {
+			doc.Leaks = doc.Leaks[len(doc.Leaks)-n:]
+		}
 	}
 	by := c.String("by")
 	if by != "" {
@@ -100,8 +108,27 @@ var leakID = regexp.MustCompile(`^L[0-9a-f]{12}$`)
 
 func isLeakID(s string) bool { return leakID.MatchString(s) }
 
-// leakFilter returns what leaves those in a document that the flags ask for, and the filter
-// among the flags.
+// openFlag is --open as it was typed.
+func openFlag(c *cli.Context) []string {
+	if c.Bool("open") {
+		return []string{"--open"}
+	}
+	return nil
+}
+
+// keepLeaks leaves those in a document that pass, and with --open the open ones.
+func (f *filter) keepLeaks(ctx context.Context, doc *wire.Leaks, now time.Time) error {
+	if err := f.keepPlaced(ctx, doc); err != nil {
+		return err
+	}
+	doc.Leaks = slices.DeleteFunc(doc.Leaks, func(l wire.Leak) bool {
+		return f.command.Bool("open") && l.State != wire.LeakStateOpen || !f.leak(&l, now)
+	})
+	return nil
+}
+
+// leakFilter returns what leaves those in a document that were there at the times that the
+// flags ask for, and the filter among the flags.
 func leakFilter(c *cli.Context) (func(*wire.Leaks, map[string]leak.Course, time.Time), *filter, error) {
 	if by := c.String("by"); by != "" && !slices.Contains(leak.Keys, by) {
 		return nil, nil, usageError("--by %q%s: want %s", by, nearest.Hint(by, leak.Keys...), strings.Join(leak.Keys, ", "))
@@ -137,12 +164,6 @@ func leakFilter(c *cli.Context) (func(*wire.Leaks, map[string]leak.Course, time.
 			doc.Leaks = leak.Inside(doc.Leaks, courses, now, since, until)
 		case c.String("events") == "" && (c.IsSet("at") || !c.IsSet("history")):
 			doc.Leaks = leak.Within(doc.Leaks, now.Add(-shownEnded), until)
-		}
-		doc.Leaks = slices.DeleteFunc(doc.Leaks, func(l wire.Leak) bool {
-			return c.Bool("open") && l.State != wire.LeakStateOpen || !pick.leak(&l, now)
-		})
-		if n := c.Int("n"); n > 0 && len(doc.Leaks) > n {
-			doc.Leaks = doc.Leaks[len(doc.Leaks)-n:]
 		}
 	}, pick, nil
 }

@@ -110,9 +110,13 @@ func showOrphans(c *cli.Context) error {
 		if c.Bool("watch") {
 			now = time.Now()
 		}
+		all := len(list)
 		list = slices.DeleteFunc(list, func(p wire.Process) bool {
 			return !pick.process(&p, now)
 		})
+		if len(list) == 0 && all > 0 && !c.Bool("json") {
+			return pick.sayNoneMatch(c.App.Writer, "orphan", all)
+		}
 		slices.SortStableFunc(list, func(a, b wire.Process) int { return order(&a, &b) })
 		if n := c.Int("n"); n > 0 {
 			list = list[:min(n, len(list))]

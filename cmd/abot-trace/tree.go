@@ -79,7 +79,7 @@ func showTree(c *cli.Context) error {
 		opt.Wanted = func(p *wire.Process) bool { return pick.process(p, at) }
 	}
 	if !c.Bool("watch") {
-		return drawTree(ctx, c, from, opt, pick.facts())
+		return drawTree(ctx, c, from, opt, pick)
 	}
 	return watch(ctx, c, func() error {
 		alerts, err := drawAlerts(ctx, c, from)
@@ -90,7 +90,7 @@ func showTree(c *cli.Context) error {
 		if rows := term.Height(c.App.Writer); rows > 0 {
 			opt.Rows = max(rows-alerts-besideRows, 1)
 		}
-		return drawTree(ctx, c, from, opt, pick.facts())
+		return drawTree(ctx, c, from, opt, pick)
 	})
 }
 
@@ -119,14 +119,14 @@ func treeOptions(c *cli.Context) (opt render.TreeOptions, pick *filter, err erro
 	return opt, pick, err
 }
 
-func drawTree(ctx context.Context, c *cli.Context, from looker, opt render.TreeOptions, facts []string) error {
+func drawTree(ctx context.Context, c *cli.Context, from looker, opt render.TreeOptions, pick *filter) error {
 	if !c.Bool("json") && opt.Wanted == nil && !opt.ByUnit {
 		err := from.DrawTree(ctx, c.App.Writer, opt)
 		if opt.Root == 0 || !isUnknownProcess(err) {
 			return explained(err)
 		}
 	}
-	doc, err := from.Tree(ctx, facts...)
+	doc, err := from.Tree(ctx, pick.facts()...)
 	if err != nil {
 		return explained(err)
 	}
@@ -135,11 +135,29 @@ func drawTree(ctx context.Context, c *cli.Context, from looker, opt render.TreeO
 			return explained(err)
 		}
 	}
-	if !c.Bool("json") {
-		return render.Tree(c.App.Writer, doc, opt)
+	selected := render.Select(doc, opt)
+	switch {
+	case c.Bool("json"):
+		doc.Processes = selected
+		return writeJSON(c.App.Writer, doc)
+	case len(selected) == 0 && opt.Wanted != nil && opt.Root == 0:
+		return sayNoneDrawn(c, doc, &opt, pick)
 	}
-	doc.Processes = render.Select(doc, opt)
-	return writeJSON(c.App.Writer, doc)
+	return render.Tree(c.App.Writer, doc, opt)
+}
+
+// sayNoneDrawn says that no living process, or no orphan, passes the filter.
+func sayNoneDrawn(c *cli.Context, doc *wire.Tree, opt *render.TreeOptions, pick *filter) error {
+	all := 0
+	for i := range doc.Processes {
+		if p := &doc.Processes[i]; p.State != wire.StateDead && (p.Orphan != nil || !opt.Orphans) {
+			all++
+		}
+	}
+	if opt.Orphans {
+		return pick.sayNoneMatch(c.App.Writer, "orphan", all)
+	}
+	return pick.sayNoneMatch(c.App.Writer, "process", all)
 }
 
 // addRemembered adds to the tree the process with that pid, and who spawned it up to

@@ -87,7 +87,7 @@ rules:
 	out, _ = wantRun(t, 0, "orphans", "--sort", "memory", "-n", "1", "--program", "sleep", "--verdict", "leaked", "--min-memory", "1KB", "--socket", d.socket())
 	wantText(t, out, fmt.Sprint(leaf.pid), "sleep 300")
 	out, _ = wantRun(t, 0, "orphans", "--min-age", "1h", "--socket", d.socket())
-	wantText(t, out, "No orphans.")
+	wantText(t, out, "No orphans match: --min-age 1h; ")
 	out, _ = wantRun(t, 0, "explain", "--socket", d.socket(), fmt.Sprint(leaf.pid))
 	wantText(t, out, "held back by the stop file", "release of Friday")
 

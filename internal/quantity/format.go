@@ -133,14 +133,18 @@ func trimZeros(number string) string {
 	return strings.TrimSuffix(strings.TrimRight(number, "0"), ".")
 }
 
-// Count says how many of what noun names there are: "1 rule", "12 processes". The noun is
-// one that takes s, or es after an s.
+// Count says how many of what noun names there are: "1 rule", "12 processes".
 func Count(n int, noun string) string {
-	switch {
-	case n == 1:
+	if n == 1 {
 		return "1 " + noun
-	case strings.HasSuffix(noun, "s"):
+	}
+	return strconv.Itoa(n) + " " + Plural(noun)
+}
+
+// Plural is the plural of a noun that takes s, or es after an s.
+func Plural(noun string) string {
+	if strings.HasSuffix(noun, "s") {
 		noun += "e"
 	}
-	return strconv.Itoa(n) + " " + noun + "s"
+	return noun + "s"
 }
