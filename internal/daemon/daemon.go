@@ -163,14 +163,9 @@ func (d *daemon) build(p *probe.Probe) error {
 		d.Log.Warn("no process can be ended: rules can only observe", "err", ability.Signal)
 		d.hostConditions = append(d.hostConditions, "no process can be ended, rules can only observe: "+ability.Signal.Error())
 	}
-	trust, err := newTrustKeeper(d.stateSaver.dir)
-	if err != nil {
-		d.Log.Error("what people have decided about leaks could not be read: no rule ends anything until root has run leaks import, ignore or forget", "err", err)
-		d.hostConditions = append(d.hostConditions, "what was decided about leaks could not be read, no rule ends anything until root has run leaks import, ignore or forget: "+err.Error())
-	}
-	d.trust = trust
+	d.openTrust()
 	d.control = control.New(control.Options{
-		Trust: trust.book, TrustChanged: trust.changed,
+		Trust: d.trust.book, TrustChanged: d.trust.changed,
 		Journal: d.stopJournal(),
 		Tasks:   p,
 		Owners:  owners,
@@ -184,7 +179,7 @@ func (d *daemon) build(p *probe.Probe) error {
 		Recorder: d.history.recorder(),
 		OnLag:    func(lag time.Duration) { d.counters.metrics.ObserveLatency(lag) },
 	})
-	trust.tracer = d.tracer
+	d.trust.tracer = d.tracer
 	d.control.Attach(d.tracer)
 	if err := d.control.Configure(d.cfg); err != nil {
 		return &ConfigError{err}
@@ -202,6 +197,21 @@ func (d *daemon) build(p *probe.Probe) error {
 	d.notices = notify.NewDispatcher(sink, d.helpers, settings)
 	d.counters = newCounters(d)
 	d.samplerLoop = newSamplerLoop(d)
+	return d.buildServer()
+}
+
+// openTrust reads what people have decided about leaks.
+func (d *daemon) openTrust() {
+	trust, err := newTrustKeeper(d.stateSaver.dir)
+	if err != nil {
+		d.Log.Error("what people have decided about leaks could not be read: no rule ends anything until root has run leaks import, ignore or forget", "err", err)
+		d.hostConditions = append(d.hostConditions, "what was decided about leaks could not be read, no rule ends anything until root has run leaks import, ignore or forget: "+err.Error())
+	}
+	d.trust = trust
+}
+
+// buildServer makes what answers on the socket.
+func (d *daemon) buildServer() (err error) {
 	group := d.Group
 	if group == "" {
 		group = d.cfg.Socket.Group.Value

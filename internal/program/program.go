@@ -26,9 +26,6 @@ type Program struct {
 	Args []string
 }
 
-// Interpreter reports whether the program runs a script.
-func (p *Program) Interpreter() bool { return p.Script != "" }
-
 // Shell reports whether the program is a shell.
 func (p *Program) Shell() bool { return shells.MatchString(p.Name) }
 
