@@ -21,6 +21,7 @@ func TestCompleteWords(t *testing.T) {
 		{Name: "end", ArgsUsage: "PID|PID@START_NS|LEAK"},
 		{Name: "arm", ArgsUsage: "RULE"},
 		{Name: "help", ArgsUsage: "[COMMAND]"},
+		{Name: "leaks", Hidden: true, Flags: []cli.Flag{&cli.StringFlag{Name: "sort"}}},
 		{Name: "group", Subcommands: []*cli.Command{{Name: "inner", Usage: "deep"}}},
 	}
 	known := func(kind string) []candidate {
@@ -48,6 +49,7 @@ func TestCompleteWords(t *testing.T) {
 		{"commands", []string{"help", "tr"}, []string{"tree\tshow"}},
 		{"rules", []string{"arm", "st"}, []string{"stale\tobserve"}},
 		{"a flag's words", []string{"tree", "--verdict", "l"}, []string{"leaked\t"}},
+		{"the orders of leaks", []string{"leaks", "--sort", ""}, []string{"age\t", "cost\t", "memory\t", "user\t"}},
 		{"the first of a list", []string{"tree", "--type", "or"}, []string{"orphan\t"}},
 		{"the next of a list, by the short flag", []string{"tree", "-t", "kill,or"}, []string{"kill,orphan\t"}},
 		{"what the daemon knows for a flag", []string{"tree", "--unit", "w"}, []string{"web.service\t"}},

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -38,7 +39,10 @@ func flagValues(flag, command string) []string {
 	case "by":
 		return leak.Keys
 	case "sort":
-		return []string{"age", "memory", "pid", "user"}
+		if command == "leaks" {
+			return slices.Sorted(maps.Keys(leakOrders))
+		}
+		return slices.Sorted(maps.Keys(orphanOrders))
 	case "scope":
 		return []string{wire.ScopeTree, wire.ScopeProcess}
 	case "signal":

@@ -232,15 +232,19 @@ func sumOf(sizes ...*uint64) (sum uint64) {
 // leak reports whether the leak passes: by its leaker, its verdict, its age and what it
 // holds, or held at most.
 func (f *filter) leak(l *wire.Leak, now time.Time) bool {
-	memory := sumOf(l.RSSBytes, l.SwapBytes)
-	if l.State == wire.LeakStateEnded {
-		memory = sumOf(l.PeakBytes)
-	}
 	c := f.command
 	return chosen(c, "verdict", l.Verdict) && chosen(c, "user", l.Leaker.User) && chosen(c, "unit", l.Leaker.Unit) &&
 		chosen(c, "container", l.Leaker.Container, l.Leaker.ContainerName) &&
 		chosenWide(c, "pod", podName(l.Leaker.Pod)) && chosenWide(c, "image", l.Leaker.ContainerImage) && chosen(c, "program", l.Program, l.Leaker.Comm, baseOf(l.Leaker.Exe)) &&
-		now.Sub(l.OpenedAt) >= f.age && memory >= f.memory
+		now.Sub(l.OpenedAt) >= f.age && leakMemory(l) >= f.memory
+}
+
+// leakMemory is what an open leak holds, and an ended one held at most.
+func leakMemory(l *wire.Leak) uint64 {
+	if l.State == wire.LeakStateEnded {
+		return sumOf(l.PeakBytes)
+	}
+	return sumOf(l.RSSBytes, l.SwapBytes)
 }
 
 // event reports whether what the event is about passes. A loss of events is told to

@@ -35,6 +35,7 @@ it, out of the history.
 Examples:
    abot-trace leaks
    abot-trace leaks --open --user bob
+   abot-trace leaks --sort memory -n 10
    abot-trace leaks --since 7d --by program
    abot-trace leaks --events recorded.ndjson --by program
    abot-trace leaks --at 03:00
@@ -48,7 +49,8 @@ Examples:
 			&cli.StringFlag{Name: "until", Usage: "leaks that were open before `T`"},
 			atFlag(), historyFlag(),
 			&cli.StringFlag{Name: "by", Usage: "count and sum them by `KEY`: " + strings.Join(leak.Keys, ", ")},
-			&cli.IntFlag{Name: "n", Usage: "at most `N` of them, the latest"},
+			&cli.StringFlag{Name: "sort", Usage: "by `KEY`: age, cost, memory or user; the oldest and the largest come first; without it the oldest"},
+			&cli.IntFlag{Name: "n", Usage: "at most `N` of them: the first with --sort, else the latest"},
 			&cli.StringFlag{Name: "events", Usage: "those that the events of `FILE` tell of, NDJSON as events --json writes it; - is standard input"},
 			jsonFlag(), colorFlag(), noPagerFlag(), socketFlag(),
 		}, slices.Concat(tableFlags(render.LeakColumns()), filterFlags(), placeFlags())...),
@@ -59,6 +61,10 @@ Examples:
 
 func showLeaks(c *cli.Context) error {
 	within, pick, err := leakFilter(c)
+	if err != nil {
+		return err
+	}
+	order, err := leakOrder(c)
 	if err != nil {
 		return err
 	}
@@ -87,9 +93,7 @@ func showLeaks(c *cli.Context) error {
 		if len(doc.Leaks) == 0 && all > 0 && !c.Bool("json") {
 			return pick.sayNoneMatch(c.App.Writer, "leak", all, openFlag(c)...)
 		}
-		if n := c.Int("n"); n > 0 && len(doc.Leaks) > n {
-			doc.Leaks = doc.Leaks[len(doc.Leaks)-n:]
-		}
+		doc.Leaks = chosenLeaks(doc.Leaks, order, c.Int("n"))
 	}
 	by := c.String("by")
 	if by != "" {

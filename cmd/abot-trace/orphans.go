@@ -5,14 +5,12 @@ package main
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/abot-trace/abot-trace/internal/nearest"
 	"github.com/abot-trace/abot-trace/internal/render"
 	"github.com/abot-trace/abot-trace/internal/wire"
 )
@@ -79,9 +77,9 @@ func showOrphans(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	order, known := orphanOrders[c.String("sort")]
-	if orders := slices.Sorted(maps.Keys(orphanOrders)); !known {
-		return usageError("--sort %q%s: want %s", c.String("sort"), nearest.Hint(c.String("sort"), orders...), strings.Join(orders, ", "))
+	order, err := chosenOrder(c, orphanOrders)
+	if err != nil {
+		return err
 	}
 	if err := checkTable(c, render.OrphanColumns()); err != nil {
 		return err

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -20,6 +21,16 @@ func tableFlags(columns []string) []cli.Flag {
 		&cli.StringFlag{Name: "columns", Usage: "only these `COLUMNS`, in this order, separated by commas: " + strings.Join(columns, ", ")},
 		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "`FORM`: wide has all columns, whatever the width"},
 	}
+}
+
+// chosenOrder returns the order that --sort names, of those that the list has.
+func chosenOrder[T any](c *cli.Context, orders map[string]T) (T, error) {
+	key := c.String("sort")
+	order, known := orders[key]
+	if keys := slices.Sorted(maps.Keys(orders)); !known {
+		return order, usageError("--sort %q%s: want %s", key, nearest.Hint(key, keys...), strings.Join(keys, ", "))
+	}
+	return order, nil
 }
 
 // checkTable returns a usage error where the flags of tableFlags make no sense.
