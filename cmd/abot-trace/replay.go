@@ -313,11 +313,11 @@ var fateOfMany = map[string]string{
 // acts stay by themselves.
 func (p *replayPrinter) summary(w io.Writer, s replay.Summary) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d events, %d orphanings", s.Events, s.Orphans)
+	fmt.Fprintf(&b, "%s, %s", quantity.Count(s.Events, "event"), quantity.Count(s.Orphans, "orphaning"))
 	if s.Events > 0 {
 		fmt.Fprintf(&b, ", %s to %s", s.From.Format(time.RFC3339), s.To.Format(time.RFC3339))
 	}
-	fmt.Fprintf(&b, ": %d trees would have been ended\n", p.trees)
+	fmt.Fprintf(&b, ": %s would have been ended\n", quantity.Count(p.trees, "tree"))
 	for _, fate := range []string{replay.FateDeliberate, replay.FateItself, replay.FateKilled, replay.FateOther, replay.FateOpen} {
 		if n := p.fates[fate]; n > 0 {
 			fmt.Fprintf(&b, "%d of them %s\n", n, fateOfMany[fate])

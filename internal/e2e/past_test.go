@@ -162,7 +162,7 @@ func TestThePastIsWhatWasShown(t *testing.T) {
 		t.Helper()
 		out, notes := wantRun(t, 0, slices.Concat([]string{"replay", rules}, flags)...)
 		wantText(t, out, fmt.Sprintf("past: would kill pid %d (sleep), leaked", f.child.pid), "afterwards it ended otherwise")
-		wantText(t, notes, "1 trees would have been ended", "1 of them ended otherwise")
+		wantText(t, notes, ": 1 tree would have been ended", "1 of them ended otherwise")
 	}
 	would("--since", before.Format(time.RFC3339), "--socket", d.socket())
 
