@@ -104,10 +104,10 @@ func TestPython(t *testing.T) {
 	})
 }
 
-// TestHelperByItsFacts ends a tree of workers that are deaf to SIGTERM, and a resource tracker
+// TestPythonHelperByItsFacts ends a tree of workers that are deaf to SIGTERM, and a resource tracker
 // that nobody knows by its name: it is left to last all the same, and takes the shared memory
 // with it.
-func TestHelperByItsFacts(t *testing.T) {
+func TestPythonHelperByItsFacts(t *testing.T) {
 	inNamespace(t, func(w *world) {
 		signal.Ignore(unix.SIGTERM) // they inherit it
 		segment, _ := w.leak()
