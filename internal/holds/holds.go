@@ -19,6 +19,7 @@ import (
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/otherend"
 	"github.com/abot-trace/abot-trace/internal/procfs"
+	"github.com/abot-trace/abot-trace/internal/quantity"
 	"github.com/abot-trace/abot-trace/internal/slowread"
 )
 
@@ -138,6 +139,7 @@ type look struct {
 	p        *procfs.Process
 	fsTypes  map[int]string
 	left     int // files of file systems that may hang
+	strange  int // files of mounts that its mount namespace does not have: opened in another one
 }
 
 func read(id event.ID) (Held, error) {
@@ -156,7 +158,10 @@ func read(id event.ID) (Held, error) {
 		l.Unread = append(l.Unread, "shared memory")
 	}
 	if l.left > 0 {
-		l.Unread = append(l.Unread, fmt.Sprintf("%d files of file systems that may hang", l.left))
+		l.Unread = append(l.Unread, quantity.Count(l.left, "file")+" of file systems that may hang")
+	}
+	if l.strange > 0 {
+		l.Unread = append(l.Unread, quantity.Count(l.strange, "file")+" of mounts that its mount namespace does not have")
 	}
 	return l.Held, nil
 }
@@ -219,9 +224,16 @@ func (l *look) file(fd int, name string) {
 	for _, lock := range info.Locks {
 		l.Locks = union(l.Locks, []Lock{{lock, name}})
 	}
-	if !l.answers(info.MountID, name) {
-		l.left++
-		return
+	// The kernel's own mounts are nobody's.
+	if kind, known := l.fsTypes[info.MountID]; !isSharedMemory(name) {
+		switch {
+		case !known && l.fsTypes != nil:
+			l.strange++
+			return
+		case !slices.Contains(localTypes, kind):
+			l.left++
+			return
+		}
 	}
 	var st unix.Stat_t
 	if err := l.p.StatFD(fd, &st); err != nil {
@@ -243,13 +255,7 @@ func isSharedMemory(name string) bool {
 	return strings.HasPrefix(name, "/memfd:") || strings.HasPrefix(name, "/SYSV") || strings.HasPrefix(name, "/dev/zero")
 }
 
-// localTypes are file systems that ask nobody else for what stat(2) tells.
+// localTypes are file systems that ask nobody else for what stat(2) tells: their files can be
+// asked about without waiting for a server.
 var localTypes = []string{"bcachefs", "btrfs", "devtmpfs", "devpts", "exfat", "ext2", "ext3", "ext4", "f2fs", "hugetlbfs",
 	"iso9660", "jfs", "ntfs3", "nilfs2", "overlay", "proc", "ramfs", "reiserfs", "squashfs", "sysfs", "tmpfs", "vfat", "xfs", "zfs"}
-
-// answers reports whether a file can be asked about without waiting for a server.
-func (l *look) answers(mount int, name string) bool {
-	kind, known := l.fsTypes[mount]
-	// The kernel's own mounts are nobody's.
-	return known && slices.Contains(localTypes, kind) || isSharedMemory(name)
-}
