@@ -48,6 +48,13 @@ var (
 	children = []string{"plain", "deaf", "forking", "setsid"}
 )
 
+// together are combinations of which a part in which every two values meet can lack one that
+// matters: workers that ignore SIGTERM and share memory with a main process that is gone at once.
+var together = []combination{
+	{"fork", "pool", "KILL with daemon", "deaf"},
+	{"fork", "executor", "os._exit with daemon", "deaf"},
+}
+
 // combinations returns all of them, or a part in which every two values meet.
 func combinations() (list []combination) {
 	for _, m := range methods {
@@ -68,7 +75,8 @@ func combinations() (list []combination) {
 	return covering(list)
 }
 
-// covering picks, one by one, the combination with most pairs that have not met.
+// covering picks, after those of together, one by one the combination with most pairs that have
+// not met.
 func covering(list []combination) (part []combination) {
 	met := map[[2]string]bool{}
 	fresh := func(c combination) (pairs [][2]string) {
@@ -81,6 +89,12 @@ func covering(list []combination) (part []combination) {
 			}
 		}
 		return pairs
+	}
+	for _, c := range together {
+		for _, p := range fresh(c) {
+			met[p] = true
+		}
+		part = append(part, c)
 	}
 	for {
 		best := slices.MaxFunc(list, func(a, b combination) int { return len(fresh(a)) - len(fresh(b)) })

@@ -31,9 +31,13 @@ const maxHelpers = 64
 // spareHelpers finds, before SIGKILL, who of those left waits for the others to end, as a
 // resource tracker does, whatever it is called: it ignores what asked it to end, and reads from a
 // pipe that others of those left can write to, and it cannot. It ends at that pipe's end of file,
-// or is killed when it does not: it becomes a Target with Last.
+// or is killed when it does not: it becomes a Target with Last. Where one is known already, nobody
+// else is looked for: a pool's workers that ignore SIGTERM wait at a pipe of the kind, too.
 func (k *kill) spareHelpers() {
 	left := k.which(isNotLast)
+	if len(k.which(isLast)) > 0 {
+		return
+	}
 	if first := k.req.firstSignal(); first == unix.SIGKILL || len(left) < 2 || len(left) > maxHelpers || k.ctx.Err() != nil {
 		return
 	}
