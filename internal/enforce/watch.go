@@ -71,7 +71,8 @@ func (w *deathWatch) add(members []*member) error {
 // wait returns when somebody who is watched has died, at the deadline, or when the context
 // ends. It notes who has died, also after the deadline.
 func (w *deathWatch) wait(ctx context.Context, deadline time.Time) error {
-	raw, err := w.file.SyscallConn()
+	file := w.file // what runs when the context ends may outlast this call, and close
+	raw, err := file.SyscallConn()
 	if err != nil {
 		return err
 	}
@@ -80,10 +81,10 @@ func (w *deathWatch) wait(ctx context.Context, deadline time.Time) error {
 	if err != nil || n > 0 {
 		return err
 	}
-	if err := w.file.SetReadDeadline(deadline); err != nil {
+	if err := file.SetReadDeadline(deadline); err != nil {
 		return err
 	}
-	defer context.AfterFunc(ctx, func() { _ = w.file.SetReadDeadline(time.Unix(1, 0)) })()
+	defer context.AfterFunc(ctx, func() { _ = file.SetReadDeadline(time.Unix(1, 0)) })()
 	err = raw.Read(func(epoll uintptr) bool { return w.take(int(epoll)) > 0 })
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return nil
