@@ -17,11 +17,10 @@ func TestWatchIsClosed(t *testing.T) {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		go cancel()
-		if err := w.wait(ctx, time.Now().Add(time.Millisecond)); err != nil {
+		cancel()
+		if err := w.wait(ctx, time.Now()); err != nil {
 			t.Error(err)
 		}
 		w.close()
-		cancel()
 	}
 }
