@@ -7,6 +7,7 @@ package probe
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -54,7 +55,9 @@ func (o Options) ringBytes() uint32 {
 // Read, Wait, Position, Commit and Close belong to one goroutine; Wake, Tasks, Usage,
 // EachTask, Refused and RefusedOf may be called from any.
 type Probe struct {
-	now     *attachment // whose programs are attached for good
+	now *attachment // whose programs are attached for good; nil after Close
+	// open is held, to read, by those who list processes, on whatever goroutine: Close waits for them.
+	open    sync.RWMutex
 	store   Store
 	past    Past
 	record  event.Event
@@ -105,6 +108,8 @@ func (p *Probe) ArgsError() error { return p.now.argsErr }
 // Close gives up everything that Open made. What a store keeps stays attached, and its
 // records wait for the next Open.
 func (p *Probe) Close() error {
+	p.open.Lock()
+	defer p.open.Unlock()
 	var errs []error
 	for _, a := range append(append(p.done, p.before...), p.now) {
 		if a != nil {
@@ -241,6 +246,11 @@ func (p *Probe) newReader() *taskReader {
 }
 
 func (p *Probe) readTasks(iterator string, r *taskReader) ([]event.Task, error) {
+	p.open.RLock()
+	defer p.open.RUnlock()
+	if p.now == nil {
+		return nil, fmt.Errorf("open task iterator: %w", os.ErrClosed)
+	}
 	f, err := p.now.iterator(iterator).Open()
 	if err != nil {
 		return nil, fmt.Errorf("open task iterator: %w", err)
