@@ -3,9 +3,7 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
@@ -218,23 +216,14 @@ func showRange(ctx context.Context, c *cli.Context, q *eventQuery) error {
 // read calls fn with each event of the range.
 func (q *eventQuery) read(ctx context.Context, client *api.Client, fn func(*wire.Event) error) (*seen, error) {
 	before := new(seen)
-	return before, client.LinesBetween(ctx, q.Query, func(lines []byte) error {
-		for line := range bytes.Lines(lines) {
-			e := new(wire.Event)
-			if err := json.Unmarshal(line, e); err != nil {
-				return fmt.Errorf("event: %w", err)
-			}
-			if e.ID != "" {
-				before.note(e)
-			}
-			if !q.picks(e) {
-				continue
-			}
-			if err := fn(e); err != nil {
-				return err
-			}
+	return before, client.EventsBetween(ctx, q.Query, func(e *wire.Event) error {
+		if e.ID != "" {
+			before.note(e)
 		}
-		return nil
+		if !q.picks(e) {
+			return nil
+		}
+		return fn(e)
 	})
 }
 

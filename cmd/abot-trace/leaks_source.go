@@ -3,9 +3,7 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -87,18 +85,7 @@ func leaksOf(ctx context.Context, c *cli.Context, client *api.Client, t leakTime
 	}
 	notePast(c, remote.Notes)
 	told := replay.NewLeaks()
-	err = client.LinesBetween(ctx, past.Query{To: t.until, Types: []string{wire.TypeLeak}}, func(lines []byte) error {
-		for line := range bytes.Lines(lines) {
-			e := new(wire.Event)
-			if err := json.Unmarshal(line, e); err != nil {
-				return fmt.Errorf("event: %w", err)
-			}
-			if err := told.Apply(e); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	err = client.EventsBetween(ctx, past.Query{To: t.until, Types: []string{wire.TypeLeak}}, told.Apply)
 	return doc, told.Courses, time.Now(), err
 }
 

@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -49,10 +48,6 @@ func NewClient(socket string) *Client {
 	c.http, c.stream = c.newHTTP(0), c.newHTTP(streamBuffer)
 	return c
 }
-
-// maxAnswer is more than the tree of half a million processes takes. The daemon may run as
-// another user than root: its answer is not to take all the memory of root's command.
-const maxAnswer = 1 << 30
 
 // streamBuffer is how much of a stream is read at once: what the daemon writes at once.
 // With less, each portion would take a read for its first part and one for the rest, and
@@ -104,10 +99,7 @@ func (c *Client) Tree(ctx context.Context, facts ...string) (*wire.Tree, error) 
 // them has an Orphan.
 func (c *Client) Orphans(ctx context.Context, facts ...string) ([]wire.Process, error) {
 	list, err := get[[]wire.Process](ctx, c, "/v1/orphans", factsQuery(facts))
-	if err == nil && slices.ContainsFunc(list, func(p wire.Process) bool { return p.Orphan == nil }) {
-		return nil, fmt.Errorf("answer of %s: a process that is no orphan", c.socket)
-	}
-	return list, err
+	return c.orphans(list, err)
 }
 
 func factsQuery(facts []string) url.Values {
@@ -131,7 +123,12 @@ func (c *Client) Status(ctx context.Context) (*Status, error) {
 // none) since the CLOCK_BOOTTIME instant, and with follow for each that comes, until
 // ctx ends, fn fails or the daemon stops. The event is fn's to keep.
 func (c *Client) Events(ctx context.Context, types []string, since uint64, follow bool, fn func(*wire.Event) error) error {
-	return c.Lines(ctx, types, since, follow, func(lines []byte) error {
+	return c.Lines(ctx, types, since, follow, c.eachEvent(fn))
+}
+
+// eachEvent takes lines, and hands the events that they are to fn.
+func (c *Client) eachEvent(fn func(*wire.Event) error) func([]byte) error {
+	return func(lines []byte) error {
 		for line := range bytes.Lines(lines) {
 			e := new(wire.Event)
 			if err := jsonv2.Unmarshal(line, e); err != nil {
@@ -142,20 +139,27 @@ func (c *Client) Events(ctx context.Context, types []string, since uint64, follo
 			}
 		}
 		return nil
-	})
+	}
 }
 
 // Lines is Events for those who want the daemon's JSON as it is: fn gets one or more
 // whole lines, which are valid during the call only.
 func (c *Client) Lines(ctx context.Context, types []string, since uint64, follow bool, fn func([]byte) error) error {
-	q := url.Values{"since": {strconv.FormatUint(since, 10)}}
+	q := eventsQuery(types, follow)
+	q.Set("since", strconv.FormatUint(since, 10))
+	return c.lines(ctx, q, streamed, fn)
+}
+
+// eventsQuery asks for events of these types, all where there are none.
+func eventsQuery(types []string, follow bool) url.Values {
+	q := url.Values{}
 	if len(types) > 0 {
 		q.Set("types", strings.Join(types, ","))
 	}
 	if follow {
 		q.Set("follow", "1")
 	}
-	return c.lines(ctx, q, streamed, fn)
+	return q
 }
 
 // lines hands whole lines of events to fn.
@@ -212,18 +216,7 @@ func call[T any](ctx context.Context, c *Client, method, path string, q url.Valu
 		return out, err
 	}
 	defer body.Close()
-	answer := io.LimitedReader{R: body, N: c.maxAnswer}
-	err = jsonv2.UnmarshalRead(&answer, &out)
-	switch {
-	case answer.N <= 0:
-		return out, fmt.Errorf("answer of %s: more than %d bytes", c.socket, c.maxAnswer)
-	case err != nil:
-		return out, c.unreadable(err)
-	}
-	if v := reflect.ValueOf(out); v.Kind() == reflect.Pointer && v.IsNil() {
-		return out, fmt.Errorf("answer of %s: null", c.socket)
-	}
-	return out, nil
+	return decode[T](c, body)
 }
 
 // open sends a request and returns the body of a good answer.
@@ -254,27 +247,6 @@ func newRequest(ctx context.Context, method, path string, q url.Values, in any) 
 		return nil, fmt.Errorf("request: %w", err)
 	}
 	return req, nil
-}
-
-// refusal is the error that an answer other than 200 holds.
-func refusal(resp *http.Response) error {
-	defer resp.Body.Close()
-	var answer struct {
-		Error string `json:"error"`
-	}
-	if json.NewDecoder(io.LimitReader(resp.Body, 64<<10)).Decode(&answer) != nil || answer.Error == "" {
-		answer.Error = resp.Status
-	}
-	return &StatusError{resp.StatusCode, answer.Error}
-}
-
-// unreadable says why an answer could not be read.
-func (c *Client) unreadable(err error) error {
-	var silent *UnansweredError
-	if errors.As(err, &silent) {
-		return silent
-	}
-	return fmt.Errorf("answer of %s: %w", c.socket, err)
 }
 
 // explain tells the absence of a daemon from other troubles with the socket.
@@ -387,10 +359,7 @@ func (c *Client) Leaks(ctx context.Context, id string) (*wire.Leaks, error) {
 		q.Set("id", id)
 	}
 	doc, err := get[*wire.Leaks](ctx, c, "/v1/leaks", q)
-	if err == nil && id != "" && len(doc.Leaks) != 1 {
-		return nil, fmt.Errorf("answer of %s: %d leaks for %s", c.socket, len(doc.Leaks), id)
-	}
-	return doc, err
+	return c.leaks(doc, err, id)
 }
 
 // Monitor asks for the host's figures against the thresholds, as last measured.

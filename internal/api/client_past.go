@@ -5,13 +5,11 @@ package api
 import (
 	"context"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
-
-	jsonv2 "github.com/go-json-experiment/json"
 
 	"github.com/abot-trace/abot-trace/internal/past"
 	"github.com/abot-trace/abot-trace/internal/render"
@@ -49,9 +47,7 @@ func timesQuery(from, until time.Time) url.Values {
 
 // open asks about the past, which may take its time.
 func (p *Past) open(ctx context.Context, path string, q url.Values, accept string) (*http.Response, error) {
-	for name, values := range p.at {
-		q[name] = values
-	}
+	maps.Copy(q, p.at)
 	req, err := newRequest(ctx, http.MethodGet, path, q, nil)
 	if err != nil {
 		return nil, err
@@ -72,10 +68,7 @@ func askPast[T any](ctx context.Context, p *Past, path string, q url.Values) (ou
 		return out, err
 	}
 	defer resp.Body.Close()
-	if err := jsonv2.UnmarshalRead(resp.Body, &out); err != nil {
-		return out, p.client.unreadable(err)
-	}
-	return out, nil
+	return decode[T](p.client, resp.Body)
 }
 
 // Tree asks for the process tree of then.
@@ -96,18 +89,13 @@ func (p *Past) DrawTree(ctx context.Context, w io.Writer, opt render.TreeOptions
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return p.client.unreadable(err)
-	}
-	_, err = w.Write(text)
-	return err
+	return p.client.writeDrawing(w, resp, opt)
 }
 
 // Orphans asks for the orphans of then.
 func (p *Past) Orphans(ctx context.Context, facts ...string) ([]wire.Process, error) {
-	return askPast[[]wire.Process](ctx, p, "/v1/orphans", factsOr(facts))
+	list, err := askPast[[]wire.Process](ctx, p, "/v1/orphans", factsOr(facts))
+	return p.client.orphans(list, err)
 }
 
 // Process asks for one process of then, living or dead.
@@ -131,7 +119,8 @@ func (p *Past) Leaks(ctx context.Context, id string) (*wire.Leaks, error) {
 	if id != "" {
 		q.Set("id", id)
 	}
-	return askPast[*wire.Leaks](ctx, p, "/v1/leaks", q)
+	doc, err := askPast[*wire.Leaks](ctx, p, "/v1/leaks", q)
+	return p.client.leaks(doc, err, id)
 }
 
 // Export writes what is kept between two times to w, as a tar archive of segments; zero is no
@@ -150,10 +139,8 @@ func (c *Client) Export(ctx context.Context, from, until time.Time, w io.Writer)
 
 // LinesBetween hands the events of a range to fn, as Lines does.
 func (c *Client) LinesBetween(ctx context.Context, query past.Query, fn func([]byte) error) error {
-	q := timesQuery(query.From, query.To)
-	if len(query.Types) > 0 {
-		q.Set("types", strings.Join(query.Types, ","))
-	}
+	q := eventsQuery(query.Types, false)
+	maps.Copy(q, timesQuery(query.From, query.To))
 	if query.PID != 0 {
 		q.Set("pid", strconv.Itoa(int(query.PID)))
 	}
@@ -163,16 +150,17 @@ func (c *Client) LinesBetween(ctx context.Context, query past.Query, fn func([]b
 	return c.lines(ctx, q, long, fn)
 }
 
+// EventsBetween hands the events of a range to fn, one by one.
+func (c *Client) EventsBetween(ctx context.Context, query past.Query, fn func(*wire.Event) error) error {
+	return c.LinesBetween(ctx, query, c.eachEvent(fn))
+}
+
 // LinesFrom hands the events of a scope from a cursor on, which are kept on disk, to fn, as Lines
 // does: each begins with the cursor of what follows it. However slow fn is, it gets all that is
 // kept.
 func (c *Client) LinesFrom(ctx context.Context, cursor, scope string, types []string, follow bool, fn func([]byte) error) error {
-	q := url.Values{"cursor": {cursor}, "scope": {scope}}
-	if len(types) > 0 {
-		q.Set("types", strings.Join(types, ","))
-	}
-	if follow {
-		q.Set("follow", "1")
-	}
+	q := eventsQuery(types, follow)
+	q.Set("cursor", cursor)
+	q.Set("scope", scope)
 	return c.lines(ctx, q, streamed, fn)
 }

@@ -11,8 +11,6 @@ import (
 	"strconv"
 	"strings"
 
-	jsonv2 "github.com/go-json-experiment/json"
-
 	"github.com/abot-trace/abot-trace/internal/inspect"
 	"github.com/abot-trace/abot-trace/internal/render"
 	"github.com/abot-trace/abot-trace/internal/wire"
@@ -119,19 +117,28 @@ func (c *Client) DrawTree(ctx context.Context, w io.Writer, opt render.TreeOptio
 	if err != nil {
 		return err
 	}
+	return c.writeDrawing(w, resp, opt)
+}
+
+// writeDrawing writes the drawing that an answer is, or makes it of the document of a daemon that
+// does not draw.
+func (c *Client) writeDrawing(w io.Writer, resp *http.Response, opt render.TreeOptions) error {
 	defer resp.Body.Close()
 	if !strings.HasPrefix(resp.Header.Get("Content-Type"), drawingType) {
-		var doc *wire.Tree
-		if err := jsonv2.UnmarshalRead(resp.Body, &doc); err != nil {
-			return c.unreadable(err)
+		doc, err := decode[*wire.Tree](c, resp.Body)
+		if err != nil {
+			return err
 		}
 		return render.Tree(w, doc, opt)
 	}
 	// All of it first: who reads w may take any time, and the daemon does not wait.
+	if resp.ContentLength > c.maxAnswer {
+		return c.tooLong()
+	}
 	text := make([]byte, max(resp.ContentLength, 0))
 	if _, err := io.ReadFull(resp.Body, text); err != nil {
 		return c.unreadable(err)
 	}
-	_, err = w.Write(text)
+	_, err := w.Write(text)
 	return err
 }
