@@ -135,10 +135,7 @@ func momentIn(ctx context.Context, a *archive, at time.Time, pid int32) (*past.M
 	if at.IsZero() {
 		_, _, _, at = a.View(history.Stream).Span()
 	}
-	if pid != 0 {
-		return past.AtProcess(ctx, a, at, pid)
-	}
-	return past.At(a, at)
+	return past.AtProcess(ctx, a, at, pid)
 }
 
 // still is a looker at a moment of an archive.

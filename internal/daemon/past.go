@@ -75,10 +75,7 @@ func (q *questioner) moment(ctx context.Context, at time.Time, pid int32) (*past
 	if err != nil {
 		return nil, nil, err
 	}
-	m, err := past.At(q.store, at)
-	if pid != 0 && err == nil {
-		m, err = past.AtProcess(ctx, q.store, at, pid)
-	}
+	m, err := past.AtProcess(ctx, q.store, at, pid)
 	if errors.Is(err, history.ErrNoCheckpoint) {
 		err = &api.StatusError{Code: http.StatusNotFound, Text: err.Error()}
 	}

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/history"
@@ -34,14 +33,19 @@ const portion = 64 << 10
 // follow is true it returns when all that is on the disk was handed over, else when ctx ends.
 // It waits for nobody but write, and never holds up the store.
 func Follow(ctx context.Context, store *history.Store, cursor string, types []string, follow bool, write func([]byte) error) error {
-	at, err := place(store, cursor)
+	at, err := place(store, history.Notable, cursor)
 	if err != nil {
 		return err
 	}
 	r := &lineReader{store: store, at: at, types: types, write: write}
+	return readOn(ctx, store, follow, r.read)
+}
+
+// readOn calls read, and with follow again whenever there is more on the disk, until ctx ends.
+func readOn(ctx context.Context, store *history.Store, follow bool, read func(context.Context) error) error {
 	for {
 		changed := store.Changed() // before the look, which would miss what comes after it
-		if err := r.read(ctx); err != nil || !follow {
+		if err := read(ctx); err != nil || !follow {
 			return err
 		}
 		select {
@@ -52,15 +56,15 @@ func Follow(ctx context.Context, store *history.Store, cursor string, types []st
 	}
 }
 
-// place is the sequence that a cursor names.
-func place(store *history.Store, text string) (uint64, error) {
+// place is the sequence that a cursor of a class names.
+func place(store *history.Store, class history.Class, text string) (uint64, error) {
 	if text == FromOldest {
-		first, _, _, _ := store.View(history.Notable).Span()
+		first, _, _, _ := store.View(class).Span()
 		return max(first, 1), nil
 	}
 	c, err := history.ParseCursor(text)
 	switch {
-	case err != nil || c.Class != history.Notable:
+	case err != nil || c.Class != class:
 		return 0, fmt.Errorf("cursor %q: %w", text, ErrCursor)
 	case c.Epoch != store.Epoch():
 		return 0, fmt.Errorf("cursor %q: %w", text, ErrPurged)
@@ -90,7 +94,7 @@ func (r *lineReader) read(ctx context.Context) error {
 			r.lose(l.Seq - r.at) // a block that could not be read
 		}
 		r.at = l.Seq + 1
-		if r.wants(typeOf(l.JSON)) {
+		if wants(r.types, typeOf(l.JSON)) {
 			r.appendWith(history.Notable, r.at, l.JSON)
 		}
 		if len(r.buf) >= portion {
@@ -102,11 +106,6 @@ func (r *lineReader) read(ctx context.Context) error {
 		failed = r.flush()
 	}
 	return errors.Join(failed, err)
-}
-
-// wants reports whether a type is asked for.
-func (r *lineReader) wants(kind string) bool {
-	return len(r.types) == 0 || slices.Contains(r.types, kind)
 }
 
 // appendWith adds a line with the cursor of what follows it.

@@ -90,9 +90,6 @@ type eventReader struct {
 
 	player Player
 	conv   *describe.Converter
-	seq    uint64 // of the last event
-	// process is of the last change.
-	process tracker.Process
 }
 
 func (r *eventReader) pull() {
@@ -101,9 +98,10 @@ func (r *eventReader) pull() {
 	}
 }
 
-func (r *eventReader) asked(kind string) bool {
-	return len(r.q.Types) == 0 || slices.Contains(r.q.Types, kind)
-}
+func (r *eventReader) asked(kind string) bool { return wants(r.q.Types, kind) }
+
+// wants reports whether a type is one of those that are asked for: all, where there are none.
+func wants(types []string, kind string) bool { return len(types) == 0 || slices.Contains(types, kind) }
 
 func (r *eventReader) wantsLifecycle() bool {
 	return slices.ContainsFunc(describe.LifecycleTypes[:], func(kind string) bool { return kind != "" && r.asked(kind) })
@@ -158,12 +156,10 @@ func (r *eventReader) start() {
 	for r.err == nil && r.pending != nil && r.pending.at.Before(r.player.Head.Opened) {
 		r.tell()
 	}
-	r.seq = r.player.Begun.EventSeq
 	r.conv = describe.NewConverter(r.player.Names).At(r.player.offset())
 }
 
 func (r *eventReader) told(notable, _ uint64, _ bool) bool {
-	r.seq++
 	for r.err == nil && r.pending != nil && r.pending.Seq <= notable {
 		r.tell()
 	}
@@ -172,22 +168,13 @@ func (r *eventReader) told(notable, _ uint64, _ bool) bool {
 
 // change makes the events of what an entry changed.
 func (r *eventReader) change(changes []tracker.Change, _ uint64, asked bool) bool {
-	for i := range changes {
-		c := &changes[i]
-		kind := describe.LifecycleType(c.Kind)
-		if kind == "" || !r.player.Tree.Describe(c, &r.process) {
-			continue
-		}
-		r.seq++
+	return r.player.lifecycle(changes, func(c *tracker.Change, kind string) bool {
 		if !asked || !r.asked(kind) || r.q.PID != 0 && !r.isAboutChange(c) {
-			continue
+			return true
 		}
-		e := lifecycleEvent(&r.player, r.conv, c, &r.process, r.seq)
-		if r.err = errors.Join(r.ctx.Err(), r.fn(e)); r.err != nil {
-			return false
-		}
-	}
-	return r.err == nil
+		r.err = errors.Join(r.ctx.Err(), r.fn(r.player.event(r.conv, c)))
+		return r.err == nil
+	}) && r.err == nil
 }
 
 // sample hands over what was measured, where that is asked for.
@@ -213,7 +200,7 @@ func (r *eventReader) sample(news *Sample, asked bool) bool {
 
 // isAboutChange reports whether the change concerns the pid that is asked for.
 func (r *eventReader) isAboutChange(c *tracker.Change) bool {
-	pid := r.q.PID
-	return r.process.ID.PID == pid || c.Kind == tracker.Forked && r.process.Spawner.PID == pid ||
+	pid, process := r.q.PID, &r.player.process
+	return process.ID.PID == pid || c.Kind == tracker.Forked && process.Spawner.PID == pid ||
 		c.Sent != nil && c.Sent.Sender.PID == pid
 }

@@ -12,7 +12,6 @@ import (
 	"io"
 	"time"
 
-	"github.com/abot-trace/abot-trace/internal/describe"
 	"github.com/abot-trace/abot-trace/internal/history"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 )
@@ -27,7 +26,7 @@ func Export(ctx context.Context, src Source, from, to time.Time, w io.Writer) (m
 	x := &exporter{ctx: ctx, out: tar.NewWriter(w)}
 	r := history.Range{From: from, To: to}
 	v := src.View(history.Stream)
-	x.OnChange, x.OnTold = x.change, x.told
+	x.OnChange = x.change
 	if err = v.Play(r, x); err == nil {
 		x.finish()
 		err = x.err
@@ -56,11 +55,8 @@ type exporter struct {
 	out   *tar.Writer
 	part  *history.Part // that is being made, nil before there is one
 	of    *history.SegmentHead
-	seq   uint64 // of the last event
 	parts int
 	err   error
-
-	process tracker.Process
 }
 
 // Start implements history.Player.
@@ -69,11 +65,7 @@ func (x *exporter) Start(head *history.SegmentHead, checkpoint []byte) error {
 	if x.err != nil {
 		return nil // Play says so
 	}
-	if err := x.Player.Start(head, checkpoint); err != nil {
-		return err
-	}
-	x.seq = x.Begun.EventSeq
-	return nil
+	return x.Player.Start(head, checkpoint)
 }
 
 // Play implements history.Player.
@@ -123,18 +115,9 @@ func headAt(head *history.SegmentHead, seq, ns uint64) *history.SegmentHead {
 	return &h
 }
 
+// change counts the events.
 func (x *exporter) change(changes []tracker.Change, _ uint64, _ bool) bool {
-	for i := range changes {
-		if describe.LifecycleType(changes[i].Kind) != "" && x.Tree.Describe(&changes[i], &x.process) {
-			x.seq++
-		}
-	}
-	return true
-}
-
-func (x *exporter) told(uint64, uint64, bool) bool {
-	x.seq++
-	return true
+	return x.lifecycle(changes, func(*tracker.Change, string) bool { return true })
 }
 
 // line writes down a notable event.

@@ -5,7 +5,6 @@ package past
 import (
 	"context"
 	"errors"
-	"fmt"
 	"iter"
 	"strconv"
 	"time"
@@ -19,38 +18,12 @@ import (
 // FollowAll is Follow for all events: a cursor is then a place in the stream, and the tree is
 // made again for as long as the reader stays.
 func FollowAll(ctx context.Context, store *history.Store, cursor string, types []string, follow bool, write func([]byte) error) error {
-	at, err := streamPlace(store, cursor)
+	at, err := place(store, history.Stream, cursor)
 	if err != nil {
 		return err
 	}
 	r := &allReader{place: history.Place{Next: at}, follow: follow, lineReader: lineReader{store: store, types: types, write: write}}
-	for {
-		changed := store.Changed() // before the look, which would miss what comes after it
-		if err := r.read(ctx); err != nil || !follow {
-			return err
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return nil
-		}
-	}
-}
-
-// streamPlace is the sequence in the stream that a cursor names.
-func streamPlace(store *history.Store, text string) (uint64, error) {
-	if text == FromOldest {
-		first, _, _, _ := store.View(history.Stream).Span()
-		return max(first, 1), nil
-	}
-	c, err := history.ParseCursor(text)
-	switch {
-	case err != nil || c.Class != history.Stream:
-		return 0, fmt.Errorf("cursor %q: %w", text, ErrCursor)
-	case c.Epoch != store.Epoch():
-		return 0, fmt.Errorf("cursor %q: %w", text, ErrPurged)
-	}
-	return c.Seq, nil
+	return readOn(ctx, store, follow, r.read)
 }
 
 // An allReader reads all events on from a place.
@@ -60,11 +33,9 @@ type allReader struct {
 	follow bool // more may come
 
 	Player
-	conv    *describe.Converter
-	seq     uint64 // of the last event
-	process tracker.Process
-	ctx     context.Context
-	err     error
+	conv *describe.Converter
+	ctx  context.Context
+	err  error
 
 	notable func() (*told, bool) // the notable events of this look
 	pending *told
@@ -118,7 +89,6 @@ func (r *allReader) Play(e *history.Entry, asked bool) bool {
 }
 
 func (r *allReader) start() {
-	r.seq = r.Begun.EventSeq
 	r.conv = describe.NewConverter(r.Names).At(r.offset())
 }
 
@@ -126,17 +96,12 @@ func (r *allReader) start() {
 // the last with that of the next one, so that a reader that has had some gets all again.
 func (r *allReader) change(changes []tracker.Change, seq uint64, asked bool) bool {
 	var events []*wire.Event
-	for i := range changes {
-		c := &changes[i]
-		kind := describe.LifecycleType(c.Kind)
-		if kind == "" || !r.Tree.Describe(c, &r.process) {
-			continue
+	r.lifecycle(changes, func(c *tracker.Change, kind string) bool {
+		if asked && wants(r.types, kind) {
+			events = append(events, r.event(r.conv, c))
 		}
-		r.seq++
-		if asked && r.wants(kind) {
-			events = append(events, lifecycleEvent(&r.Player, r.conv, c, &r.process, r.seq))
-		}
-	}
+		return true
+	})
 	for i, e := range events {
 		next := seq
 		if i == len(events)-1 {
@@ -150,7 +115,6 @@ func (r *allReader) change(changes []tracker.Change, seq uint64, asked bool) boo
 // told writes a notable event. One that is not there yet comes with the next look.
 func (r *allReader) told(notable, seq uint64, asked bool) bool {
 	if !asked {
-		r.seq++
 		return true
 	}
 	r.next = max(r.next, notable)
@@ -166,7 +130,7 @@ func (r *allReader) told(notable, seq uint64, asked bool) bool {
 	}
 	switch {
 	case r.pending != nil && r.pending.Seq == notable:
-		if r.wants(typeOf(r.pending.JSON)) {
+		if wants(r.types, typeOf(r.pending.JSON)) {
 			r.line(seq+1, r.pending.JSON)
 		}
 	case r.pending == nil && r.waits():
@@ -175,7 +139,6 @@ func (r *allReader) told(notable, seq uint64, asked bool) bool {
 		r.lose(1)
 	}
 	r.missing = time.Time{}
-	r.seq++
 	return true
 }
 
@@ -190,15 +153,15 @@ func (r *allReader) waits() bool {
 // line adds a line with the cursor of what follows it.
 func (r *allReader) line(next uint64, line []byte) { r.appendWith(history.Stream, next, line) }
 
-// lifecycleEvent is the event of a change of the tree.
-func lifecycleEvent(p *Player, conv *describe.Converter, c *tracker.Change, process *tracker.Process, seq uint64) *wire.Event {
+// event is the event of a change that lifecycle has handed over.
+func (p *Player) event(conv *describe.Converter, c *tracker.Change) *wire.Event {
 	e := new(wire.Event)
-	conv.Lifecycle(e, new(describe.Scratch), c.Kind, process, c.Sent)
-	e.Schema, e.Seq, e.TimeNS = wire.Schema, seq, c.Time
+	conv.Lifecycle(e, new(describe.Scratch), c.Kind, &p.process, c.Sent)
+	e.Schema, e.Seq, e.TimeNS = wire.Schema, p.seq, c.Time
 	if e.TimeNS == 0 {
 		e.TimeNS = p.Time // its exit was not seen
 	}
-	e.ID = p.Begun.EventIDs + "-" + strconv.FormatUint(seq, 10)
+	e.ID = p.Begun.EventIDs + "-" + strconv.FormatUint(p.seq, 10)
 	e.Time = conv.Wall(e.TimeNS)
 	return e
 }

@@ -73,12 +73,12 @@ func (m *Moment) note(v *history.View) {
 		m.player.Head.Wall(m.player.Sample.Time).Local().Format(timeForm)))
 }
 
-// AtProcess is At for a question about one process. Where nothing is known of it at t any
-// more, the moment is that of the last record of it before.
+// AtProcess is At for a question about one process, or with 0 about none. Where nothing is known
+// of it at t any more, the moment is that of the last record of it before.
 func AtProcess(ctx context.Context, src Source, t time.Time, pid int32) (*Moment, error) {
 	m, err := At(src, t)
-	if err != nil {
-		return nil, err
+	if err != nil || pid == 0 {
+		return m, err
 	}
 	if _, err := m.Process(ctx, pid); err == nil || !errors.Is(err, inspect.ErrNoProcess) {
 		return m, err

@@ -40,6 +40,8 @@ type Player struct {
 	Skipped uint64
 
 	repeats uint64
+	seq     uint64          // of the last event that was told
+	process tracker.Process // of the last change that lifecycle has handed over
 }
 
 var errCheckpoint = errors.New("checkpoint makes no sense")
@@ -62,6 +64,7 @@ func (p *Player) Start(head *history.SegmentHead, checkpoint []byte) error {
 		return err
 	}
 	p.Head, p.Begun, p.Tree, p.repeats, p.Time = head, start, tree, 0, head.OpenedNS
+	p.seq = start.EventSeq
 	p.Names, p.Sample = describe.NewPastNames(tree, start.Names), Sample{}
 	if len(start.Sample) > 0 {
 		if _, ok := p.Sample.decode(start.Sample); !ok {
@@ -100,14 +103,35 @@ func (p *Player) changed(changes []tracker.Change, seq uint64, asked bool) bool 
 	return len(changes) == 0 || p.OnChange == nil || p.OnChange(changes, seq, asked)
 }
 
+// lifecycle calls fn with each of the changes that was told as an event of that type. Its
+// sequence is seq then, and whom it is about process.
+func (p *Player) lifecycle(changes []tracker.Change, fn func(c *tracker.Change, kind string) bool) bool {
+	for i := range changes {
+		c := &changes[i]
+		kind := describe.LifecycleType(c.Kind)
+		if kind == "" || !p.Tree.Describe(c, &p.process) {
+			continue
+		}
+		p.seq++
+		if !fn(c, kind) {
+			return false
+		}
+	}
+	return true
+}
+
 func (p *Player) note(e *history.Entry, asked bool) bool {
 	n := e.Note
 	switch n.Type {
 	case noteTold:
 		seq, size := binary.Uvarint(n.Data)
-		if size > 0 && p.OnTold != nil {
-			return p.OnTold(seq, e.Seq, asked)
+		if size <= 0 {
+			return true
 		}
+		if p.OnTold != nil && !p.OnTold(seq, e.Seq, asked) {
+			return false
+		}
+		p.seq++
 	case noteGroup:
 		var g describe.KnownGroup
 		if json.Unmarshal(n.Data, &g) == nil {
