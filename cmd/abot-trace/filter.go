@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -52,11 +51,9 @@ type filter struct {
 	age     time.Duration
 	memory  uint64
 	cwds    []string // absolute
-	ports   []portRange
+	ports   []policy.PortRange
 	active  bool
 }
-
-type portRange struct{ first, last uint16 }
 
 // facts are those that the filter needs, and those that columns show.
 func (f *filter) facts() (facts []string) {
@@ -122,16 +119,11 @@ func (f *filter) readPlaces() error {
 		f.cwds = append(f.cwds, dir)
 	}
 	for _, text := range f.command.StringSlice("port") {
-		first, last, isRange := strings.Cut(text, "-")
-		if !isRange {
-			last = first
-		}
-		from, errFrom := strconv.ParseUint(first, 10, 16)
-		to, errTo := strconv.ParseUint(last, 10, 16)
-		if errFrom != nil || errTo != nil || from == 0 || from > to {
+		r, ok := policy.ParsePortRange(text)
+		if !ok {
 			return usageError("--port %q: want a number of 1 to 65535, or a range as 8000-8099", text)
 		}
-		f.ports = append(f.ports, portRange{uint16(from), uint16(to)})
+		f.ports = append(f.ports, r)
 	}
 	return nil
 }
@@ -149,8 +141,8 @@ func (f *filter) place(p *wire.Process) bool {
 		}
 		return false
 	}
-	reached := func(r portRange) bool {
-		return slices.ContainsFunc(p.Ports, func(port wire.Port) bool { return r.first <= port.Port && port.Port <= r.last })
+	reached := func(r policy.PortRange) bool {
+		return slices.ContainsFunc(p.Ports, func(port wire.Port) bool { return r.Has(port.Port) })
 	}
 	return (len(f.cwds) == 0 || slices.ContainsFunc(f.cwds, below)) && (len(f.ports) == 0 || slices.ContainsFunc(f.ports, reached))
 }
@@ -175,14 +167,6 @@ func chosenWide(c *cli.Context, flag, value string) bool {
 	})
 }
 
-// podName is a pod's namespace/name, empty of none.
-func podName(p *wire.Pod) string {
-	if p == nil {
-		return ""
-	}
-	return p.Namespace + "/" + p.Name
-}
-
 // process reports whether the process passes.
 func (f *filter) process(p *wire.Process, now time.Time) bool {
 	verdict, since, memory := "", p.StartedAt, sumOf(p.RSSBytes, p.SwapBytes)
@@ -198,7 +182,7 @@ func (f *filter) process(p *wire.Process, now time.Time) bool {
 	}
 	c := f.command
 	return chosen(c, "user", p.User, uid) && chosen(c, "unit", p.Unit) && chosen(c, "container", p.Container, p.ContainerName) &&
-		chosenWide(c, "pod", podName(p.Pod)) && chosenWide(c, "image", p.ContainerImage) &&
+		chosenWide(c, "pod", p.Pod.FullName()) && chosenWide(c, "image", p.ContainerImage) &&
 		chosen(c, "program", programsOf(p)...) && chosen(c, "verdict", verdict) &&
 		(f.age == 0 || since != nil && now.Sub(*since) >= f.age) && memory >= f.memory && f.place(p)
 }
@@ -235,7 +219,7 @@ func (f *filter) leak(l *wire.Leak, now time.Time) bool {
 	c := f.command
 	return chosen(c, "verdict", l.Verdict) && chosen(c, "user", l.Leaker.User) && chosen(c, "unit", l.Leaker.Unit) &&
 		chosen(c, "container", l.Leaker.Container, l.Leaker.ContainerName) &&
-		chosenWide(c, "pod", podName(l.Leaker.Pod)) && chosenWide(c, "image", l.Leaker.ContainerImage) && chosen(c, "program", l.Program, l.Leaker.Comm, baseOf(l.Leaker.Exe)) &&
+		chosenWide(c, "pod", l.Leaker.Pod.FullName()) && chosenWide(c, "image", l.Leaker.ContainerImage) && chosen(c, "program", l.Program, l.Leaker.Comm, baseOf(l.Leaker.Exe)) &&
 		now.Sub(l.OpenedAt) >= f.age && leakMemory(l) >= f.memory
 }
 

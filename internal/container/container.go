@@ -29,6 +29,14 @@ type Pod struct {
 	Namespace, Name, UID string
 }
 
+// FullName is namespace/name, empty where the name is not known.
+func (p Pod) FullName() string {
+	if p.Name == "" {
+		return ""
+	}
+	return p.Namespace + "/" + p.Name
+}
+
 // How long an answer holds, a container can be renamed; and one that says nothing.
 const (
 	refreshAfter = 5 * time.Minute

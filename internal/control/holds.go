@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/abot-trace/abot-trace/internal/boottime"
+	"github.com/abot-trace/abot-trace/internal/describe"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/holds"
 	"github.com/abot-trace/abot-trace/internal/policy"
@@ -137,10 +138,7 @@ func (v *view) takeAsked() []event.ID {
 }
 
 func wireHolds(h *holds.Held) *wire.Holds {
-	w := &wire.Holds{DeletedBytes: h.DeletedBytes, SharedBytes: h.SharedBytes, Unread: h.Unread}
-	for _, p := range h.Ports {
-		w.Ports = append(w.Ports, wire.Port{Proto: p.Proto, Addr: p.Addr.Addr().String(), Port: p.Addr.Port()})
-	}
+	w := &wire.Holds{DeletedBytes: h.DeletedBytes, SharedBytes: h.SharedBytes, Unread: h.Unread, Ports: describe.Ports(h.Ports)}
 	for i := range h.GPUs {
 		gpu := wire.GPU{Device: h.GPUs[i].Device}
 		if h.GPUs[i].Known {

@@ -166,11 +166,8 @@ func (v *view) living(t *tracker.Process, p *policy.Process) {
 // container is the container that the process is in.
 func (v *view) container(t *tracker.Process) policy.Container {
 	id, info, known := v.tracer.Container(t)
-	c := policy.Container{ContainerID: id, ContainerName: info.Name, Image: info.Image, RootsContainer: info.Roots, ContainerPending: !known}
-	if info.Pod.Name != "" {
-		c.Pod = info.Pod.Namespace + "/" + info.Pod.Name
-	}
-	return c
+	return policy.Container{ContainerID: id, ContainerName: info.Name, Image: info.Image, Pod: info.Pod.FullName(),
+		RootsContainer: info.Roots, ContainerPending: !known}
 }
 
 // complete adds what takes a look at a living process, and only some ask for.

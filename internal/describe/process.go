@@ -9,6 +9,7 @@ import (
 	"github.com/abot-trace/abot-trace/internal/boottime"
 	"github.com/abot-trace/abot-trace/internal/container"
 	"github.com/abot-trace/abot-trace/internal/event"
+	"github.com/abot-trace/abot-trace/internal/procfs"
 	"github.com/abot-trace/abot-trace/internal/safetext"
 	"github.com/abot-trace/abot-trace/internal/tracker"
 	"github.com/abot-trace/abot-trace/internal/wire"
@@ -207,6 +208,14 @@ func (c *Converter) Fill(r *Scratch, p *tracker.Process) *wire.Process {
 		w.Orphan = c.orphan(p.Orphan)
 	}
 	return w
+}
+
+// Ports are where a process can be reached.
+func Ports(ports []procfs.Port) (list []wire.Port) {
+	for _, p := range ports {
+		list = append(list, wire.Port{Proto: p.Proto, Addr: p.Addr.Addr().String(), Port: p.Addr.Port()})
+	}
+	return list
 }
 
 // Pod is a container's pod, nil where it is in none.

@@ -5,6 +5,7 @@ package inspect
 import (
 	"slices"
 
+	"github.com/abot-trace/abot-trace/internal/describe"
 	"github.com/abot-trace/abot-trace/internal/event"
 	"github.com/abot-trace/abot-trace/internal/procfs"
 	"github.com/abot-trace/abot-trace/internal/wire"
@@ -31,9 +32,7 @@ func (n *Inspector) addFacts(list []wire.Process, facts []string) {
 		}
 		if ports {
 			held, _ := table.Of(p)
-			for _, port := range held {
-				w.Ports = append(w.Ports, wire.Port{Proto: port.Proto, Addr: port.Addr.Addr().String(), Port: port.Addr.Port()})
-			}
+			w.Ports = append(w.Ports, describe.Ports(held)...)
 		}
 		_ = p.Close()
 	}

@@ -297,11 +297,7 @@ func (f *Feed) fingerprint(l *tracker.Leaker) fingerprint.Fingerprint {
 
 // caseOf is what a leaker that stood in the unit, and in the container, is a case of.
 func caseOf(l *tracker.Leaker, unit string, in container.Info) fingerprint.Case {
-	c := fingerprint.Case{Exe: l.Filename, Comm: l.Comm.String(), Cmdline: event.SplitCmdline(l.Cmdline), Unit: unit, Image: in.Image}
-	if in.Pod.Name != "" {
-		c.Workload = in.Pod.Namespace + "/" + in.Pod.Name
-	}
-	return c
+	return fingerprint.Case{Exe: l.Filename, Comm: l.Comm.String(), Cmdline: event.SplitCmdline(l.Cmdline), Unit: unit, Image: in.Image, Workload: in.Pod.FullName()}
 }
 
 func (f *Feed) tell(c *leak.Change) {

@@ -107,7 +107,7 @@ func LeakFacts(l *wire.Leak) (facts []Field) {
 	add("Command", cmp.Or(commandLine(l.Leaker.Cmdline), l.Name, l.Leaker.Comm))
 	add("Container", cmp.Or(l.Leaker.ContainerName, l.Leaker.Container))
 	add("Image", l.Leaker.ContainerImage)
-	add("Pod", podText(l.Leaker.Pod))
+	add("Pod", l.Leaker.Pod.FullName())
 	add("Unit", l.Leaker.Unit)
 	add("User", l.Leaker.User)
 	add("Died", exitText(l.Leaker.Exit))

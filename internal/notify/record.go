@@ -125,15 +125,7 @@ func (b *builder) container(id, name, image string, pod *wire.Pod) {
 	b.text("ABOT_CONTAINER", id)
 	b.text("ABOT_CONTAINER_NAME", name)
 	b.text("ABOT_CONTAINER_IMAGE", image)
-	b.text("ABOT_POD", podText(pod))
-}
-
-// podText is a pod as namespace/name, empty where there is none.
-func podText(p *wire.Pod) string {
-	if p == nil {
-		return ""
-	}
-	return p.Namespace + "/" + p.Name
+	b.text("ABOT_POD", pod.FullName())
 }
 
 // trust adds what was decided about a fingerprint or a rule, and by whom.

@@ -39,25 +39,35 @@ type readCondition interface{ reads() }
 
 const notRead = "what it holds is not read yet, or cannot be"
 
-type portRange struct{ from, to uint16 }
+// A PortRange is ports from First to Last.
+type PortRange struct{ First, Last uint16 }
+
+// ParsePortRange reads a port from 1 to 65535, or a range of them: 5173, 8000-8099.
+func ParsePortRange(text string) (r PortRange, ok bool) {
+	from, to, isRange := strings.Cut(text, "-")
+	if !isRange {
+		to = from
+	}
+	first, errFirst := strconv.ParseUint(from, 10, 16)
+	last, errLast := strconv.ParseUint(to, 10, 16)
+	return PortRange{uint16(first), uint16(last)}, errFirst == nil && errLast == nil && first != 0 && first <= last
+}
+
+// Has reports whether the port is one of these.
+func (r PortRange) Has(port uint16) bool { return r.First <= port && port <= r.Last }
 
 // listensOn holds where the process listens on one of the ports.
-type listensOn []portRange
+type listensOn []PortRange
 
-// parsePorts reads ports and ranges of them: 5173, 8000-8099.
+// parsePorts reads ports and ranges of them.
 func parsePorts(texts []string) (listensOn, error) {
 	var ports listensOn
 	for _, text := range texts {
-		from, to, isRange := strings.Cut(text, "-")
-		if !isRange {
-			to = from
-		}
-		low, err := strconv.ParseUint(from, 10, 16)
-		high, err2 := strconv.ParseUint(to, 10, 16)
-		if err != nil || err2 != nil || low == 0 || high < low {
+		r, ok := ParsePortRange(text)
+		if !ok {
 			return nil, fmt.Errorf("%q is no port from 1 to 65535, and no range of them as 8000-8099", text)
 		}
-		ports = append(ports, portRange{uint16(low), uint16(high)})
+		ports = append(ports, r)
 	}
 	return ports, nil
 }
@@ -67,7 +77,7 @@ func (listensOn) reads() {}
 // find returns a port of h's that is one of these, 0 where none is.
 func (l listensOn) find(h *Held) uint16 {
 	for _, port := range h.Ports {
-		if slices.ContainsFunc(l, func(r portRange) bool { return r.from <= port && port <= r.to }) {
+		if slices.ContainsFunc(l, func(r PortRange) bool { return r.Has(port) }) {
 			return port
 		}
 	}

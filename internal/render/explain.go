@@ -85,7 +85,7 @@ func container(p *wire.Process) string {
 		text += ", image " + safetext.Field(p.ContainerImage)
 	}
 	if p.Pod != nil {
-		text += ", pod " + safetext.Field(p.Pod.Namespace+"/"+p.Pod.Name)
+		text += ", pod " + safetext.Field(p.Pod.FullName())
 	}
 	return text
 }

@@ -328,7 +328,7 @@ func containerOf(w *wire.Process) policy.Container {
 	c := policy.Container{ContainerID: w.Container, ContainerName: w.ContainerName, Image: w.ContainerImage,
 		RootsContainer: w.ContainerName != ""}
 	if w.Pod != nil && w.Pod.Name != "" {
-		c.Pod = w.Pod.Namespace + "/" + w.Pod.Name
+		c.Pod = w.Pod.FullName()
 	}
 	return c
 }

@@ -105,6 +105,14 @@ type Pod struct {
 	UID       string `json:"uid,omitempty"`
 }
 
+// FullName is namespace/name, empty of no pod.
+func (p *Pod) FullName() string {
+	if p == nil {
+		return ""
+	}
+	return p.Namespace + "/" + p.Name
+}
+
 // Event is one record of the stream. It carries its own object under the name of
 // its type.
 type Event struct {
