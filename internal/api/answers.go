@@ -81,15 +81,20 @@ func factsParam(r *http.Request) ([]string, error) {
 	return facts, nil
 }
 
+// factsLooker is looker with the facts that a list of processes is asked for.
+func (s *Server) factsLooker(w http.ResponseWriter, r *http.Request) (from Looker, facts []string, release func(), err error) {
+	if facts, err = factsParam(r); err != nil {
+		return nil, nil, nil, err
+	}
+	from, release, err = s.looker(w, r, 0)
+	return from, facts, release, err
+}
+
 func (s *Server) tree(w http.ResponseWriter, r *http.Request) error {
 	if r.Header.Get("Accept") == drawingType {
 		return s.drawTree(w, r)
 	}
-	facts, err := factsParam(r)
-	if err != nil {
-		return err
-	}
-	from, release, err := s.looker(w, r, 0)
+	from, facts, release, err := s.factsLooker(w, r)
 	if err != nil {
 		return err
 	}
@@ -104,11 +109,7 @@ func (s *Server) tree(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) orphans(w http.ResponseWriter, r *http.Request) error {
-	facts, err := factsParam(r)
-	if err != nil {
-		return err
-	}
-	from, release, err := s.looker(w, r, 0)
+	from, facts, release, err := s.factsLooker(w, r)
 	if err != nil {
 		return err
 	}

@@ -107,8 +107,16 @@ const NoteHeader = "Abot-Trace-Note"
 
 var errNoHistory = &StatusError{http.StatusNotFound, "the daemon keeps no history: it cannot be asked about the past"}
 
-// TimeParam returns the time that a parameter names; zero where there is none.
-func TimeParam(r *http.Request, name string) (time.Time, error) {
+// RangeParams returns the times that from and until name; zero where there is none.
+func RangeParams(r *http.Request) (from, until time.Time, err error) {
+	if from, err = timeParam(r, paramFrom); err == nil {
+		until, err = timeParam(r, paramUntil)
+	}
+	return from, until, err
+}
+
+// timeParam returns the time that a parameter names; zero where there is none.
+func timeParam(r *http.Request, name string) (time.Time, error) {
 	text := r.URL.Query().Get(name)
 	if text == "" {
 		return time.Time{}, nil
@@ -133,7 +141,7 @@ func (s *Server) looker(w http.ResponseWriter, r *http.Request, pid int32) (from
 // AtMoment makes the tree as it was at the time that a request asks about, and notes in the
 // answer how far that goes. Whoever has it calls release.
 func (s *Server) AtMoment(w http.ResponseWriter, r *http.Request, pid int32) (m *past.Moment, release func(), err error) {
-	at, err := TimeParam(r, paramAt)
+	at, err := timeParam(r, paramAt)
 	switch {
 	case err != nil:
 		return nil, nil, err
@@ -153,10 +161,7 @@ func (s *Server) AtMoment(w http.ResponseWriter, r *http.Request, pid int32) (m 
 // rangeEvents streams the events of a range, or about one pid.
 func (s *Server) rangeEvents(w http.ResponseWriter, r *http.Request, types []string) (err error) {
 	q := past.Query{Types: types}
-	if q.From, err = TimeParam(r, paramFrom); err != nil {
-		return err
-	}
-	if q.To, err = TimeParam(r, paramUntil); err != nil {
+	if q.From, q.To, err = RangeParams(r); err != nil {
 		return err
 	}
 	if r.URL.Query().Has("pid") {

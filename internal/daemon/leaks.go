@@ -79,11 +79,7 @@ func (d *daemon) leaksAt(w http.ResponseWriter, r *http.Request, id string, out 
 // leaksBetween answers with all that were told of until a time; whoever asks leaves those
 // that were over before the other. Without a history it is those that are remembered.
 func (d *daemon) leaksBetween(w http.ResponseWriter, r *http.Request, id string, out *wire.Leaks) error {
-	from, err := api.TimeParam(r, "from")
-	if err != nil {
-		return err
-	}
-	until, err := api.TimeParam(r, "until")
+	from, until, err := api.RangeParams(r)
 	if err != nil {
 		return err
 	}

@@ -151,11 +151,7 @@ func (q *questioner) follow(ctx context.Context, cursor string, all bool, types 
 
 // export answers with a range of the history, as a tar archive of segments.
 func (q *questioner) export(w http.ResponseWriter, r *http.Request) error {
-	from, err := api.TimeParam(r, "from")
-	if err != nil {
-		return err
-	}
-	until, err := api.TimeParam(r, "until")
+	from, until, err := api.RangeParams(r)
 	if err != nil {
 		return err
 	}
