@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/abot-trace/abot-trace/internal/proctest"
 )
 
 // A hostileDaemon is whoever runs as the daemon's user: root's commands find him at the
@@ -67,9 +69,7 @@ func (d *hostileDaemon) run(t *testing.T, args ...string) (code int, said string
 // TestHostileDaemonNamesNoFiles: what root's commands write and remove, the daemon does not
 // choose: neither by its answer nor by what it puts where root's configuration points.
 func TestHostileDaemonNamesNoFiles(t *testing.T) {
-	if holds, err := condition("root"); err != nil || !holds {
-		t.Skip("needs root:", err)
-	}
+	proctest.NeedRoot(t)
 	const elsewhere = `{"schema":1,"stop_file":{"path":"DIR/planted/stop","in_force":false},"config":"DIR/planted/config.yaml"}`
 	const planted = "rules: [{name: one, match: {verdict: [leaked]}, orphaned_for: 1h}]\n"
 	for _, test := range []struct {
