@@ -35,10 +35,7 @@ const maxHelpers = 64
 // else is looked for: a pool's workers that ignore SIGTERM wait at a pipe of the kind, too.
 func (k *kill) spareHelpers() {
 	left := k.which(isNotLast)
-	if len(k.which(isLast)) > 0 {
-		return
-	}
-	if first := k.req.firstSignal(); first == unix.SIGKILL || len(left) < 2 || len(left) > maxHelpers || k.ctx.Err() != nil {
+	if first := k.req.firstSignal(); first == unix.SIGKILL || len(k.which(isLast)) > 0 || len(left) < 2 || len(left) > maxHelpers || k.ctx.Err() != nil {
 		return
 	}
 	reads, writers := make(map[*member][]string), make(map[string]int)
